@@ -1,0 +1,285 @@
+"""Functional forms of the anti-aliased layers: they check their arguments, then call one operation each.
+
+>>> x = torch.rand(1, 3, 7, 8)
+>>> blur_pool2d(x).shape, max_blur_pool2d(x, 2).shape
+(torch.Size([1, 3, 4, 4]), torch.Size([1, 3, 3, 4]))
+
+Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019, section 3.2.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dealias import ops
+from dealias.errors import InputError, InputTypeError
+from dealias.filters import Filter, Taps, resolve_filter
+
+PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
+PADDING_MODES: tuple[str, ...] = ("reflect", "replicate", "circular", "zeros")
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+_BlurOp: TypeAlias = Callable[[Tensor, Taps, Sequence[int], str], Tensor]
+
+
+def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int) -> tuple[int, ...]:
+    """`value` as one int for each spatial axis, each at least `minimum`."""
+    try:
+        values = (
+            tuple(map(operator.index, value)) if isinstance(value, Sequence) else (operator.index(value),) * spatial
+        )
+    except TypeError:
+        raise InputTypeError(f"{name}={value!r} must be an int or a sequence of {spatial} ints") from None
+    if len(values) != spatial:
+        raise InputError(f"{name}={value!r} must be an int or a sequence of {spatial} ints, one for each spatial axis")
+    if min(values) < minimum:
+        raise InputError(f"{name}={value!r} is too small: it must be at least {minimum}")
+    return values
+
+
+def check_padding_mode(padding_mode: str) -> str:
+    """`padding_mode`, if it is one of `PADDING_MODES`."""
+    if padding_mode not in PADDING_MODES:
+        raise InputError(f"padding_mode={padding_mode!r} is unknown: use one of {', '.join(PADDING_MODES)}")
+    return padding_mode
+
+
+def check_pool_padding(kernel_size: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> None:
+    """`torch.nn.MaxPool2d`'s rule: at most half of the dilated kernel, so that every window holds a sample."""
+    for k, p, d in zip(kernel_size, padding, dilation, strict=True):
+        if 2 * p > d * (k - 1) + 1:
+            raise InputError(
+                f"padding={p} is too large for kernel_size={k} and dilation={d}: it must be at most {(d * (k - 1) + 1) // 2}"
+            )
+
+
+def _check_input(x: Tensor, spatial: int) -> None:
+    if not isinstance(x, Tensor):
+        raise InputTypeError(f"input must be a torch.Tensor, got {type(x).__name__}")
+    if x.dtype not in DTYPES:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        raise InputTypeError(f"input has dtype {x.dtype}: use one of {names}, e.g. input.float()")
+    if x.ndim not in (spatial + 1, spatial + 2):
+        axes = ("length", "height, width", "depth, height, width")[spatial - 1]
+        raise InputError(
+            f"input of shape {tuple(x.shape)} has {x.ndim} axes: a {spatial}d layer takes (batch, channels, {axes}) or (channels, {axes})"
+        )
+
+
+def apply_blur(op: _BlurOp, x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
+    """Run one of the blurring operations on (N, C, *spatial) or (C, *spatial); the other arguments are checked already."""
+    spatial = len(stride)
+    _check_input(x, spatial)
+    if any(size == 0 for size in x.shape[-spatial:]):
+        raise InputError(
+            f"input of shape {tuple(x.shape)} has an empty spatial axis: every map needs at least one pixel"
+        )
+    if x.ndim == spatial + 1:
+        return op(x.unsqueeze(0), taps, stride, padding_mode).squeeze(0)
+    return op(x, taps, stride, padding_mode)
+
+
+def apply_max_blur(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    taps: Taps,
+    padding_mode: str,
+) -> Tensor:
+    """`max_blur_pool` with every argument but the input checked already."""
+    spatial = len(stride)
+    _check_input(x, spatial)
+    wrap = padding_mode == "circular" and not any(padding)
+    before, after, sizes = [], [], []
+    for size, k, s, p, d in zip(x.shape[-spatial:], kernel_size, stride, padding, dilation, strict=True):
+        reach = d * (k - 1)
+        dense = size + 2 * p - reach
+        out = (dense - 1) // s + 1
+        if ceil_mode:  # one more window where it starts inside the map or its leading padding
+            out = (dense + s - 2) // s + 1
+            if (out - 1) * s >= size + p:
+                out -= 1
+        if out < 1 or size < 1:
+            raise InputError(
+                f"input of shape {tuple(x.shape)} is too small for kernel_size={k}, padding={p}, dilation={d}: "
+                f"it needs at least {max(reach + 1 - 2 * p, 1)} pixels on each axis"
+            )
+        sizes.append(out)
+        before.append(0 if wrap else p)
+        after.append(reach if wrap else p + torch.sym_max(0, (out - 1) * s + 1 - dense) if ceil_mode else p)
+    batched = x if x.ndim == spatial + 2 else x.unsqueeze(0)
+    y = ops.max_blur_pool(batched, kernel_size, dilation, before, after, wrap, taps, stride, padding_mode)
+    if wrap:  # the wrapped maximum covers the whole map; nn.MaxPool's size may be smaller
+        for axis, out in enumerate(sizes, start=2):
+            y = y.narrow(axis, 0, out)
+        y = ops.match_layout(y, batched)
+    return y if x.ndim == spatial + 2 else y.squeeze(0)
+
+
+def _blur_pool(
+    op: _BlurOp, spatial: int, x: Tensor, filter: Filter, stride: int | Sequence[int], padding_mode: str
+) -> Tensor:
+    return apply_blur(
+        op, x, resolve_filter(filter), per_axis("stride", stride, spatial, 1), check_padding_mode(padding_mode)
+    )
+
+
+def pool_arguments(
+    spatial: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+) -> tuple[tuple[int, ...], ...]:
+    """Check `torch.nn.MaxPool2d`'s arguments; return kernel size, stride, padding and dilation for each axis."""
+    kernel = per_axis("kernel_size", kernel_size, spatial, 1)
+    steps = kernel if stride is None else per_axis("stride", stride, spatial, 1)
+    pads = per_axis("padding", padding, spatial, 0)
+    dilations = per_axis("dilation", dilation, spatial, 1)
+    check_pool_padding(kernel, pads, dilations)
+    return kernel, steps, pads, dilations
+
+
+def _max_blur_pool(
+    spatial: int,
+    x: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+    ceil_mode: bool,
+    filter: Filter,
+    padding_mode: str,
+) -> Tensor:
+    arguments = pool_arguments(spatial, kernel_size, stride, padding, dilation)
+    return apply_max_blur(x, *arguments, ceil_mode, resolve_filter(filter), check_padding_mode(padding_mode))
+
+
+def blur_pool1d(
+    x: Tensor, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
+) -> Tensor:
+    """`blur_pool2d` over one spatial axis: (N, C, L) or (C, L)."""
+    return _blur_pool(ops.blur_pool, 1, x, filter, stride, padding_mode)
+
+
+def blur_pool2d(
+    x: Tensor, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
+) -> Tensor:
+    """Low-pass filter each channel, then keep every `stride`-th sample from index 0 (BlurPool; Zhang 2019, section 3.2).
+
+    >>> blur_pool2d(torch.ones(2, 3, 5, 5), "tri3", stride=2).shape
+    torch.Size([2, 3, 3, 3])
+
+    The map is padded by floor((k - 1) / 2) before and ceil((k - 1) / 2) after on each axis, k the number of taps, and
+    correlated with the outer product of the taps. Differentiable twice. Autocast leaves the dtype alone.
+
+    Args:
+        x: (N, C, H, W) or (C, H, W), float64, float32, bfloat16 or float16, contiguous or channels_last.
+        filter: see `dealias.filters.resolve_filter`; one 1-D filter for both axes.
+        stride: samples between two that are kept, one int or one for each axis.
+        padding_mode: "reflect" (bouncing on maps smaller than the padding, as `numpy.pad` does), "replicate",
+            "circular" or "zeros".
+
+    Returns:
+        (N, C, ceil(H / stride), ceil(W / stride)), in the dtype and the memory layout of `x`.
+
+    Raises:
+        InputError: an argument is out of range, or `x` has the wrong number of axes or an empty spatial axis.
+        InputTypeError: `x` is no tensor or has another dtype.
+    """
+    return _blur_pool(ops.blur_pool, 2, x, filter, stride, padding_mode)
+
+
+def blur_pool3d(
+    x: Tensor, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
+) -> Tensor:
+    """`blur_pool2d` over three spatial axes: (N, C, D, H, W) or (C, D, H, W)."""
+    return _blur_pool(ops.blur_pool, 3, x, filter, stride, padding_mode)
+
+
+def relu_blur_pool2d(
+    x: Tensor, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
+) -> Tensor:
+    """`blur_pool2d(relu(x))`: what follows the stride-1 convolution in ConvBlurPool (Zhang 2019, equation 8).
+
+    >>> relu_blur_pool2d(torch.tensor([[[-1.0, 3.0]]]), "none", stride=1)
+    tensor([[[0., 3.]]])
+
+    Arguments, result and errors as for `blur_pool2d`.
+    """
+    return _blur_pool(ops.relu_blur_pool, 2, x, filter, stride, padding_mode)
+
+
+def max_blur_pool1d(
+    x: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    *,
+    filter: Filter = "bin4",
+    padding_mode: PaddingMode = "reflect",
+) -> Tensor:
+    """`max_blur_pool2d` over one spatial axis: (N, C, L) or (C, L)."""
+    return _max_blur_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, filter, padding_mode)
+
+
+def max_blur_pool2d(
+    x: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    *,
+    filter: Filter = "bin4",
+    padding_mode: PaddingMode = "reflect",
+) -> Tensor:
+    """Anti-aliased max pooling: the maximum at stride 1, then `blur_pool2d` at `stride` (Zhang 2019, equation 7).
+
+    >>> max_blur_pool2d(torch.rand(2, 3, 7, 8), kernel_size=2).shape
+    torch.Size([2, 3, 3, 4])
+
+    The output has the size of `torch.nn.functional.max_pool2d` with the same arguments, for every input size. The
+    maximum pads with -inf; ties and NaN behave as in `max_pool2d`. With `padding_mode="circular"` and `padding=0` the
+    maximum wraps around (`dilation * (kernel_size - 1)` samples behind the map), so that a circular shift of the
+    input by `stride` shifts the output by one pixel bit for bit, wherever `stride` divides the map and the output has
+    size / stride pixels.
+
+    Args:
+        x: (N, C, H, W) or (C, H, W), float64, float32, bfloat16 or float16, contiguous or channels_last.
+        kernel_size, stride, padding, dilation, ceil_mode: as in `max_pool2d`.
+        filter, padding_mode: of the blur, as in `blur_pool2d`.
+
+    Returns:
+        The pooled map, in the dtype and the memory layout of `x`.
+
+    Raises:
+        InputError: an argument is out of range, or `x` has the wrong number of axes or is smaller than the kernel.
+        InputTypeError: `x` is no tensor or has another dtype.
+    """
+    return _max_blur_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, filter, padding_mode)
+
+
+def max_blur_pool3d(
+    x: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    *,
+    filter: Filter = "bin4",
+    padding_mode: PaddingMode = "reflect",
+) -> Tensor:
+    """`max_blur_pool2d` over three spatial axes: (N, C, D, H, W) or (C, D, H, W)."""
+    return _max_blur_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode, filter, padding_mode)

@@ -1,0 +1,155 @@
+"""Anti-aliased layers as modules: thin shells over `dealias.functional` without parameters, buffers or channel counts.
+
+>>> pool = MaxBlurPool2d(kernel_size=3, stride=2, padding=1)
+>>> pool(torch.rand(1, 64, 112, 112)).shape
+torch.Size([1, 64, 56, 56])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dealias import ops
+from dealias.filters import FILTERS, Filter, resolve_filter
+from dealias.functional import (
+    PaddingMode,
+    apply_blur,
+    apply_max_blur,
+    check_padding_mode,
+    per_axis,
+    pool_arguments,
+)
+
+
+def _brief(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    return values[0] if len(set(values)) == 1 else values
+
+
+class _Blur(nn.Module):
+    """What all layers share: the taps, the stride and the border of the blur."""
+
+    spatial: ClassVar[int]
+    stride: tuple[int, ...]
+
+    def __init__(self, filter: Filter, padding_mode: str) -> None:
+        super().__init__()
+        self.taps = resolve_filter(filter)
+        self.padding_mode = check_padding_mode(padding_mode)
+
+    @property
+    def filter(self) -> str | tuple[float, ...]:
+        """The name of the filter, or its taps where it has none."""
+        return next((name for name, taps in FILTERS.items() if taps == self.taps), self.taps)
+
+    def extra_repr(self) -> str:
+        return f"filter={self.filter!r}, stride={_brief(self.stride)}, padding_mode={self.padding_mode!r}"
+
+
+class _BlurPool(_Blur):
+    def __init__(
+        self, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
+    ) -> None:
+        super().__init__(filter, padding_mode)
+        self.stride = per_axis("stride", stride, self.spatial, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return apply_blur(ops.blur_pool, x, self.taps, self.stride, self.padding_mode)
+
+
+class BlurPool1d(_BlurPool):
+    """`BlurPool2d` over one spatial axis: (N, C, L) or (C, L) to ceil(L / stride)."""
+
+    spatial = 1
+
+
+class BlurPool2d(_BlurPool):
+    """Low-pass filter each channel, then subsample: `dealias.functional.blur_pool2d` as a module.
+
+    >>> BlurPool2d("bin5", stride=2)(torch.rand(8, 64, 7, 7)).shape
+    torch.Size([8, 64, 4, 4])
+
+    Args:
+        filter: see `dealias.filters.resolve_filter`.
+        stride: one int, or one for each axis.
+        padding_mode: "reflect", "replicate", "circular" or "zeros".
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+
+    spatial = 2
+
+
+class BlurPool3d(_BlurPool):
+    """`BlurPool2d` over three spatial axes: (N, C, D, H, W) or (C, D, H, W)."""
+
+    spatial = 3
+
+
+class ReLUBlurPool2d(BlurPool2d):
+    """ReLU then `BlurPool2d`, as one operation: `dealias.functional.relu_blur_pool2d` as a module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return apply_blur(ops.relu_blur_pool, x, self.taps, self.stride, self.padding_mode)
+
+
+class _MaxBlurPool(_Blur):
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+        *,
+        filter: Filter = "bin4",
+        padding_mode: PaddingMode = "reflect",
+    ) -> None:
+        super().__init__(filter, padding_mode)
+        self.kernel_size, self.stride, self.padding, self.dilation = pool_arguments(
+            self.spatial, kernel_size, stride, padding, dilation
+        )
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return apply_max_blur(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.taps, self.padding_mode
+        )
+
+    def extra_repr(self) -> str:
+        pool = f"kernel_size={_brief(self.kernel_size)}, padding={_brief(self.padding)}"
+        return f"{pool}, dilation={_brief(self.dilation)}, ceil_mode={self.ceil_mode}, {super().extra_repr()}"
+
+
+class MaxBlurPool1d(_MaxBlurPool):
+    """`MaxBlurPool2d` over one spatial axis: (N, C, L) or (C, L), in place of `torch.nn.MaxPool1d`."""
+
+    spatial = 1
+
+
+class MaxBlurPool2d(_MaxBlurPool):
+    """Anti-aliased `torch.nn.MaxPool2d`: `dealias.functional.max_blur_pool2d` as a module.
+
+    >>> x = torch.rand(2, 3, 9, 9)
+    >>> MaxBlurPool2d(2)(x).shape == nn.MaxPool2d(2)(x).shape
+    True
+
+    Args:
+        kernel_size, stride, padding, dilation, ceil_mode: as in `torch.nn.MaxPool2d`; so is the output size.
+        filter, padding_mode: of the blur, as in `BlurPool2d`.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+
+    spatial = 2
+
+
+class MaxBlurPool3d(_MaxBlurPool):
+    """`MaxBlurPool2d` over three spatial axes, in place of `torch.nn.MaxPool3d`."""
+
+    spatial = 3
