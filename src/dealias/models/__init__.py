@@ -1,0 +1,22 @@
+"""Networks by name, local checkpoints, and the networks of dealias itself."""
+
+from dealias.models.checkpoints import load_weights, load_zhang_checkpoint
+from dealias.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, efficientnet_lite0, imagenet_labels
+from dealias.models.vgg import VGG, vgg13_bn_cifar, vgg_small
+from dealias.models.zoo import create_model, default_input_size, default_normalization, list_models
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "VGG",
+    "create_model",
+    "default_input_size",
+    "default_normalization",
+    "efficientnet_lite0",
+    "imagenet_labels",
+    "list_models",
+    "load_weights",
+    "load_zhang_checkpoint",
+    "vgg13_bn_cifar",
+    "vgg_small",
+]

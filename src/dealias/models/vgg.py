@@ -1,0 +1,82 @@
+"""Small VGG networks of five max-pools: the paper's CIFAR network and the demo's.
+
+>>> vgg_small()(torch.rand(2, 1, 32, 32)).shape
+torch.Size([2, 10])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dealias.errors import InputError
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions with batch norm and ReLU, each closed by a 2x2 max-pool; global average, one Linear.
+
+    >>> VGG([[8], [16, 16]], in_chans=3, num_classes=5)(torch.rand(1, 3, 9, 11)).shape
+    torch.Size([1, 5])
+
+    The pools have `ceil_mode=True`, so that every input size from 1 pixel works; sizes that are multiples of
+    2 ** stages are halved exactly by each of them.
+
+    Args:
+        stages: the widths of the convolutions, stage by stage.
+        in_chans: channels of the input.
+        num_classes: logits of the output.
+        padding_mode: of the convolutions, "zeros" or "circular" (a network that circular shifts commute with).
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[int]],
+        *,
+        in_chans: int = 3,
+        num_classes: int = 10,
+        padding_mode: Literal["zeros", "circular"] = "zeros",
+    ) -> None:
+        super().__init__()
+        if padding_mode not in ("zeros", "circular"):
+            raise InputError(f"padding_mode={padding_mode!r} is unknown: use zeros or circular")
+        for name, value in (("in_chans", in_chans), ("num_classes", num_classes)):
+            if value < 1:
+                raise InputError(f"{name}={value!r} is too small: it must be at least 1")
+        layers: list[nn.Module] = []
+        channels = in_chans
+        for stage in stages:
+            for width in stage:
+                # batch norm brings the bias
+                conv = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False, padding_mode=padding_mode)
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+                layers += [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+                channels = width
+            layers.append(nn.MaxPool2d(kernel_size=2, ceil_mode=True))
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, num_classes) of images (N, in_chans, H, W)."""
+        logits: Tensor = self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
+        return logits
+
+
+def vgg13_bn_cifar(
+    *, in_chans: int = 3, num_classes: int = 10, padding_mode: Literal["zeros", "circular"] = "zeros"
+) -> VGG:
+    """VGG13 with batch norm for 32x32 images (Zhang 2019, section 4.1 on CIFAR10): 512 features at 1x1, one Linear."""
+    stages = [[64, 64], [128, 128], [256, 256], [512, 512], [512, 512]]
+    return VGG(stages, in_chans=in_chans, num_classes=num_classes, padding_mode=padding_mode)
+
+
+def vgg_small(*, in_chans: int = 1, num_classes: int = 10, padding_mode: Literal["zeros", "circular"] = "zeros") -> VGG:
+    """The demo's network: five stages of one convolution, 16-32-64-64-64 wide, for 32x32 images."""
+    stages = [[16], [32], [64], [64], [64]]
+    return VGG(stages, in_chans=in_chans, num_classes=num_classes, padding_mode=padding_mode)
