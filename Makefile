@@ -1,0 +1,38 @@
+# Every target sets up what it needs: a virtual environment in .venv with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+JOBS ?= 2
+
+.PHONY: help setup test lint sweep demo demo-quick clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(STAMP)  ## create .venv and install dealias with everything
+
+test: $(STAMP)  ## run the tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(STAMP)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
+	$(BIN)/python -m pytest -n $(JOBS) -m sweep --hypothesis-profile=sweep
+
+demo: $(STAMP)  ## the main job on real data: runs/demo/report.html
+	$(BIN)/dealias demo --output runs/demo
+
+demo-quick: $(STAMP)  ## the demo's short form, about a minute
+	$(BIN)/dealias demo --quick --output runs/demo-quick
+
+clean:  ## remove the virtual environment, runs and caches
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

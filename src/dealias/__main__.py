@@ -1,0 +1,5 @@
+"""`python -m dealias` is the command line."""
+
+from dealias.cli import main
+
+main()
