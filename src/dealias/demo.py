@@ -17,22 +17,23 @@ from torch import Tensor, nn
 import dealias
 from dealias.convert import antialias
 from dealias.data import digits_split, photos
+from dealias.evaluation import measure_accuracy, measure_shifts
 from dealias.files import prepare_output, write_whole
-from dealias.metrics import internal_feature_distances, measure_accuracy, measure_consistency
+from dealias.metrics import internal_feature_distances
 from dealias.models import create_model, default_normalization, efficientnet_lite0, imagenet_labels
 from dealias.perturb import circular_shift, crop
 from dealias.progress import OnProgress, Stages
-from dealias.report import picture_source, plot_feature_distance, plot_shift_curves, render_page
+from dealias.report import picture_bytes, picture_source, plot_feature_distance, plot_shift_curves, render_page
 from dealias.report.summary import METRICS, format_share, summary_rows
 from dealias.training import fit
 
 PHOTO_SIZE, CROP_SIZE = 256, 224
 SHIFTS = list(range(PHOTO_SIZE - CROP_SIZE + 1))
 DIGIT_SHIFTS = list(range(-16, 16))
-CIRCULAR_SHIFT, ZERO_FILL_SHIFT = 16, 3
-POOLS = [f"features.{3 + 4 * stage}" for stage in range(5)]
-STAGES = [(pool, stage) for pool in POOLS for stage in ("max", "output")]
-STAGE_TITLES = [f"pool {index + 1}, {part}" for index in range(5) for part in ("max", "subsampled")]
+MODES = {"circular": {"max_shift": 16}, "zero_fill": {"max_shift": 3}}
+# a path in dealias:vgg_small for each max-pool, and what is mapped there
+POOLS = {f"pool {index + 1}": f"features.{3 + 4 * index}" for index in range(5)}
+STAGES = {"max": "max", "subsampled": "output"}
 
 
 def run_demo(
@@ -65,7 +66,7 @@ def run_demo(
     (train_images, train_labels), (test_images, test_labels) = digits_split(seed)
     if quick:
         train_images, train_labels = train_images[:2000], train_labels[:2000]
-    epochs = 4 if quick else 10
+    epochs = 4 if quick else 8
     networks: dict[str, nn.Module] = {}
     for name, stage in (("baseline", "training with MaxPool"), ("antialiased", "training with MaxBlurPool")):
         torch.manual_seed(seed)
@@ -78,7 +79,8 @@ def run_demo(
     advance = stages.start("measuring")
     curves = {}
     for index, (name, network) in enumerate(networks.items()):
-        results[name] = measure_digits(network, test_images, test_labels, seed)
+        results[name] = measure_accuracy(network, test_images, test_labels)
+        results[name] |= measure_shifts(network, test_images, MODES, seed=seed)
         curves[name] = diagonal_probabilities(network, test_images, test_labels)
         results[name]["probability_variation"] = float(np.abs(np.diff(curves[name], axis=1)).mean())
         advance(index + 1, len(networks))
@@ -86,11 +88,15 @@ def run_demo(
     advance = stages.start("mapping internal features")
     mapped = test_images[: 4 if quick else 16]
     grid = range(-16, 16, 2 if quick else 1)
-    maps: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    wanted = [(path, stage) for path in POOLS.values() for stage in STAGES.values()]
+    names = [(pool, part) for pool in POOLS for part in STAGES]
+    maps: dict[str, dict[tuple[str, str], np.ndarray[Any, Any]]] = {}
     for index, (name, network) in enumerate(networks.items()):
-        distances = internal_feature_distances(network, mapped, STAGES, shifts=(grid, grid))
-        maps[name] = {title: distances[key].numpy() for title, key in zip(STAGE_TITLES, STAGES, strict=True)}
-        results[name]["feature_distance"] = {title: float(values.mean()) for title, values in maps[name].items()}
+        distances = internal_feature_distances(network, mapped, wanted, shifts=(grid, grid))
+        maps[name] = {key: distances[layer].numpy() for key, layer in zip(names, wanted, strict=True)}
+        results[name]["feature_distance"] = {
+            ", ".join(key): float(values.mean()) for key, values in maps[name].items()
+        }
         advance(index + 1, len(networks))
 
     advance = stages.start("writing the report")
@@ -103,9 +109,12 @@ def run_demo(
     curve_figure = plot_shift_curves(
         DIGIT_SHIFTS, {name: values[shown] for name, values in curves.items()}, test_images[shown, 0].numpy()
     )
-    map_figure = plot_feature_distance(maps, STAGE_TITLES, STAGE_TITLES)
+    map_figure = plot_feature_distance(maps, list(POOLS), list(STAGES))
     results["seconds"] = round(time.monotonic() - started, 1)
-    write_whole(folder / "report.html", _page(results, slides, picture_source(curve_figure), picture_source(map_figure)))
+    pictures = {"shift-curves.png": picture_bytes(curve_figure), "feature-distance.png": picture_bytes(map_figure)}
+    for name, content in pictures.items():
+        write_whole(folder / name, content)
+    write_whole(folder / "report.html", _page(results, slides, *map(picture_source, pictures.values())))
     write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     advance(1, 1)
     return results
@@ -132,7 +141,7 @@ def _slide_photos(limit: int | None, advance: Callable[[int, int], None]) -> lis
         picture = Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
         slides.append(
             {"name": name, "label": labels[best], "shifts": SHIFTS, "probabilities": curve, "crop": CROP_SIZE,
-             "size": PHOTO_SIZE, "source": picture_source(picture)}
+             "size": PHOTO_SIZE, "source": picture_source(picture_bytes(picture))}
         )
         advance(index + 1, len(chosen))
     return sorted(slides, key=lambda slide: min(slide["probabilities"]) - max(slide["probabilities"]))
@@ -153,24 +162,6 @@ def _train(
     return fit(
         network, images, labels, epochs=epochs, batch_size=batch_size, learning_rate=0.1, seed=seed, on_step=on_step
     )
-
-
-def measure_digits(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> dict[str, Any]:
-    """Accuracy, circular and zero-fill consistency with their 95% intervals."""
-    measured = {
-        "accuracy": measure_accuracy(network, images, labels),
-        "circular_consistency": measure_consistency(
-            network, images, mode="circular", max_shift=CIRCULAR_SHIFT, seed=seed
-        ),
-        "zero_fill_consistency": measure_consistency(
-            network, images, mode="zero_fill", max_shift=ZERO_FILL_SHIFT, seed=seed
-        ),
-    }
-    results: dict[str, Any] = {}
-    for name, share in measured.items():
-        results[name] = share.value
-        results[f"{name}_interval"] = list(share.interval)
-    return results
 
 
 def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray[Any, Any]:

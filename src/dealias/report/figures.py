@@ -78,44 +78,41 @@ def plot_shift_curves(
 
 
 def plot_feature_distance(
-    maps: Mapping[str, Mapping[str, np.ndarray[Any, Any]]], columns: Sequence[str], titles: Sequence[str]
+    maps: Mapping[str, Mapping[tuple[str, str], np.ndarray[Any, Any]]], layers: Sequence[str], stages: Sequence[str]
 ) -> Figure:
-    """Internal feature distance over circular shifts as heat maps: a row for each network, a column for each layer stage.
+    """Internal feature distance over shifts as heat maps: a column for each layer, a row for each network and stage.
 
     Args:
-        maps: for each network, for each of `columns`, an array (dy, dx) of mean cosine distances, shift 0 in the middle.
-        columns: which maps to draw, in order.
-        titles: the heading of each column.
+        maps: for each network, for (layer, stage), an array (dy, dx) of mean cosine distances with shift 0 in the middle;
+            a network's missing pairs are left blank.
+        layers: the columns, in order.
+        stages: the rows of each network, such as "max" and "subsampled".
 
     Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One colour scale for all.
     """
+    rows = [(network, stage) for network in maps for stage in stages]
     with _styled():
-        networks = list(maps)
-        per_row = 5
-        blocks = -(-len(columns) // per_row)
-        figure = _figure(7.2, 1.75 * blocks * len(networks) + 0.5)
-        axes = figure.subplots(blocks * len(networks), per_row, squeeze=False)
-        ceiling = max(float(maps[network][column].max()) for network in networks for column in columns) or 1.0
+        figure = _figure(7.2, 7.2 / len(layers) * len(rows) + 0.9)
+        axes = figure.subplots(len(rows), len(layers), squeeze=False)
+        ceiling = max(float(values.max()) for network in maps.values() for values in network.values()) or 1.0
         picture = None
-        for axis in axes.flat:
-            axis.set_axis_off()
-        for position, (column, title) in enumerate(zip(columns, titles, strict=True)):
-            block, place = divmod(position, per_row)
-            for row, network in enumerate(networks):
-                values = maps[network][column]
-                axis = axes[block * len(networks) + row, place]
-                axis.set_axis_on()
-                reach_y, reach_x = values.shape[0] // 2, values.shape[1] // 2
-                extent = (-reach_x - 0.5, values.shape[1] - reach_x - 0.5, values.shape[0] - reach_y - 0.5, -reach_y - 0.5)
-                picture = axis.imshow(values, cmap="magma", vmin=0, vmax=ceiling, extent=extent, interpolation="nearest")
-                axis.set_title(f"{title}\nmean {values.mean():.3f}", fontsize=8, color=COLORS[network])
-                axis.set_xticks([-reach_x, 0])
-                axis.set_yticks([-reach_y, 0])
-                axis.tick_params(labelsize=6, length=2, pad=1)
-                if place == 0:
-                    axis.set_ylabel(NAMES[network], color=COLORS[network], fontsize=9)
+        for row, (network, stage) in enumerate(rows):
+            for column, layer in enumerate(layers):
+                axis = axes[row, column]
+                axis.set_xticks([])
+                axis.set_yticks([])
+                if row == 0:
+                    axis.set_title(layer, fontsize=9, loc="center")
+                if column == 0:
+                    axis.set_ylabel(f"{NAMES[network]}\n{stage}", color=COLORS[network])
+                values = maps[network].get((layer, stage))
+                if values is None:
+                    axis.spines[:].set_visible(False)
+                    continue
+                picture = axis.imshow(values, cmap="magma", vmin=0, vmax=ceiling, interpolation="nearest")
+                axis.set_xlabel(f"mean {values.mean():.3f}", fontsize=7, labelpad=2)
         if picture is not None:
-            bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.01)
-            bar.set_label("internal feature distance (1 - cosine similarity)", fontsize=8)
+            bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
+            bar.set_label("internal feature distance (1 - cosine similarity); shift 0 in the middle of each map", fontsize=8)
             bar.ax.tick_params(labelsize=7)
     return figure

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def picture_source(picture: Figure | Image, *, dpi: int = 180) -> str:
-    """A `data:` URL of a Matplotlib figure (PNG) or a Pillow image (JPEG)."""
+def picture_bytes(picture: Figure | Image) -> bytes:
+    """A Matplotlib figure as PNG, or a Pillow image as JPEG."""
     buffer = io.BytesIO()
     if hasattr(picture, "savefig"):
-        picture.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-        kind = "png"
+        picture.savefig(buffer, format="png", dpi=180, facecolor="white")
     else:
         picture.save(buffer, format="JPEG", quality=88)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
+
+
+def picture_source(picture: bytes) -> str:
+    """A `data:` URL of a PNG or JPEG."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def render_page(

@@ -1,0 +1,63 @@
+import json
+import re
+from html.parser import HTMLParser
+
+from PIL import Image
+
+from dealias.report import picture_bytes, picture_source, render_page
+from dealias.report.summary import summary_rows
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+def _page() -> str:
+    source = picture_source(picture_bytes(Image.new("RGB", (8, 8), "red")))
+    photo = {"name": HOSTILE, "label": HOSTILE, "shifts": [0, 1], "curves": {"network": [0.2, 0.7]}, "crop": 6, "size": 8,
+             "source": source}
+    return render_page(
+        title="t", finding=f"finding {HOSTILE}", photos_heading="h", photos=[photo],
+        figures=[{"heading": "f", "text": "x", "source": source, "alt": "a"}],
+        table={"columns": ["", "baseline"], "rows": [[HOSTILE, "1%"]]}, notes=[HOSTILE],
+    )
+
+
+def test_the_page_holds_everything_it_shows():
+    parser = _Tags()
+    parser.feed(_page())
+    for tag, attributes in parser.tags:
+        for name in ("src", "href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("data:"), (tag, value)
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in parser.tags
+
+
+def test_names_are_escaped_everywhere():
+    page = _page()
+    assert HOSTILE not in page
+    parser = _Tags()
+    parser.feed(page)
+    assert sum(tag == "script" for tag, _ in parser.tags) == 2
+    data = re.search(r'<script type="application/json" id="photos">(.*?)</script>', page, re.S)
+    assert data is not None
+    assert json.loads(data[1])[0]["name"] == HOSTILE
+
+
+def test_summary_rows_show_percentages_with_intervals_and_what_was_not_measured():
+    results = {
+        "baseline": {"accuracy": 0.985, "accuracy_interval": [0.9751, 0.991], "probability_variation": 0.1234},
+        "antialiased": {"accuracy": None, "probability_variation": 0.00049},
+    }
+    assert summary_rows(results) == [
+        ["accuracy", "98.5% (97.5 to 99.1)", "not measured"],
+        ["variation of P(correct)", "0.1234", "0.0005"],
+    ]
