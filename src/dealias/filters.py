@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 from dealias.errors import InputError, InputTypeError
@@ -47,12 +48,12 @@ def resolve_filter(filter: Filter) -> Taps:
                 f"filter={filter!r} is unknown: use one of {', '.join(FILTERS)}, an int or a sequence of taps"
             )
         return FILTERS[filter]
-    if isinstance(filter, bool):
-        raise InputTypeError(f"filter={filter!r} is a bool: use a name, a number of taps or a sequence of taps")
-    if isinstance(filter, int):
+    if isinstance(filter, (bool, bytes)):
+        raise InputTypeError(f"filter={filter!r} is no filter: use a name, a number of taps or a sequence of taps")
+    if isinstance(filter, (int, Integral)):  # NumPy's integers too
         if filter < 1:
             raise InputError(f"filter={filter} has no taps: the number of taps must be at least 1")
-        return _binomial(filter)
+        return _binomial(int(filter))
     try:
         values = filter.tolist() if hasattr(filter, "tolist") else list(filter)
         taps = tuple(float(tap) for tap in values)
@@ -60,9 +61,10 @@ def resolve_filter(filter: Filter) -> Taps:
         raise InputTypeError(
             f"filter={filter!r} is no 1-D sequence of numbers: use a name, a number of taps or taps such as [1, 2, 1]"
         ) from None
-    total = math.fsum(taps)
-    if not taps or not math.isfinite(total) or total == 0:
+    total = sum(taps)
+    rounding = 1e-12 * max(map(abs, taps), default=0)  # [0.1, 0.2, -0.3] sums to 5.6e-17
+    if not math.isfinite(total) or abs(total) <= rounding:
         raise InputError(
-            f"filter={filter!r} cannot be normalised: give at least one tap, finite, with a sum other than 0"
+            f"filter={filter!r} cannot be normalised: give at least one tap, all finite, with a sum other than 0"
         )
     return tuple(tap / total for tap in taps)

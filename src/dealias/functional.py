@@ -24,22 +24,27 @@ PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
 PADDING_MODES: tuple[str, ...] = ("reflect", "replicate", "circular", "zeros")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
-_BlurOp: TypeAlias = Callable[[Tensor, Taps, Sequence[int], str], Tensor]
+BlurOp: TypeAlias = Callable[[Tensor, Taps, Sequence[int], str], Tensor]
+
+# torch leaves these untyped. They keep symbolic sizes free of guards where the builtins would fix a branch.
+sym_max: Callable[[int, int], int] = torch.sym_max
+sym_min: Callable[[int, int], int] = torch.sym_min
 
 
 def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int) -> tuple[int, ...]:
-    """`value` as one int for each spatial axis, each at least `minimum`."""
+    """`value` as one int for each spatial axis, each at least `minimum`; a sequence of one int stands for all axes."""
+    given = tuple(value) if isinstance(value, Sequence) else (value,)
     try:
-        values = (
-            tuple(map(operator.index, value)) if isinstance(value, Sequence) else (operator.index(value),) * spatial
-        )
+        values = tuple(operator.index(one) for one in given)
     except TypeError:
-        raise InputTypeError(f"{name}={value!r} must be an int or a sequence of {spatial} ints") from None
-    if len(values) != spatial:
-        raise InputError(f"{name}={value!r} must be an int or a sequence of {spatial} ints, one for each spatial axis")
+        values = ()
+    if not values or any(isinstance(one, bool) for one in given):
+        raise InputTypeError(f"{name}={value!r} must be an int or a sequence of ints, one for each spatial axis")
+    if len(values) not in (1, spatial):
+        raise InputError(f"{name}={value!r} has {len(values)} values: give one int, or {spatial} for the spatial axes")
     if min(values) < minimum:
         raise InputError(f"{name}={value!r} is too small: it must be at least {minimum}")
-    return values
+    return values if len(values) == spatial else values * spatial
 
 
 def check_padding_mode(padding_mode: str) -> str:
@@ -49,13 +54,11 @@ def check_padding_mode(padding_mode: str) -> str:
     return padding_mode
 
 
-def check_pool_padding(kernel_size: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> None:
-    """`torch.nn.MaxPool2d`'s rule: at most half of the dilated kernel, so that every window holds a sample."""
-    for k, p, d in zip(kernel_size, padding, dilation, strict=True):
-        if 2 * p > d * (k - 1) + 1:
-            raise InputError(
-                f"padding={p} is too large for kernel_size={k} and dilation={d}: it must be at most {(d * (k - 1) + 1) // 2}"
-            )
+def check_pool_padding(kernel_size: Sequence[int], padding: Sequence[int]) -> None:
+    """`torch.nn.MaxPool2d`'s rule: at most half of the kernel."""
+    for k, p in zip(kernel_size, padding, strict=True):
+        if p > k // 2:
+            raise InputError(f"padding={p} is too large for kernel_size={k}: it must be at most {k // 2}")
 
 
 def _check_input(x: Tensor, spatial: int) -> None:
@@ -67,18 +70,19 @@ def _check_input(x: Tensor, spatial: int) -> None:
     if x.ndim not in (spatial + 1, spatial + 2):
         axes = ("length", "height, width", "depth, height, width")[spatial - 1]
         raise InputError(
-            f"input of shape {tuple(x.shape)} has {x.ndim} axes: a {spatial}d layer takes (batch, channels, {axes}) or (channels, {axes})"
+            f"input of shape {tuple(x.shape)} has {x.ndim} axes: "
+            f"a {spatial}d layer takes (batch, channels, {axes}) or (channels, {axes})"
+        )
+    if any(size == 0 for size in x.shape[-spatial - 1 :]):
+        raise InputError(
+            f"input of shape {tuple(x.shape)} has no channel or an empty map: every axis but the batch needs a size"
         )
 
 
-def apply_blur(op: _BlurOp, x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
-    """Run one of the blurring operations on (N, C, *spatial) or (C, *spatial); the other arguments are checked already."""
+def apply_blur(op: BlurOp, x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
+    """Run one of the blurring operations with every argument but the input checked already."""
     spatial = len(stride)
     _check_input(x, spatial)
-    if any(size == 0 for size in x.shape[-spatial:]):
-        raise InputError(
-            f"input of shape {tuple(x.shape)} has an empty spatial axis: every map needs at least one pixel"
-        )
     if x.ndim == spatial + 1:
         return op(x.unsqueeze(0), taps, stride, padding_mode).squeeze(0)
     return op(x, taps, stride, padding_mode)
@@ -102,19 +106,19 @@ def apply_max_blur(
     for size, k, s, p, d in zip(x.shape[-spatial:], kernel_size, stride, padding, dilation, strict=True):
         reach = d * (k - 1)
         dense = size + 2 * p - reach
-        out = (dense - 1) // s + 1
-        if ceil_mode:  # one more window where it starts inside the map or its leading padding
-            out = (dense + s - 2) // s + 1
-            if (out - 1) * s >= size + p:
-                out -= 1
-        if out < 1 or size < 1:
+        out, extra = (dense - 1) // s + 1, 0
+        if ceil_mode:  # a last window that leaves the map, if it starts inside the map or its leading padding
+            out = sym_min((dense + s - 2) // s, (size + p - 1) // s) + 1
+            extra = sym_max(0, (out - 1) * s + 1 - dense)
+        if out < 1:
+            least = reach + 1 - 2 * p - (s - 1 if ceil_mode else 0)
             raise InputError(
                 f"input of shape {tuple(x.shape)} is too small for kernel_size={k}, padding={p}, dilation={d}: "
-                f"it needs at least {max(reach + 1 - 2 * p, 1)} pixels on each axis"
+                f"the axis of {size} needs at least {least} pixels"
             )
         sizes.append(out)
         before.append(0 if wrap else p)
-        after.append(reach if wrap else p + torch.sym_max(0, (out - 1) * s + 1 - dense) if ceil_mode else p)
+        after.append(reach if wrap else p + extra)
     batched = x if x.ndim == spatial + 2 else x.unsqueeze(0)
     y = ops.max_blur_pool(batched, kernel_size, dilation, before, after, wrap, taps, stride, padding_mode)
     if wrap:  # the wrapped maximum covers the whole map; nn.MaxPool's size may be smaller
@@ -125,7 +129,7 @@ def apply_max_blur(
 
 
 def _blur_pool(
-    op: _BlurOp, spatial: int, x: Tensor, filter: Filter, stride: int | Sequence[int], padding_mode: str
+    op: BlurOp, spatial: int, x: Tensor, filter: Filter, stride: int | Sequence[int], padding_mode: str
 ) -> Tensor:
     return apply_blur(
         op, x, resolve_filter(filter), per_axis("stride", stride, spatial, 1), check_padding_mode(padding_mode)
@@ -138,13 +142,13 @@ def pool_arguments(
     stride: int | Sequence[int] | None,
     padding: int | Sequence[int],
     dilation: int | Sequence[int],
-) -> tuple[tuple[int, ...], ...]:
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Check `torch.nn.MaxPool2d`'s arguments; return kernel size, stride, padding and dilation for each axis."""
     kernel = per_axis("kernel_size", kernel_size, spatial, 1)
     steps = kernel if stride is None else per_axis("stride", stride, spatial, 1)
     pads = per_axis("padding", padding, spatial, 0)
     dilations = per_axis("dilation", dilation, spatial, 1)
-    check_pool_padding(kernel, pads, dilations)
+    check_pool_padding(kernel, pads)
     return kernel, steps, pads, dilations
 
 
@@ -173,13 +177,14 @@ def blur_pool1d(
 def blur_pool2d(
     x: Tensor, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
 ) -> Tensor:
-    """Low-pass filter each channel, then keep every `stride`-th sample from index 0 (BlurPool; Zhang 2019, section 3.2).
+    """BlurPool: low-pass filter each channel, then keep every `stride`-th sample (Zhang 2019, section 3.2).
 
     >>> blur_pool2d(torch.ones(2, 3, 5, 5), "tri3", stride=2).shape
     torch.Size([2, 3, 3, 3])
 
     The map is padded by floor((k - 1) / 2) before and ceil((k - 1) / 2) after on each axis, k the number of taps, and
-    correlated with the outer product of the taps. Differentiable twice. Autocast leaves the dtype alone.
+    correlated with the outer product of the taps, and sampled from index 0. Differentiable twice. Autocast leaves the
+    dtype alone.
 
     Args:
         x: (N, C, H, W) or (C, H, W), float64, float32, bfloat16 or float16, contiguous or channels_last.

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from dealias import ops
@@ -94,6 +93,7 @@ class ReLUBlurPool2d(BlurPool2d):
     """ReLU then `BlurPool2d`, as one operation: `dealias.functional.relu_blur_pool2d` as a module."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """ReLU, then blur and subsample."""
         return apply_blur(ops.relu_blur_pool, x, self.taps, self.stride, self.padding_mode)
 
 

@@ -6,42 +6,39 @@ All functions take checked arguments (`dealias.functional` checks them) and batc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dealias.filters import Taps
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 _F_PAD_MODE = {"reflect": "reflect", "replicate": "replicate", "circular": "circular", "zeros": "constant"}
 
-_kernels: dict[tuple[object, ...], Tensor] = {}
+sym_max: Callable[[int, int], int] = torch.sym_max  # typed, unlike torch's own; keeps symbolic sizes free of guards
 
 
-def _build_kernel(taps: Taps, spatial: int, like: Tensor) -> Tensor:
-    line = torch.tensor(taps, dtype=torch.float64)
+def _build_kernel(taps: Taps, spatial: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    line = torch.tensor(taps, dtype=torch.float64, device="cpu")  # explicit: not every device has float64
     kernel = line
     for _ in range(spatial - 1):
         kernel = kernel.unsqueeze(-1) * line
-    return kernel.to(device=like.device, dtype=like.dtype)
+    return kernel.to(device=device, dtype=dtype)
+
+
+_cached_kernel = lru_cache(maxsize=128)(_build_kernel)
 
 
 def _kernel(taps: Taps, spatial: int, like: Tensor) -> Tensor:
-    """The outer product of `taps`, built once for each dtype and device."""
-    if torch.compiler.is_compiling():
-        return _build_kernel(taps, spatial, like)
-    key = (taps, spatial, like.dtype, like.device)
-    kernel = _kernels.get(key)
-    if kernel is None:
-        with torch.inference_mode(False):
-            kernel = _build_kernel(taps, spatial, like)
-        if type(kernel) is Tensor:  # a fake tensor must not outlive its mode
-            _kernels[key] = kernel
-    return kernel
+    """The outer product of `taps`; kept, so that an accelerator need not wait for its copy on each call."""
+    if torch.compiler.is_compiling() or type(like) not in (Tensor, nn.Parameter):
+        return _build_kernel(taps, spatial, like.dtype, like.device)  # a fake tensor must not outlive its mode
+    with torch.inference_mode(False):  # or training could not use what inference has kept
+        return _cached_kernel(taps, spatial, like.dtype, like.device)
 
 
 def _border_index(size: int, before: int, after: int, padding_mode: str, device: torch.device) -> Tensor:
@@ -49,11 +46,10 @@ def _border_index(size: int, before: int, after: int, padding_mode: str, device:
     index = torch.arange(-before, size + after, device=device)
     if padding_mode == "replicate":
         return index.clamp(0, size - 1)
-    if padding_mode == "circular":
-        return index.remainder(size)
     last = size - 1
-    period = torch.sym_max(2 * last, 1)
-    return last - (index.remainder(period) - last).abs()
+    period = size if padding_mode == "circular" else sym_max(2 * last, 1)
+    index = index.remainder(torch.full_like(index, period))  # a symbolic scalar would not export to ONNX
+    return index if padding_mode == "circular" else last - (index - last).abs()
 
 
 def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: str) -> Tensor:
@@ -73,19 +69,22 @@ def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: st
     return F.pad(x, pads, mode=_F_PAD_MODE[padding_mode]) if any(pads) else x
 
 
+def _is_channels_last(x: Tensor) -> bool:
+    # said with views, because vmap has no is_contiguous(memory_format=...)
+    return x.ndim > 3 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+
+
 def match_layout(y: Tensor, x: Tensor) -> Tensor:
     """`y` in the memory layout of `x`: channels last if `x` is so without doubt (C = 1 is both), else contiguous."""
-    layout = _CHANNELS_LAST.get(x.ndim - 2)
-    if layout is not None and x.is_contiguous(memory_format=layout) and not x.is_contiguous():
-        return y.contiguous(memory_format=layout)
-    return y.contiguous()
+    return y.movedim(1, -1).contiguous().movedim(-1, 1) if _is_channels_last(x) else y.contiguous()
 
 
 def blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
     """Correlate every channel with the outer product of `taps` and keep each `stride`-th sample from index 0."""
     spatial = len(stride)
-    if torch.is_autocast_enabled(x.device.type):
-        with torch.autocast(x.device.type, enabled=False):
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
             return blur_pool(x, taps, stride, padding_mode)
     if len(taps) == 1:
         steps = (slice(None), slice(None), *(slice(None, None, step) for step in stride))
@@ -108,15 +107,14 @@ def dense_max(
     wrap: bool,
 ) -> Tensor:
     """The maximum at stride 1. The border is -inf, or with `wrap` the opposite side of the map."""
-    spatial = len(kernel_size)
+    inner = [0] * len(kernel_size) if wrap else list(before)
     if wrap:
-        x, inner = pad(x, before, after, "circular"), [0] * spatial
-    elif list(before) == list(after):
-        inner = list(before)
+        x = pad(x, before, after, "circular")
     else:
-        pads = [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
-        x, inner = F.pad(x, pads, value=float("-inf")), [0] * spatial
-    return _MAX_POOL[spatial](x, list(kernel_size), 1, inner, list(dilation))
+        extra = [a - b for b, a in zip(before, after, strict=True)]
+        if any(isinstance(amount, torch.SymInt) or amount for amount in extra):  # no guard on a symbolic amount
+            x = F.pad(x, [side for amount in reversed(extra) for side in (0, amount)], value=float("-inf"))
+    return _MAX_POOL[len(kernel_size)](x, list(kernel_size), 1, inner, list(dilation))
 
 
 def max_blur_pool(
