@@ -1,0 +1,285 @@
+"""Internal feature distance: where in a network shift-equivariance is lost (Zhang 2019, section 4.1).
+
+>>> from dealias.models import vgg_small
+>>> model = vgg_small(padding_mode="circular")
+>>> heat_map = internal_feature_distance(model, torch.rand(2, 1, 32, 32), "features.3", shifts=(range(4), range(4)))
+>>> heat_map.shape, bool(heat_map[1, 1] > heat_map[2, 2])
+(torch.Size([4, 4]), True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dealias.errors import InputError, InputTypeError
+from dealias.functional import per_axis
+from dealias.metrics._evaluation import evaluating, placed_like
+from dealias.nn import MaxBlurPool2d
+from dealias.perturb.shifts import circular_shift
+
+Stage: TypeAlias = Literal["output", "max"]
+Layer: TypeAlias = str | tuple[str, Stage]
+Shifts: TypeAlias = tuple[Sequence[int] | Tensor, Sequence[int] | Tensor]
+
+
+def internal_feature_distance(
+    model: nn.Module,
+    images: Tensor,
+    layer: str,
+    *,
+    shifts: Shifts | None = None,
+    stage: Stage = "output",
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """How far a layer's features of circularly shifted images are from its shifted features, for every shift.
+
+    With F the layer's features, upsampled to the images' resolution by nearest neighbour: the mean over images and
+    pixels of 1 - cosine similarity over channels, of F(Shift(X)) and Shift(F(X)). 0 is perfect shift-equivariance. Two
+    zero vectors have distance 0, a zero and another vector 1.
+
+    A max-pooling layer has two stages: its maximum, taken at every pixel, and its output, behind the blur if any and
+    the subsampling. A circular maximum of a pool without padding keeps the size of the map: it wraps around behind.
+
+    Args:
+        model: run in eval mode, without gradients, on the device where it is; its modes are restored.
+        images: float (N, C, H, W), normalised as the model expects.
+        layer: path of a module with feature maps (N, C, h, w), as in `model.named_modules()`. Of a module that runs
+            several times in a forward pass, the last time counts.
+        shifts: rows dy and columns dx, in pixels; all of them, `range(H)` and `range(W)`, by default.
+        stage: "output", or "max" of an `nn.MaxPool2d` or `dealias.nn.MaxBlurPool2d`.
+        batch_size: number of images in a forward pass, at most.
+        progress: called with the number of (image, shift) pairs done, after each forward pass.
+
+    Returns:
+        float64 on the CPU, (len(dy), len(dx)).
+
+    Raises:
+        InputError: the layer is unknown, gives no feature maps or has no such stage, or an argument is out of range.
+        InputTypeError: `images` is no float tensor, or a shift is no integer.
+    """
+    layers: list[Layer] = [(layer, stage)]
+    distances = internal_feature_distances(
+        model, images, layers, shifts=shifts, batch_size=batch_size, progress=progress
+    )
+    return distances[layers[0]]
+
+
+def internal_feature_distances(
+    model: nn.Module,
+    images: Tensor,
+    layers: Sequence[Layer],
+    *,
+    shifts: Shifts | None = None,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> dict[Layer, Tensor]:
+    """`internal_feature_distance` of several layers in one pass.
+
+    Args:
+        layers: paths of modules, or pairs of path and stage; a path alone means its output.
+        model, images, shifts, batch_size, progress: as in `internal_feature_distance`.
+
+    Returns:
+        The distances, float64 (len(dy), len(dx)), by layer as given.
+
+    Raises:
+        InputError, InputTypeError: as in `internal_feature_distance`; or no layers are given.
+    """
+    images = placed_like(images, model)
+    if batch_size < 1 or not layers:
+        raise InputError(f"batch_size={batch_size!r} must be at least 1, and layers={layers!r} not empty")
+    rows, columns = _check_shifts(shifts, images)
+    probes = [_Probe.of(model, layer) for layer in layers]
+    sums = torch.zeros(len(probes), len(rows), len(columns), dtype=torch.float64)
+    done = 0
+    with evaluating(model), _listening(probes):
+        for part in torch.split(images, batch_size):
+            for probe in probes:
+                probe.start()
+            model(part)
+            for row, dy in enumerate(rows):
+                for probe in probes:
+                    probe.move_rows(dy, images.shape[2])
+                for numbers in torch.split(torch.arange(len(columns)), max(1, batch_size // len(part))):
+                    chosen = columns[numbers[0] : numbers[-1] + 1]
+                    for probe in probes:
+                        probe.expect(chosen, images.shape[3])
+                    shifted = circular_shift(part.repeat(len(chosen), 1, 1, 1), dy, _repeat_each(chosen, len(part)))
+                    model(shifted)
+                    sums[:, row, numbers] += torch.stack([probe.cosine_sums() for probe in probes])
+                    done += len(shifted)
+                    if progress is not None:
+                        progress(done)
+    means = sums / (len(images) * images.shape[2] * images.shape[3])
+    # rounding may leave a cosine a little above 1
+    return dict(zip(layers, (1 - means).clamp_min(0), strict=True))
+
+
+@dataclass
+class _Probe:
+    """Compares the features of one stage of one module, shift by shift, with those of the images themselves.
+
+    Upsampled by nearest neighbour, pixel (y, x) compares sample (b, d) of the shifted images' features with sample
+    (a, c) of the images' own, the same few pairs again and again. `_pair_counts` counts the pairs (b, a) and (d, c)
+    along each axis, so that the sum of the cosines over all pixels is that over b, d of
+    shifted[b, d] . (sum over a, c of rows[b, a] columns[d, c] own[a, c]): exact, and never upsampled.
+
+    The features are used while the module runs: later layers may change them in place.
+    """
+
+    path: str
+    stage: str
+    module: nn.Module
+    own: Tensor | None = None
+    moved: Tensor | None = None
+    expected: Tensor | None = None
+    sums: Tensor | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module, layer: Layer) -> _Probe:
+        path, stage = (layer, "output") if isinstance(layer, str) else layer
+        modules = dict(model.named_modules())
+        if path not in modules:
+            raise InputError(f"layer={path!r} is no module of {type(model).__name__}: see model.named_modules()")
+        module = modules[path]
+        if stage not in ("output", "max"):
+            raise InputError(f"stage={stage!r} is unknown: use output or max")
+        if stage == "max" and not isinstance(module, nn.MaxPool2d | MaxBlurPool2d):
+            raise InputError(
+                f"layer={path!r} is a {type(module).__name__}: "
+                "only nn.MaxPool2d and dealias.nn.MaxBlurPool2d have stage='max'"
+            )
+        return cls(path, stage, module)
+
+    def start(self) -> None:
+        self.own = self.moved = self.expected = self.sums = None
+
+    def move_rows(self, dy: int, height: int) -> None:
+        if self.own is None:
+            raise InputError(f"layer={self.path!r} does not run in a forward pass of the model")
+        self.moved = torch.matmul(_pair_counts(self.own.shape[2], height, dy).to(self.own), self.own)
+
+    def expect(self, columns: Sequence[int], width: int) -> None:
+        """Prepare for the shifts by these columns: (shifts, N, C + 1, h, w)."""
+        assert self.moved is not None  # move_rows comes first
+        size = self.moved.shape[3]
+        counts = torch.stack([_pair_counts(size, width, dx).T for dx in columns]).to(self.moved)
+        self.expected = torch.matmul(self.moved.reshape(-1, size), counts).view(len(columns), *self.moved.shape)
+        self.sums = None
+
+    def cosine_sums(self) -> Tensor:
+        """The cosines summed over images and pixels, for each of the shifts, float64 on the CPU."""
+        if self.sums is None:
+            raise InputError(f"layer={self.path!r} does not run in every forward pass of the model")
+        return self.sums.cpu()
+
+    def catch_input(self, module: nn.Module, inputs: tuple[object, ...]) -> None:
+        self._catch(inputs[0], dense_max_of=module)
+
+    def catch_output(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        self._catch(output)
+
+    def _catch(self, found: object, dense_max_of: nn.Module | None = None) -> None:
+        if not isinstance(found, Tensor) or found.ndim != 4:
+            what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"layer={self.path!r} gives {what}: the distance takes feature maps (N, C, h, w)")
+        features = found if found.dtype == torch.float64 else found.float()
+        if dense_max_of is not None:
+            features = _dense_max(dense_max_of, features)
+        if self.expected is None:
+            self.own = _unit_vectors(features)
+            return
+        lengths, zero = _lengths(features)
+        expected = self.expected.flatten(0, 1)
+        cosines = (features * expected[:, :-1]).sum(1) / lengths + zero * expected[:, -1]
+        self.sums = cosines.view(self.expected.shape[0], -1).sum(1, dtype=torch.float64)
+
+
+@contextmanager
+def _listening(probes: Sequence[_Probe]) -> Iterator[None]:
+    handles = [
+        probe.module.register_forward_pre_hook(probe.catch_input)
+        if probe.stage == "max"
+        else probe.module.register_forward_hook(probe.catch_output)
+        for probe in probes
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _repeat_each(values: Sequence[int], times: int) -> list[int]:
+    return [value for value in values for _ in range(times)]
+
+
+def _dense_max(pool: nn.Module, features: Tensor) -> Tensor:
+    """A max-pooling layer's maximum at every pixel, axis by axis: `max_pool2d` would compute indices too."""
+    kernel, padding, dilation = (
+        per_axis(name, getattr(pool, name), 2, minimum)
+        for name, minimum in (("kernel_size", 1), ("padding", 0), ("dilation", 1))
+    )
+    (down, right), (above, left) = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)], padding
+    if any(padding):
+        features = F.pad(features, (left, left, above, above), value=-torch.inf)
+    else:
+        features = F.pad(features, (0, right, 0, down), mode="circular")
+    for axis, taps, step, reach in ((2, kernel[0], dilation[0], down), (3, kernel[1], dilation[1], right)):
+        size = features.shape[axis] - reach
+        windows = [features.narrow(axis, tap * step, size) for tap in range(taps)]
+        features = reduce(torch.maximum, windows)
+    return features
+
+
+def _lengths(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The lengths (N, h, w) of the vectors over the channels, 1 for zero vectors, and where those are."""
+    squared = (features * features).sum(1)
+    if squared.isfinite().all() and not ((squared < torch.finfo(squared.dtype).tiny) & (features != 0).any(1)).any():
+        lengths = squared.sqrt()
+    else:  # squares that overflow or vanish
+        largest = features.abs().amax(1)
+        scaled = features / largest.masked_fill(largest == 0, 1).unsqueeze(1)
+        lengths = largest * (scaled * scaled).sum(1).sqrt()
+    zero = lengths == 0
+    return lengths.masked_fill(zero, 1), zero
+
+
+def _unit_vectors(features: Tensor) -> Tensor:
+    """Vectors of length 1 over the channels, with one more that is 1 for zero vectors: two of them have cosine 1."""
+    lengths, zero = _lengths(features)
+    return torch.cat([features / lengths.unsqueeze(1), zero.unsqueeze(1).to(features)], 1)
+
+
+def _pair_counts(size: int, length: int, shift: int) -> Tensor:
+    """How many of `length` pixels compare sample b of the shifted map with sample a of the reference: (b, a)."""
+    pixels = torch.arange(length)
+    sample = pixels * size // length
+    counts = torch.zeros(size * size, dtype=torch.int64)
+    pairs = sample * size + sample[(pixels - shift) % length]
+    return counts.index_add_(0, pairs, torch.ones_like(pairs)).view(size, size)
+
+
+def _check_shifts(shifts: Shifts | None, images: Tensor) -> tuple[list[int], list[int]]:
+    if shifts is None:
+        return list(range(images.shape[2])), list(range(images.shape[3]))
+    if len(shifts) != 2:
+        raise InputError(
+            f"shifts has {len(shifts)} entries: give the rows dy and the columns dx, for example two ranges"
+        )
+    rows, columns = (torch.as_tensor(axis).cpu() for axis in shifts)
+    for axis in (rows, columns):
+        if axis.ndim != 1 or not len(axis):
+            raise InputError(f"shifts of shape {tuple(axis.shape)}: give two 1-D sequences of ints, none of them empty")
+        if axis.is_floating_point() or axis.is_complex():
+            raise InputTypeError(f"shifts have dtype {axis.dtype}: they must be whole pixels")
+    return rows.tolist(), columns.tolist()

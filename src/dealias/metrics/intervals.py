@@ -1,0 +1,103 @@
+"""Confidence intervals of shares.
+
+>>> low, high = wilson_interval(successes=90, total=100)
+>>> round(low, 4), round(high, 4)
+(0.8256, 0.9448)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist, variance
+
+from dealias.errors import InputError
+
+
+def wilson_interval(successes: float, total: float, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share, from independent trials (Wilson 1927, equation 5).
+
+    Args:
+        successes, total: counts; fractions are allowed, as an effective sample size is one.
+        level: probability that the interval covers the true share, between 0 and 1.
+
+    Raises:
+        InputError: `total` is not positive, `successes` not in 0..total or `level` not in (0, 1).
+    """
+    if not total > 0:
+        raise InputError(f"total={total!r} must be positive: an interval needs at least one trial")
+    if not 0 <= successes <= total:
+        raise InputError(f"successes={successes!r} must lie between 0 and total={total!r}")
+    z = NormalDist().inv_cdf((1 + _check_level(level)) / 2)
+    share = successes / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    # exact at the ends, where rounding would leave a remainder
+    return (0.0 if successes == 0 else centre - half), (1.0 if successes == total else centre + half)
+
+
+def clustered_wilson_interval(successes: Sequence[int], trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share whose trials come in clusters: `trials` of each image, alike among themselves.
+
+    >>> clustered = clustered_wilson_interval([5] * 80 + [0] * 20, trials=5)
+    >>> independent = wilson_interval(400, 500)
+    >>> clustered[0] < independent[0] and clustered[1] > independent[1]
+    True
+
+    The variance between the images gives the design effect, the number of trials divided by it the effective sample
+    size (Kish 1965), corrected by Student's t for a small number of images (Korn and Graubard 1998). The design effect
+    is kept between 1, independent trials, and `trials`, where those of an image tell no more than one of them; without
+    any variance to judge by (all trials alike, or a single image) the latter is taken.
+
+    Args:
+        successes: of each image, 0..trials.
+        trials: for each image.
+        level: as in `wilson_interval`.
+
+    Raises:
+        InputError: there are no images, or an argument is out of range.
+    """
+    images = len(successes)
+    if not images or trials < 1:
+        raise InputError(f"an interval needs trials: got {images} images and trials={trials}")
+    if not 0 <= min(successes) <= max(successes) <= trials:
+        raise InputError(f"successes={min(successes)}..{max(successes)} must lie between 0 and trials={trials}")
+    share = sum(successes) / (images * trials)
+    effect = float(trials)
+    correction = 1.0
+    upper = (1 + _check_level(level)) / 2
+    if images > 1 and 0 < share < 1:
+        between = variance((count / trials for count in successes), share)
+        effect = min(max(between * trials / (share * (1 - share)), 1.0), effect)
+        correction = (NormalDist().inv_cdf(upper) / student_t_quantile(upper, images - 1)) ** 2
+    effective = images * trials / effect * correction
+    return wilson_interval(share * effective, effective, level)
+
+
+def student_t_quantile(probability: float, freedom: int) -> float:
+    """The quantile of Student's t distribution for `freedom` degrees of freedom, to 1% between .005 and .995.
+
+    >>> round(student_t_quantile(0.975, freedom=9), 3)
+    2.262
+
+    Closed forms for 1 and 2, else the expansion about the normal quantile (Abramowitz and Stegun 1964, 26.7.5).
+    """
+    if freedom == 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if freedom == 2:
+        return (2 * probability - 1) * math.sqrt(2 / (4 * probability * (1 - probability)))
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return math.fsum(term / freedom**power for power, term in enumerate(terms))
+
+
+def _check_level(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.95")
+    return level

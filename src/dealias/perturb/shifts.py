@@ -1,0 +1,131 @@
+"""Shifts by whole pixels, one for all images of a batch or one for each.
+
+>>> image = torch.arange(6.0).view(1, 1, 2, 3)
+>>> circular_shift(image, dy=0, dx=1)
+tensor([[[[2., 0., 1.],
+          [5., 3., 4.]]]])
+>>> zero_fill_shift(image, dy=1, dx=0)
+tensor([[[[0., 0., 0.],
+          [0., 1., 2.]]]])
+
+Positive shifts move the content down and to the right, as `torch.roll` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dealias.errors import InputError, InputTypeError
+
+Shift: TypeAlias = int | Sequence[int] | Tensor
+
+
+def circular_shift(images: Tensor, dy: Shift, dx: Shift) -> Tensor:
+    """Roll each image (N, C, H, W) by `dy` rows and `dx` columns, what leaves at one side entering at the other.
+
+    Args:
+        images: any dtype.
+        dy, dx: one int, or N of them.
+
+    Raises:
+        InputError: `images` is not (N, C, H, W), or the number of shifts is not N.
+        InputTypeError: `images` is no tensor, or a shift is no integer.
+    """
+    height, width = _check_images(images)
+    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, images)
+    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, images)
+    return _take(images, rows.remainder(height), columns.remainder(width))
+
+
+def zero_fill_shift(images: Tensor, dy: Shift, dx: Shift, fill: float = 0.0) -> Tensor:
+    """Shift each image (N, C, H, W) by `dy` rows and `dx` columns; `fill` enters where nothing does.
+
+    Arguments and errors as for `circular_shift`.
+    """
+    height, width = _check_images(images)
+    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, images)
+    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, images)
+    moved = _take(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
+    inside_rows, inside_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    return moved.masked_fill(~inside, fill)
+
+
+def crop(images: Tensor, top: Shift, left: Shift, size: int | tuple[int, int]) -> Tensor:
+    """The window of `size` pixels whose first row is `top` and first column `left`, of each image (N, C, H, W).
+
+    >>> crop(torch.rand(2, 3, 256, 256), top=[0, 31], left=[5, 5], size=224).shape
+    torch.Size([2, 3, 224, 224])
+
+    Args:
+        images: any dtype.
+        top, left: one int, or N of them.
+        size: one int, or height and width.
+
+    Raises:
+        InputError: as for `circular_shift`, or a window reaches beyond its image.
+    """
+    height, width = _check_images(images)
+    window = (size, size) if isinstance(size, int) else size
+    starts = _per_image("top", top, images), _per_image("left", left, images)
+    for name, start, length, available in zip(("top", "left"), starts, window, (height, width), strict=True):
+        if length < 1 or int(start.min()) < 0 or int(start.max()) + length > available:
+            raise InputError(
+                f"{name}={int(start.min())}..{int(start.max())} and size={size} reach beyond images of "
+                f"{height}x{width}: use {name} from 0 to {available - length}"
+            )
+    rows, columns = (
+        start + torch.arange(length, device=images.device) for start, length in zip(starts, window, strict=True)
+    )
+    return _take(images, rows, columns)
+
+
+def resize_and_crop(images: Tensor, size: int) -> Tensor:
+    """Resize float images (N, C, H, W) until their short side has `size` pixels, and keep the square in the middle.
+
+    >>> resize_and_crop(torch.rand(1, 3, 300, 400), 256).shape
+    torch.Size([1, 3, 256, 256])
+
+    Bilinear with anti-aliasing, as torchvision's `Resize` then `CenterCrop`.
+
+    Raises:
+        InputError, InputTypeError: as for `circular_shift`, or `size` is below 1.
+    """
+    height, width = _check_images(images)
+    if size < 1:
+        raise InputError(f"size={size!r} is too small: it must be at least 1")
+    short = min(height, width)
+    if short != size:
+        height, width = size * height // short, size * width // short
+        images = F.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return crop(images, round((height - size) / 2), round((width - size) / 2), size)
+
+
+def _check_images(images: Tensor) -> tuple[int, int]:
+    if not isinstance(images, Tensor):
+        raise InputTypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
+    if images.ndim != 4 or 0 in images.shape:
+        raise InputError(f"images of shape {tuple(images.shape)}: use (N, C, H, W), none of them 0")
+    return images.shape[2], images.shape[3]
+
+
+def _per_image(name: str, shift: Shift, images: Tensor) -> Tensor:
+    """The shifts as (N, 1) or (1, 1)."""
+    values = torch.as_tensor(shift, device=images.device)
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise InputTypeError(f"{name}={shift!r} must be an int or a sequence of ints")
+    if values.ndim > 1 or (values.ndim == 1 and len(values) != len(images)):
+        raise InputError(f"{name} has shape {tuple(values.shape)}: use one int, or {len(images)}, one for each image")
+    return values.reshape(-1, 1)
+
+
+def _take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    count, channels, _, width = images.shape
+    rows = rows[:, None, :, None].expand(count, channels, -1, width)
+    taken = images.gather(2, rows)
+    return taken.gather(3, columns[:, None, None, :].expand(count, channels, taken.shape[2], -1))

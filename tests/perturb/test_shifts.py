@@ -1,0 +1,68 @@
+"""The shift primitives against NumPy and torchvision, image by image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dealias.errors import InputError, InputTypeError
+from dealias.models._torchvision import import_torchvision
+from dealias.perturb import circular_shift, crop, resize_and_crop, zero_fill_shift
+
+IMAGES = torch.randn(4, 2, 6, 7, generator=torch.Generator().manual_seed(0))
+DY, DX = [0, 3, -2, 13], [1, -7, 4, -20]
+
+
+@pytest.mark.parametrize(
+    "images", [IMAGES, (IMAGES * 50).to(torch.uint8), IMAGES.to(memory_format=torch.channels_last)]
+)
+def test_circular_shift_is_numpy_roll(images: torch.Tensor) -> None:
+    found = circular_shift(images, DY, torch.tensor(DX))
+    for image, shifted, dy, dx in zip(images, found, DY, DX, strict=True):
+        assert np.array_equal(shifted.numpy(), np.roll(image.numpy(), (dy, dx), (1, 2)))
+    assert torch.equal(circular_shift(images, 2, -1), images.roll((2, -1), (2, 3)))
+
+
+@pytest.mark.parametrize("fill", [0.0, -1.5])
+def test_zero_fill_shift_is_a_window_of_the_padded_image(fill: float) -> None:
+    found = zero_fill_shift(IMAGES, DY, DX, fill)
+    pad = 25
+    padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (pad, pad), (pad, pad)], constant_values=fill)
+    for index, (dy, dx) in enumerate(zip(DY, DX, strict=True)):
+        expected = padded[index, :, pad - dy : pad - dy + 6, pad - dx : pad - dx + 7]
+        assert np.array_equal(found[index].numpy(), expected)
+
+
+def test_crop_is_a_slice() -> None:
+    tops, lefts = [0, 1, 2, 2], [3, 0, 1, 2]
+    found = crop(IMAGES, tops, lefts, (4, 3))
+    for image, window, top, left in zip(IMAGES, found, tops, lefts, strict=True):
+        assert torch.equal(window, image[:, top : top + 4, left : left + 3])
+    assert torch.equal(crop(IMAGES, 1, 2, 5), IMAGES[:, :, 1:6, 2:7])
+
+
+@pytest.mark.parametrize("size", [(40, 64), (64, 40), (33, 47), (24, 24), (24, 31), (11, 17)])
+def test_resize_and_crop_is_torchvisions(size: tuple[int, int]) -> None:
+    import_torchvision()
+    from torchvision.transforms import CenterCrop, Compose, Resize
+
+    images = torch.rand(2, 3, *size)
+    expected = Compose([Resize(24, antialias=True), CenterCrop(24)])(images)
+    assert torch.allclose(resize_and_crop(images, 24), expected, atol=1e-6)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(InputError, match="N, C, H, W"):
+        circular_shift(IMAGES[0], 0, 0)
+    with pytest.raises(InputTypeError, match="Tensor"):
+        circular_shift(IMAGES.numpy(), 0, 0)
+    with pytest.raises(InputError, match="4, one for each"):
+        zero_fill_shift(IMAGES, [1, 2], 0)
+    with pytest.raises(InputTypeError, match=r"dx=1\.5"):
+        zero_fill_shift(IMAGES, 0, 1.5)
+    for top, left, size in [(3, 0, 4), (-1, 0, 4), (0, 4, 4), (0, 0, 0)]:
+        with pytest.raises(InputError, match="reach beyond"):
+            crop(IMAGES, top, left, size)
+    with pytest.raises(InputError, match="size=0"):
+        resize_and_crop(IMAGES, 0)
