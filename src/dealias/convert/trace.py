@@ -1,0 +1,303 @@
+"""Record one forward pass of a network: every operation on its activations, and the module call that it ran in.
+
+>>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+>>> [(node.op, node.call.path) for node in record(model, torch.rand(1, 3, 8, 8)).nodes]
+[('convolution', '0'), ('relu', '1')]
+
+The pass really runs, so any control flow, any kind of output and any device (meta too) will do. What is recorded is a
+graph of values: an in-place operation makes a new value of the same tensor, and tensors that depend on parameters and
+buffers alone are left out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from dealias.errors import InputError, InputTypeError
+
+ExampleInput: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
+"""What a model is called with: a tensor, a tuple of positional arguments or a dict of keyword arguments."""
+
+BLUR = "blur"
+"""The operation of a node that stands for a whole anti-aliasing layer."""
+
+_WINDOWED = ("convolution", "_pool")
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = ("dealias.ops", "dealias.functional", "dealias.convert")
+# What a forward pass raises on input that it does not take; a bug of ours would hardly show as one of these alone.
+_MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
+
+
+@dataclass(eq=False)
+class Value:
+    """An activation: a tensor at one moment of the forward pass."""
+
+    shape: tuple[int, ...]
+    producer: Node | None = None
+    consumers: list[Node] = field(default_factory=list)
+    depth: int = 0  # convolutions on the longest path from the input
+    returned: bool = False  # part of what the model returns
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation on activations; `settings` are its arguments by name, a tensor's shape in place of the tensor."""
+
+    index: int
+    op: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    call: Call
+    pointwise: bool
+    settings: dict[str, Any]
+    source: str  # where in the user's code
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module: it ran the nodes [start, end)."""
+
+    module: nn.Module
+    path: str | None  # None where the module is registered nowhere in the model
+    parent: Call | None
+    start: int
+    input: Value | None
+    end: int = -1
+    output: Value | None = None  # only where the output is one tensor
+
+    def runs(self, node: Node) -> bool:
+        """Whether `node` ran inside this call."""
+        return self.start <= node.index < self.end
+
+
+@dataclass(eq=False)
+class Trace:
+    """One forward pass."""
+
+    nodes: list[Node]
+    calls: list[Call]
+    output_shapes: list[tuple[int, ...]]
+
+    def calls_of(self, module: nn.Module) -> list[Call]:
+        """The calls of `module`, in order."""
+        return [call for call in self.calls if call.module is module]
+
+
+def is_blur_layer(module: nn.Module) -> bool:
+    """Whether `module` is an anti-aliasing layer: one of ours, timm's, kornia's, ..., which all bear the same name."""
+    return "blurpool" in type(module).__name__.lower()
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its modes
+    def __init__(self, model: nn.Module, inputs: list[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.paths = {id(module): path for path, module in model.named_modules()}
+        self.constants: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+        for tensor in (*model.parameters(), *model.buffers()):
+            self.constants[tensor] = True
+        self.values: MutableMapping[Tensor, Value] = WeakTensorKeyDictionary()
+        for tensor in inputs:
+            self.values[tensor] = Value(tuple(tensor.shape))
+        self.nodes: list[Node] = []
+        self.calls: list[Call] = []
+        self.stack: list[Call] = []
+        self.opaque: Call | None = None
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        value = None if first is None else self.values.get(first)
+        parent = self.stack[-1] if self.stack else None
+        call = Call(module, self.paths.get(id(module)), parent, len(self.nodes), value)
+        self.stack.append(call)
+        if self.opaque is None:
+            self.calls.append(call)
+            if is_blur_layer(module):
+                self.opaque = call
+
+    def leave(self, module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        call = self.stack.pop()
+        if self.opaque is call:
+            self.opaque = None
+            if isinstance(output, Tensor) and call.input is not None:
+                settings = {"stride": getattr(module, "stride", 1)}
+                self.add(BLUR, (call.input,), (output,), call, settings=settings)
+        call.end = len(self.nodes)
+        if isinstance(output, Tensor):
+            call.output = self.values.get(output)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # there, composite operations arrive whole
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        if self.opaque is None and self.stack:
+            self.note(func, args, kwargs, result)
+        return result
+
+    def note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        op = func._schema.name.partition("::")[2]
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        windowed = any(name in op for name in _WINDOWED)
+        if windowed and tensors and tensors[0] not in self.values and tensors[0] not in self.constants:
+            # the model hid its input from us, e.g. in a container of its own
+            self.values[tensors[0]] = Value(tuple(tensors[0].shape))
+        inputs = tuple(dict.fromkeys(self.values[tensor] for tensor in tensors if tensor in self.values))
+        if not inputs:
+            return
+        settings = {
+            argument.name: argument.default_value for argument in func._schema.arguments if argument.has_default_value()
+        }
+        settings |= dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+        settings = {
+            name: tuple(value.shape) if isinstance(value, Tensor) else value for name, value in settings.items()
+        }
+        outputs = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        in_place = op.endswith("_") and not op.startswith("_")
+        self.add(
+            op.rstrip("_") if in_place else op,
+            inputs,
+            outputs,
+            self.stack[-1],
+            pointwise=torch.Tag.pointwise in func.tags,
+            settings=settings,
+        )
+        if in_place and outputs and outputs[0]._base is not None:  # written through a view
+            self.values[outputs[0]._base] = self.values[outputs[0]]
+
+    def add(
+        self,
+        op: str,
+        inputs: tuple[Value, ...],
+        outputs: tuple[Tensor, ...],
+        call: Call,
+        *,
+        pointwise: bool = False,
+        settings: dict[str, Any],
+    ) -> None:
+        depth = max(value.depth for value in inputs) + (op == "convolution")
+        values = tuple(Value(tuple(tensor.shape), depth=depth) for tensor in outputs)
+        source, ours = _source() if op != BLUR else ("", False)
+        node = Node(len(self.nodes), BLUR if ours else op, inputs, values, call, pointwise, settings, source)
+        self.nodes.append(node)
+        for value in inputs:
+            value.consumers.append(node)
+        for tensor, value in zip(outputs, values, strict=True):
+            value.producer = node
+            self.values[tensor] = value
+
+
+def _source() -> tuple[str, bool]:
+    """The file and line that called the running operation, and whether it is part of one of our functional forms."""
+    frame, ours = sys._getframe(1), False
+    while frame.f_back is not None:
+        module = frame.f_globals.get("__name__", "")
+        ours |= module.startswith("dealias.ops")
+        if not module.startswith(_OURS) and not frame.f_code.co_filename.startswith(_TORCH):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}", ours
+        frame = frame.f_back
+    return "", ours
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; training flags, buffers and random state are as before when it ends."""
+    modules = list(model.modules())
+    flags = [module.training for module in modules]
+    buffers = [
+        (module, name, buffer, buffer.clone(), buffer._version)
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_inference()
+    ]
+    gpus = sorted({parameter.get_device() for parameter in model.parameters() if parameter.is_cuda})
+    with torch.random.fork_rng(devices=gpus), torch.no_grad():
+        try:
+            for module in modules:  # not model.eval(), which a model may have made something else
+                module.training = False
+            yield
+        finally:
+            for module, flag in zip(modules, flags, strict=True):
+                module.training = flag
+            for module, name, buffer, saved, version in buffers:
+                module._buffers[name] = buffer
+                if buffer._version != version:
+                    buffer.copy_(saved)
+
+
+def _describe(example: Any) -> str:
+    if isinstance(example, Tensor):
+        dtype = str(example.dtype).removeprefix("torch.")
+        return f"a tensor of shape {tuple(example.shape)}, {dtype} on {example.device}"
+    if isinstance(example, tuple):
+        return f"({', '.join(map(_describe, example))})"
+    if isinstance(example, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_describe(value)}' for key, value in example.items())}}}"
+    return repr(example) if isinstance(example, bool | int | float | str | None) else f"a {type(example).__name__}"
+
+
+def _arguments(example: ExampleInput) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example, Tensor):
+        return (example,), {}
+    if isinstance(example, tuple):
+        return example, {}
+    if isinstance(example, Mapping) and all(isinstance(key, str) for key in example):
+        return (), dict(example)
+    raise InputTypeError(
+        f"example_input is {_describe(example)}: give a tensor, a tuple of the model's positional arguments or a dict "
+        "of its keyword arguments"
+    )
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputTypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):  # torch.compile's wrapper
+        raise InputTypeError(f"model is a {type(model).__name__}: convert the original model, then compile it")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise InputError(f"model has a lazy parameter, {name}, without a shape: run the model once before")
+
+
+def record(model: nn.Module, example_input: ExampleInput) -> Trace:
+    """Run `model` on `example_input` in evaluation mode and record what it did; the model is as before afterwards.
+
+    Raises:
+        InputError: `model` is no module that can be traced, or raised an error on `example_input`.
+        InputTypeError: `model` or `example_input` is of the wrong type.
+    """
+    _check_model(model)
+    args, kwargs = _arguments(example_input)
+    recorder = _Recorder(model, [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)])
+    with _undisturbed(model), ExitStack() as hooks:
+        hooks.callback(register_module_forward_pre_hook(recorder.enter).remove)
+        hooks.callback(register_module_forward_hook(recorder.leave, always_call=True).remove)
+        try:
+            with recorder:
+                output = model(*args, **kwargs)
+        except _MODEL_ERRORS as error:
+            raise InputError(
+                f"example_input={_describe(example_input)} is not what {type(model).__name__} takes: it raised "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    for tensor in tensors:
+        if tensor in recorder.values:
+            recorder.values[tensor].returned = True
+    return Trace(recorder.nodes, recorder.calls, [tuple(tensor.shape) for tensor in tensors])
