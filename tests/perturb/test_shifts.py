@@ -52,9 +52,20 @@ def test_resize_and_crop_is_torchvisions(size: tuple[int, int]) -> None:
     assert torch.allclose(resize_and_crop(images, 24), expected, atol=1e-6)
 
 
+def test_one_image_without_a_batch_axis() -> None:
+    image = IMAGES[0]
+    for function, arguments in [
+        (circular_shift, (2, -3)),
+        (zero_fill_shift, (-1, 2)),
+        (crop, (1, 2, 4)),
+        (resize_and_crop, (5,)),
+    ]:
+        assert torch.equal(function(image, *arguments), function(image[None], *arguments)[0])
+
+
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="N, C, H, W"):
-        circular_shift(IMAGES[0], 0, 0)
+        circular_shift(IMAGES[0, 0], 0, 0)
     with pytest.raises(InputTypeError, match="Tensor"):
         circular_shift(IMAGES.numpy(), 0, 0)
     with pytest.raises(InputError, match="4, one for each"):

