@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -189,7 +190,7 @@ class Folder:
         except InputError as error:
             self.skipped.append(Skipped(path, str(error)))
             return None
-        return (resize_and_crop(image, self.size) - self._mean) / self._std
+        return (resize_and_crop(image, self.size).clamp(0, 1) - self._mean) / self._std
 
     def check_any_read(self) -> None:
         """Raise `InputError` if every file was skipped."""
@@ -215,7 +216,8 @@ def read_image(path: str | PathLike[str], *, channels: int = 3) -> Tensor:
     # what Pillow's decoders raise on broken files; DecompressionBombError guards against absurd sizes
     broken = (OSError, SyntaxError, ValueError, LookupError, struct.error, image_module.DecompressionBombError)
     try:
-        with image_module.open(path) as file:
+        # warnings tell of oddities that Pillow copes with
+        with warnings.catch_warnings(action="ignore"), image_module.open(path) as file:
             image = _to_rgb(operations.exif_transpose(file), image_module)
     except image_module.UnidentifiedImageError:
         raise InputError("no image format that Pillow knows") from None

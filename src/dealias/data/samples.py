@@ -96,5 +96,5 @@ def photos(size: int | None = None) -> dict[str, Tensor]:
         pixels = torch.from_numpy(getattr(data, name)().copy())
         colour = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(3, -1, -1)
         image = colour.contiguous().float() / 255
-        found[name] = image if size is None else resize_and_crop(image, size)
+        found[name] = image if size is None else resize_and_crop(image, size).clamp(0, 1)
     return found

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch import Tensor
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics._torchmetrics import Metric
 from dealias.metrics.intervals import wilson_interval
+
+_Count = TypeVar("_Count", int, Tensor)
 
 
 def shift_consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:
@@ -69,21 +71,16 @@ class ShiftConsistency(Metric):
 
     def compute(self) -> Tensor:
         """The share of pairs with the same top-1, a float32 scalar."""
-        self._check_updated()
-        return self.agreements / self.total
+        return self.agreements / _check_updated(self.total)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Wilson's confidence interval of the share, which takes the rows of all updates as independent pairs.
 
         Several pairs of one image are not independent: `measure_consistency` accounts for them.
         """
-        self._check_updated()
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            return wilson_interval(int(self.agreements), int(self.total), level)
-
-    def _check_updated(self) -> None:
-        if self.update_count == 0:
-            raise InputError("ShiftConsistency has no pairs yet: call update(logits_a, logits_b) first")
+            agreements, total = int(self.agreements), int(self.total)
+        return wilson_interval(agreements, _check_updated(total), level)
 
 
 def top1(name: str, predictions: Tensor) -> Tensor:
@@ -100,6 +97,12 @@ def top1(name: str, predictions: Tensor) -> Tensor:
         f"{name} is {predictions.dtype} of shape {tuple(predictions.shape)}: "
         "use float logits (N, classes) or integer classes (N,)"
     )
+
+
+def _check_updated(total: _Count) -> _Count:
+    if not total:
+        raise InputError("ShiftConsistency has no pairs yet: call update(logits_a, logits_b) first")
+    return total
 
 
 def _agreements(logits_a: Tensor, logits_b: Tensor) -> Tensor:

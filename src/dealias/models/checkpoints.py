@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -74,7 +75,9 @@ def _read(path: Path) -> object:
             raise InputError(f"weights={str(path)!r} is no safetensors file: {error}") from None
         return tensors
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # warnings tell of odd files; what follows from them is said below
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _NO_CHECKPOINT as error:
         if "weights_only" in str(error) or "Weights only" in str(error):
             reason = "it holds objects other than tensors and plain containers; save model.state_dict() alone"

@@ -149,10 +149,17 @@ def _timm_config(model: str | nn.Module) -> dict[str, Any]:
         source, arch = _split(model)
         if source != "timm":
             return {}
-        config = import_beside_torchvision("timm", "zoo").get_pretrained_cfg(arch)
-        return config.to_dict() if config is not None else {}
+        return _timm_config_of(arch)
     found = getattr(model, "pretrained_cfg", None)
     return found if isinstance(found, dict) else {}
+
+
+def _timm_config_of(arch: str) -> dict[str, Any]:
+    try:
+        config = import_beside_torchvision("timm", "zoo").get_pretrained_cfg(arch)
+    except RuntimeError as error:
+        raise InputError(f"model={'timm:' + arch!r} is unknown: {error}") from None
+    return config.to_dict() if config is not None else {}
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -175,6 +182,8 @@ def _split(name: str) -> tuple[str, str]:
             hint = f"did you mean {' or '.join(f'{source}:{match}' for match in close)}?"
             everything = f"dealias.models.list_models('{source}:*') lists them"
             raise InputError(f"model={name!r} is unknown: {hint if close else everything}")
+        if source == "timm":
+            _timm_config_of(arch)  # an unknown tag raises
     return source, arch
 
 

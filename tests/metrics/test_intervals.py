@@ -1,0 +1,81 @@
+"""Confidence intervals against SciPy, and their coverage by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dealias.errors import InputError
+from dealias.metrics import clustered_wilson_interval, wilson_interval
+from dealias.metrics.intervals import student_t_quantile
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_wilson_is_scipys(level: float) -> None:
+    for total in (1, 2, 7, 100, 5000):
+        for successes in {0, 1, total // 3, total - 1, total}:
+            expected = stats.binomtest(successes, total).proportion_ci(level, method="wilson")
+            assert wilson_interval(successes, total, level) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_wilson_ends_exactly() -> None:
+    assert wilson_interval(0, 7)[0] == 0
+    assert wilson_interval(7, 7)[1] == 1
+
+
+def test_student_t_quantile_is_scipys() -> None:
+    for freedom in (1, 2, 3, 4, 7, 20, 1000):
+        for probability in (0.75, 0.9, 0.975, 0.995):
+            expected = stats.t.ppf(probability, freedom)
+            assert student_t_quantile(probability, freedom) == pytest.approx(expected, rel=0.01)
+
+
+def test_independent_pairs_give_nearly_wilsons_interval_and_equal_ones_that_of_the_images() -> None:
+    generator = np.random.default_rng(0)
+    independent = generator.binomial(5, 0.8, size=4000)
+    plain = wilson_interval(int(independent.sum()), 20000)
+    assert clustered_wilson_interval(independent.tolist(), 5) == pytest.approx(plain, abs=5e-4)
+    alike = 5 * generator.binomial(1, 0.8, size=4000)
+    of_images = wilson_interval(int(alike.sum()) // 5, 4000)
+    assert clustered_wilson_interval(alike.tolist(), 5) == pytest.approx(of_images, abs=5e-4)
+
+
+def test_without_variance_the_images_count() -> None:
+    assert clustered_wilson_interval([5] * 20, 5) == pytest.approx(wilson_interval(20, 20))
+    assert clustered_wilson_interval([0] * 20, 5) == pytest.approx(wilson_interval(0, 20))
+    assert clustered_wilson_interval([3], 5) == pytest.approx(wilson_interval(0.6, 1))
+
+
+@pytest.mark.parametrize(("images", "concentration"), [(20, 1.0), (60, 0.5), (60, 20.0), (200, 0.3)])
+def test_coverage_of_correlated_pairs(images: int, concentration: float) -> None:
+    """Beta-binomial images: the clustered interval covers the true share as often as it says; Wilson's does not."""
+    generator, true, trials, repeats = np.random.default_rng(1), 0.8, 5, 600
+    chances = generator.beta(true * concentration, (1 - true) * concentration, size=(repeats, images))
+    counts = generator.binomial(trials, chances)
+    clustered = [clustered_wilson_interval(row.tolist(), trials) for row in counts]
+    plain = [wilson_interval(int(row.sum()), images * trials) for row in counts]
+    covered = np.mean([low <= true <= high for low, high in clustered])
+    assert 0.925 <= covered <= 0.985
+    if concentration <= 1:
+        assert np.mean([low <= true <= high for low, high in plain]) < 0.85
+
+
+def test_bad_input() -> None:
+    for arguments, message in [
+        ((1, 0), "total=0"),
+        ((3, 2), "successes=3"),
+        ((-1, 2), "successes=-1"),
+        ((1, 2, 1.0), r"level=1\.0"),
+        ((1, float("nan")), "total=nan"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            wilson_interval(*arguments)
+    for arguments, message in [
+        (([], 5), "0 images"),
+        (([1], 0), "trials=0"),
+        (([6], 5), "successes=6"),
+        (([1], 5, 0), "level=0"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            clustered_wilson_interval(*arguments)
