@@ -9,6 +9,7 @@ MaxBlurPool2d(kernel_size=2, padding=0, dilation=1, ceil_mode=False, filter='bin
 from importlib import import_module
 from types import ModuleType
 
+from dealias.convert import Site, antialias, sites
 from dealias.nn import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d
 
 __version__ = "0.1.0"
@@ -20,6 +21,9 @@ __all__ = [
     "MaxBlurPool1d",
     "MaxBlurPool2d",
     "MaxBlurPool3d",
+    "Site",
+    "antialias",
+    "sites",
 ]
 
 _LAZY = ("data", "metrics", "models", "perturb", "report", "training")

@@ -87,7 +87,7 @@ def run_demo(
 
     advance = stages.start("mapping internal features")
     mapped = test_images[: 4 if quick else 16]
-    grid = range(-16, 16, 2 if quick else 1)
+    grid = range(-8, 8) if quick else range(-16, 16)
     wanted = [(path, stage) for path in POOLS.values() for stage in STAGES.values()]
     names = [(pool, part) for pool in POOLS for part in STAGES]
     maps: dict[str, dict[tuple[str, str], np.ndarray[Any, Any]]] = {}

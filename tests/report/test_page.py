@@ -22,12 +22,23 @@ HOSTILE = "</script><script>alert(1)</script>"
 
 def _page() -> str:
     source = picture_source(picture_bytes(Image.new("RGB", (8, 8), "red")))
-    photo = {"name": HOSTILE, "label": HOSTILE, "shifts": [0, 1], "curves": {"network": [0.2, 0.7]}, "crop": 6, "size": 8,
-             "source": source}
+    photo = {
+        "name": HOSTILE,
+        "label": HOSTILE,
+        "shifts": [0, 1],
+        "curves": {"network": [0.2, 0.7]},
+        "crop": 6,
+        "size": 8,
+        "source": source,
+    }
     return render_page(
-        title="t", finding=f"finding {HOSTILE}", photos_heading="h", photos=[photo],
+        title="t",
+        finding=f"finding {HOSTILE}",
+        photos_heading="h",
+        photos=[photo],
         figures=[{"heading": "f", "text": "x", "source": source, "alt": "a"}],
-        table={"columns": ["", "baseline"], "rows": [[HOSTILE, "1%"]]}, notes=[HOSTILE],
+        table={"columns": ["", "baseline"], "rows": [[HOSTILE, "1%"]]},
+        notes=[HOSTILE],
     )
 
 

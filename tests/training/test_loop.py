@@ -30,7 +30,8 @@ def test_learns_and_leaves_the_model_in_eval_mode():
 def test_the_seed_decides_the_order():
     images, labels = _two_clusters()
     weights = [
-        fit(_network(), images, labels, epochs=1, batch_size=32, seed=seed).state_dict()["1.weight"] for seed in (3, 3, 4)
+        fit(_network(), images, labels, epochs=1, batch_size=32, seed=seed).state_dict()["1.weight"]
+        for seed in (3, 3, 4)
     ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])

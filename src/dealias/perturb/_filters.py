@@ -1,9 +1,10 @@
-"""Filters of images (H, W, C) in float32: blurs, zoom, sampling at given places, fractal noise."""
+"""Filters of images (C, H, W) in float32: blurs, zoom, sampling at given places, fractal noise."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from dealias.errors import require
 from dealias.perturb._images import Floats
 
 fft = require("scipy.fft", "robustness")
+
+Indices: TypeAlias = npt.NDArray[np.int32]
 
 
 @lru_cache(maxsize=256)
@@ -30,7 +33,7 @@ def noise_gain(sigma: float, truncate: float = 4.0) -> float:
 def gaussian_blur(image: Floats, sigma: float, truncate: float = 4.0) -> Floats:
     """Gaussian blur; beyond the border, the border's pixels."""
     taps = gaussian_taps(sigma, truncate)
-    for axis in (0, 1):
+    for axis in (1, 2):
         image = _correlate_symmetric(image, taps, axis)
     return image
 
@@ -39,12 +42,12 @@ def _correlate_symmetric(image: Floats, taps: Floats, axis: int) -> Floats:
     reach, length = len(taps) // 2, image.shape[axis]
     if not reach:
         return image
-    padded = np.pad(image, [(reach, reach) if axis == a else (0, 0) for a in range(image.ndim)], mode="edge")
+    padded = np.pad(image, [(reach, reach) if axis == a else (0, 0) for a in range(3)], mode="edge")
 
     def window(offset: int) -> Floats:
-        return padded[offset : offset + length] if axis == 0 else padded[:, offset : offset + length]
+        return padded[:, offset : offset + length] if axis == 1 else padded[:, :, offset : offset + length]
 
-    result = image * taps[reach]
+    result: Floats = image * taps[reach]
     pair = np.empty_like(image)
     for distance in range(1, reach + 1):
         np.add(window(reach - distance), window(reach + distance), out=pair)
@@ -64,11 +67,11 @@ def motion_blur(image: Floats, radius: float, sigma: float, angle: float) -> Flo
     rows = np.ceil(steps * math.sin(math.radians(angle)) - 0.5).astype(int)
     columns = np.ceil(steps * math.cos(math.radians(angle)) - 0.5).astype(int)
     top, left = -int(rows.min()), -int(columns.min())
-    padded = np.pad(image, ((top, int(rows.max())), (left, int(columns.max())), (0, 0)), mode="edge")
-    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, 0), (top, int(rows.max())), (left, int(columns.max()))), mode="edge")
+    height, width = image.shape[1:]
     result, moved = np.zeros_like(image), np.empty_like(image)
     for tap, row, column in zip(taps.astype(np.float32), rows + top, columns + left, strict=True):
-        np.multiply(padded[row : row + height, column : column + width], tap, out=moved)
+        np.multiply(padded[:, row : row + height, column : column + width], tap, out=moved)
         result += moved
     return result
 
@@ -102,12 +105,12 @@ def _band(taps: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
 def defocus(image: Floats, radius: int, alias_sigma: float, scale: float) -> Floats:
     """Correlation with `disk_kernel`; beyond the border, the image mirrored about its outermost pixels."""
     reach = len(disk_kernel(radius, alias_sigma, scale)) // 2
-    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    shape = tuple(fft.next_fast_len(length, real=True) for length in padded.shape[:2])
-    spectrum = fft.rfft2(padded.transpose(2, 0, 1), shape)
+    padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), mode="reflect")
+    shape = tuple(fft.next_fast_len(length, real=True) for length in padded.shape[1:])
+    spectrum = fft.rfft2(padded, shape)
     spectrum *= _disk_spectrum(radius, alias_sigma, scale, shape)
-    blurred: Floats = fft.irfft2(spectrum, shape)[:, 2 * reach : padded.shape[0], 2 * reach : padded.shape[1]]
-    return blurred.transpose(1, 2, 0)
+    blurred: Floats = fft.irfft2(spectrum, shape)[:, 2 * reach : padded.shape[1], 2 * reach : padded.shape[2]]
+    return blurred
 
 
 @lru_cache(maxsize=16)
@@ -137,25 +140,54 @@ def _dct_response(length: int, sigma: float, truncate: float) -> Floats:
 
 def zoom(image: Floats, factor: float) -> Floats:
     """The middle of `image`, magnified `factor` >= 1 times to its own size, bilinearly."""
-    height, width = image.shape[:2]
-    first, row_share = _zoom_grid(height, factor)
-    rows = image[first] * (1 - row_share)[:, None, None]
-    rows += image[np.minimum(first + 1, height - 1)] * row_share[:, None, None]
-    first, column_share = _zoom_grid(width, factor)
-    columns = rows.take(first, 1) * (1 - column_share)[:, None]
-    columns += rows.take(np.minimum(first + 1, width - 1), 1) * column_share[:, None]
-    return columns
+    _, height, width = image.shape
+    first, share = _zoom_grid(height, factor)
+    rows = _between(image.take(first, 1), image.take(np.minimum(first + 1, height - 1), 1), share[:, None])
+    first, share = _zoom_grid(width, factor)
+    return _between(rows.take(first, 2), rows.take(np.minimum(first + 1, width - 1), 2), share)
+
+
+def _between(low: Floats, high: Floats, share: Floats) -> Floats:
+    """`low` + `share` of the way to `high`; both are overwritten."""
+    high -= low
+    high *= share
+    high += low
+    return high
 
 
 @lru_cache(maxsize=1024)
-def _zoom_grid(length: int, factor: float) -> tuple[npt.NDArray[np.int64], Floats]:
+def _zoom_grid(length: int, factor: float) -> tuple[Indices, Floats]:
     # As published: crop ceil(length / factor) pixels, stretch corner to corner, trim what is too much.
     cropped = math.ceil(length / factor)
     stretched = round(cropped * factor)
     start, trim = (length - cropped) // 2, (stretched - length) // 2
     places = start + (trim + np.arange(length)) * ((cropped - 1) / (stretched - 1))
-    first = np.floor(places).astype(np.int64)
+    first = np.floor(places).astype(np.int32)
     return first, (places - first).astype(np.float32)
+
+
+def pixelate(image: Floats, rows: int, columns: int) -> Floats:
+    """The mean of each of `rows` x `columns` blocks, at the pixels whose centres it holds."""
+    for axis, count in ((1, rows), (2, columns)):
+        length = image.shape[axis]
+        first, share, block = _block_grid(length, count)
+        edge = [(0, 0)] * 3
+        edge[axis] = (1, 0)
+        # Up to each block's edge, in float64: the blocks' sums are differences of far larger ones.
+        sums = np.pad(image, edge).cumsum(axis, dtype=np.float64)
+        share = share if axis == 2 else share[:, None]
+        low, high = sums.take(first, axis), sums.take(np.minimum(first + 1, length), axis)
+        means = np.diff(low + share * (high - low), axis=axis) * (count / length)
+        image = means.astype(np.float32).take(block, axis)
+    return image
+
+
+@lru_cache(maxsize=256)
+def _block_grid(length: int, count: int) -> tuple[Indices, npt.NDArray[np.float64], Indices]:
+    edges = np.arange(count + 1) * (length / count)
+    first = edges.astype(np.int32)
+    block = ((np.arange(length) + 0.5) * (count / length)).astype(np.int32)
+    return first, np.asarray(edges - first, dtype=np.float64), block
 
 
 def sample(image: Floats, rows: Floats, columns: Floats, *, about_pixels: bool) -> Floats:
@@ -163,21 +195,18 @@ def sample(image: Floats, rows: Floats, columns: Floats, *, about_pixels: bool) 
 
     The mirrors are the outermost pixels' centres if `about_pixels`, else their outer edges.
     """
-    height, width, channels = image.shape
+    channels, height, width = image.shape
     top, bottom, row_share = _neighbours(rows, height, about_pixels)
     left, right, column_share = _neighbours(columns, width, about_pixels)
-    pixels = image.reshape(-1, channels)
-    row_share, column_share = row_share[..., None], column_share[..., None]
-    upper, lower = pixels[top * width + left], pixels[bottom * width + left]
-    upper += (pixels[top * width + right] - upper) * column_share
-    lower += (pixels[bottom * width + right] - lower) * column_share
-    lower -= upper
-    lower *= row_share
-    upper += lower
-    return upper
+    pixels = image.reshape(channels, -1)
+    upper, lower = (
+        _between(pixels.take(row * width + left, 1), pixels.take(row * width + right, 1), column_share)
+        for row in (top, bottom)
+    )
+    return _between(upper, lower, row_share)
 
 
-def _neighbours(places: Floats, length: int, about_pixels: bool) -> tuple[npt.NDArray[np.int32], ...]:
+def _neighbours(places: Floats, length: int, about_pixels: bool) -> tuple[Indices, Indices, Floats]:
     edge = np.float32(0 if about_pixels else 0.5)
     period = np.float32(2 * (length - 1) if about_pixels else 2 * length)
     folded = (places + edge) % period
