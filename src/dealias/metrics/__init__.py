@@ -1,17 +1,33 @@
-"""How shift-sensitive a network is, and where in it: torchmetrics Metrics, and functions that run networks."""
+"""How shift-sensitive a network is, where in it, and how robust: torchmetrics Metrics, and functions that run networks."""
 
 from dealias.metrics.consistency import ShiftConsistency, shift_consistency
 from dealias.metrics.features import internal_feature_distance, internal_feature_distances
 from dealias.metrics.intervals import clustered_wilson_interval, wilson_interval
 from dealias.metrics.measure import ConsistencyResult, measure_consistency
+from dealias.metrics.robustness import (
+    T5D,
+    CorruptionError,
+    FlipRate,
+    alexnet_corruption_errors,
+    flip_rate,
+    mean_normalised,
+    top5_distance,
+)
 
 __all__ = [
+    "T5D",
     "ConsistencyResult",
+    "CorruptionError",
+    "FlipRate",
     "ShiftConsistency",
+    "alexnet_corruption_errors",
     "clustered_wilson_interval",
+    "flip_rate",
     "internal_feature_distance",
     "internal_feature_distances",
+    "mean_normalised",
     "measure_consistency",
     "shift_consistency",
+    "top5_distance",
     "wilson_interval",
 ]

@@ -1,0 +1,365 @@
+"""Robustness to corruptions and stability under perturbations: the metrics of ImageNet-C and ImageNet-P.
+
+>>> classes = torch.tensor([[3, 3, 7, 7, 3]])
+>>> flip_rate(classes).item(), flip_rate(classes, noise=True).item(), flip_rate(classes, difficulty=2).item()
+(0.5, 0.5, 1.0)
+
+Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
+2019, sections 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from math import sqrt
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dealias.errors import InputError, InputTypeError
+from dealias.metrics._torchmetrics import Metric
+from dealias.metrics.consistency import top1
+from dealias.metrics.intervals import student_t_quantile, wilson_interval
+
+SEVERITIES = 5
+VALIDATION_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+
+
+@cache
+def alexnet_corruption_errors() -> dict[str, float]:
+    """AlexNet's error on each of ImageNet-C's fifteen corruptions, the mean over severities: what mCE divides by.
+
+    >>> alexnet_corruption_errors()["fog"]
+    0.819324
+    """
+    file = resources.files("dealias.metrics").joinpath("alexnet_imagenet_c.csv")
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    return {row["corruption"]: float(row["alexnet_error"]) for row in rows}
+
+
+def flip_rate(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -> Tensor:
+    """The share of frame pairs whose top-1 class differs (flip probability, section 4.2).
+
+    Args:
+        logits: float (sequences, frames, classes), or the classes themselves, integer (sequences, frames).
+        noise: compare each frame with the first, which is clean, as for gaussian_noise, shot_noise and speckle_noise;
+            else with the frame `difficulty` earlier.
+        difficulty: 1, 2 or 3: the stride over the frames. For noise it says which sequences to make, not how to compare
+            them, and changes nothing here.
+
+    Returns:
+        A float32 scalar, the mean over sequences.
+
+    Raises:
+        InputError: another shape, no sequences, no more frames than `difficulty`, another difficulty, or NaN.
+        InputTypeError: a dtype that is neither.
+    """
+    return _flips(logits, noise, difficulty).float().mean()
+
+
+def top5_distance(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -> Tensor:
+    """By how much the five leading classes change places between frames (T5D, section 4.2).
+
+    For two frames, where s(k) is the place in the second frame of the class in place k of the first: the sum over
+    k = 1..5 of |k - min(s(k), 6)|. Equal logits rank by their class index.
+
+    >>> logits = torch.tensor([[[9., 8, 7, 6, 5, 4, 3], [8, 9, 7, 6, 5, 4, 3]]])
+    >>> top5_distance(logits).item()
+    2.0
+
+    Args:
+        logits: float (sequences, frames, classes).
+        noise, difficulty: as for `flip_rate`.
+
+    Returns:
+        A float32 scalar, the mean over pairs and sequences. Errors as for `flip_rate`.
+    """
+    return _distances(logits, noise, difficulty).float().mean()
+
+
+class _SequenceMetric(Metric):
+    """Sums over the pairs of frames of all sequences; they are integers, so exact on any number of processes."""
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    plot_lower_bound = 0.0
+
+    total: Tensor
+    total_of_squares: Tensor
+    sequences: Tensor
+    pairs: Tensor
+
+    def __init__(self, noise: bool = False, difficulty: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        _check_difficulty(difficulty)
+        self.noise, self.difficulty = noise, difficulty
+        for name in ("total", "total_of_squares", "sequences"):
+            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("pairs", default=torch.tensor(0), dist_reduce_fx="max")
+
+    def update(self, logits: Tensor) -> None:
+        """Count a batch of sequences; all of a metric's have the same number of frames."""
+        values = self._values(logits)
+        if self.pairs and self.pairs != values.shape[1]:
+            raise InputError(
+                f"logits of shape {tuple(logits.shape)} give {values.shape[1]} pairs of frames and those before"
+                f" {int(self.pairs)}: all sequences need the same number of frames"
+            )
+        sums = values.long().sum(1)
+        self.pairs.fill_(values.shape[1])
+        self.sequences += len(sums)
+        self.total += sums.sum()
+        self.total_of_squares += (sums**2).sum()
+
+    def compute(self) -> Tensor:
+        """The mean over pairs and sequences, a float32 scalar."""
+        self._check_updated()
+        return self.total / (self.sequences * self.pairs)
+
+    def _values(self, logits: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _check_updated(self) -> None:
+        if self.update_count == 0:
+            raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
+
+    def _moments(self) -> tuple[int, float, float]:
+        """The number of sequences, the mean of their means, and its variance (NaN for one sequence)."""
+        self._check_updated()
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            count, pairs, total = int(self.sequences), int(self.pairs), int(self.total)
+            # in integers: a difference of near-equal floats would lose it
+            scatter = count * int(self.total_of_squares) - total**2
+        variance = scatter / (count**2 * (count - 1) * pairs**2) if count > 1 else float("nan")
+        return count, total / (count * pairs), variance
+
+
+class FlipRate(_SequenceMetric):
+    """`flip_rate` over many batches, as a torchmetrics Metric.
+
+    >>> metric = FlipRate()
+    >>> metric.update(torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]]))
+    >>> metric.compute()
+    tensor(0.5000)
+
+    Args:
+        noise, difficulty: as for `flip_rate`.
+    """
+
+    plot_upper_bound = 1.0
+
+    def _values(self, logits: Tensor) -> Tensor:
+        return _flips(logits, self.noise, self.difficulty)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Wilson's confidence interval with sequences as clusters: the pairs of one are not independent.
+
+        Their number is divided by the design effect, as in `clustered_wilson_interval`.
+        """
+        upper = _upper_tail(level)
+        count, rate, variance = self._moments()
+        effective = float(count)
+        if count > 1 and variance > 0:
+            effective = min(max(rate * (1 - rate) / variance, effective), effective * int(self.pairs))
+            effective *= (NormalDist().inv_cdf(upper) / student_t_quantile(upper, count - 1)) ** 2
+        return wilson_interval(rate * effective, effective, level)
+
+
+class T5D(_SequenceMetric):
+    """`top5_distance` over many batches, as a torchmetrics Metric.
+
+    >>> metric = T5D(noise=True)
+    >>> metric.update(torch.rand(4, 31, 10))
+    >>> 0 <= metric.compute().item() <= 15
+    True
+
+    Args:
+        noise, difficulty: as for `flip_rate`.
+    """
+
+    plot_upper_bound = 15.0
+
+    def _values(self, logits: Tensor) -> Tensor:
+        return _distances(logits, self.noise, self.difficulty)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's confidence interval of the mean over sequences; from a single one, 0 to 15."""
+        upper = _upper_tail(level)
+        count, mean, variance = self._moments()
+        if count == 1:
+            return 0.0, 15.0
+        half = student_t_quantile(upper, count - 1) * sqrt(variance)
+        return max(mean - half, 0.0), min(mean + half, 15.0)
+
+
+class CorruptionError(Metric):
+    """Top-1 errors on corrupted images, their mean, and the mCE (section 4.1), as a torchmetrics Metric.
+
+    >>> metric = CorruptionError()
+    >>> metric.update("fog", 1, torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
+    >>> {name: round(value.item(), 3) for name, value in metric.compute().items()}
+    {'fog': 0.5, 'mean': 0.5, 'mce': nan}
+
+    Counts are integers, so the result is exact and the same on any number of processes.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    errors: Tensor
+    images: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.corruptions = (*alexnet_corruption_errors(), *VALIDATION_CORRUPTIONS)
+        for name in ("errors", "images"):
+            zeros = torch.zeros(len(self.corruptions), SEVERITIES, dtype=torch.long)
+            self.add_state(name, default=zeros, dist_reduce_fx="sum")
+
+    def update(self, corruption: str, severity: int, logits: Tensor, target: Tensor) -> None:
+        """Count the errors on a batch.
+
+        Args:
+            corruption: one of ImageNet-C's fifteen, or of its four for validation.
+            severity: 1 to 5.
+            logits: float (N, classes), or the predicted classes, integer (N,).
+            target: the true classes, integer (N,).
+
+        Raises:
+            InputError: an unknown corruption or severity, shapes that do not match, or NaN.
+            InputTypeError: another dtype.
+        """
+        row, column = self._cell(corruption, severity)
+        predictions = top1("logits", logits)
+        if target.ndim != 1 or target.is_floating_point() or target.shape != predictions.shape:
+            raise InputError(
+                f"target is {target.dtype} of shape {tuple(target.shape)}: use integer classes ({len(predictions)},),"
+                " one for each row of logits"
+            )
+        self.errors[row, column] += (predictions != target).sum()
+        self.images[row, column] += len(predictions)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Float32 scalars: the error of each corruption seen, `mean` and `mce`.
+
+        A corruption's error is the mean over the severities seen. `mean` and `mce` are over those of the fifteen that
+        were seen, in `mce` each divided by AlexNet's error; as AlexNet's are means over five severities, `mce` is NaN
+        as long as one of the 75 is missing, and `mean` is NaN before the first.
+        """
+        cells = self._cells()
+        means = cells.nanmean(1)
+        result = {name: mean for name, mean in zip(self.corruptions, means, strict=True) if not mean.isnan()}
+        alexnet = torch.tensor(list(alexnet_corruption_errors().values()), device=cells.device)
+        result["mean"] = means[: len(alexnet)].nanmean()
+        # the mean over severities that passes NaN on
+        result["mce"] = (cells[: len(alexnet)].mean(1) / alexnet).mean()
+        return result
+
+    def table(self) -> dict[str, list[float]]:
+        """The errors at severities 1 to 5 of each corruption seen, NaN where there were no images."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            cells = self._cells()
+        return {name: row.tolist() for name, row in zip(self.corruptions, cells, strict=True) if not row.isnan().all()}
+
+    def interval(self, corruption: str, severity: int, level: float = 0.95) -> tuple[float, float]:
+        """Wilson's confidence interval of the error on one corruption at one severity, with images as the trials."""
+        row, column = self._cell(corruption, severity)
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            errors, images = int(self.errors[row, column]), int(self.images[row, column])
+        if not images:
+            raise InputError(f"{corruption} at severity {severity} has no images yet: call update first")
+        return wilson_interval(errors, images, level)
+
+    def _cells(self) -> Tensor:
+        # 0 / 0 is NaN
+        return self.errors / self.images
+
+    def _cell(self, corruption: str, severity: int) -> tuple[int, int]:
+        if corruption not in self.corruptions:
+            raise InputError(f"corruption={corruption!r} is unknown: use one of {', '.join(self.corruptions)}")
+        if severity not in range(1, SEVERITIES + 1):
+            raise InputError(f"severity={severity!r} is out of range: use 1 to {SEVERITIES}")
+        return self.corruptions.index(corruption), severity - 1
+
+
+def mean_normalised(values: Mapping[str, float], baseline: Mapping[str, float]) -> float:
+    """The mean over perturbations of each value divided by the baseline network's: mFR of flip rates, mT5D of T5Ds.
+
+    >>> mean_normalised({"rotate": 0.1, "tilt": 0.1}, {"rotate": 0.2, "tilt": 0.4})
+    0.375
+
+    Raises:
+        InputError: there are no values, or the baseline lacks one or has one that is not positive.
+    """
+    if not values:
+        raise InputError("values is empty: give at least one perturbation")
+    unusable = [name for name in values if not baseline.get(name, 0) > 0]
+    if unusable:
+        raise InputError(
+            f"baseline has no positive value for {', '.join(unusable)}: it must have one for each of values"
+        )
+    return sum(value / baseline[name] for name, value in values.items()) / len(values)
+
+
+def _flips(logits: Tensor, noise: bool, difficulty: int) -> Tensor:
+    """Bool (sequences, pairs)."""
+    _check_sequences(logits, difficulty, dimensions=(2, 3) if not _is_float(logits) else (3,))
+    classes = top1("logits", logits.flatten(0, 1)).view(logits.shape[:2])
+    earlier, later = _pairs(classes, noise, difficulty)
+    return earlier != later
+
+
+def _distances(logits: Tensor, noise: bool, difficulty: int) -> Tensor:
+    """Integers (sequences, pairs)."""
+    _check_sequences(logits, difficulty, dimensions=(3,))
+    if not _is_float(logits):
+        raise InputTypeError(f"logits are {logits.dtype}: use float")
+    if logits.isnan().any():
+        raise InputError("logits have NaN")
+    order = logits.argsort(dim=-1, descending=True, stable=True)
+    # the place, from 0, of each class
+    places = order.argsort(dim=-1)
+    leaders = order[..., : min(5, logits.shape[-1])]
+    earlier, _ = _pairs(leaders, noise, difficulty)
+    _, later = _pairs(places, noise, difficulty)
+    moved = later.gather(-1, earlier.expand(*later.shape[:2], -1)).clamp(max=5)
+    return (moved - torch.arange(leaders.shape[-1], device=logits.device)).abs().sum(-1)
+
+
+def _pairs(frames: Tensor, noise: bool, difficulty: int) -> tuple[Tensor, Tensor]:
+    """Frames and those they are compared with; a stride over each of its phases in turn meets every such pair once."""
+    if noise:
+        return frames[:, :1], frames[:, 1:]
+    return frames[:, :-difficulty], frames[:, difficulty:]
+
+
+def _upper_tail(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.95")
+    return (1 + level) / 2
+
+
+def _is_float(logits: Tensor) -> bool:
+    return isinstance(logits, Tensor) and logits.is_floating_point()
+
+
+def _check_difficulty(difficulty: int) -> None:
+    if difficulty not in (1, 2, 3):
+        raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")
+
+
+def _check_sequences(logits: Tensor, difficulty: int, dimensions: tuple[int, ...]) -> None:
+    _check_difficulty(difficulty)
+    if not isinstance(logits, Tensor):
+        raise InputTypeError(f"logits must be a torch.Tensor, got {type(logits).__name__}")
+    if logits.ndim not in dimensions or 0 in logits.shape:
+        raise InputError(f"logits of shape {tuple(logits.shape)}: use (sequences, frames, classes), none of them 0")
+    if logits.shape[1] <= difficulty:
+        raise InputError(f"logits have {logits.shape[1]} frames: difficulty={difficulty} needs more than {difficulty}")

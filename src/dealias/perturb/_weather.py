@@ -1,0 +1,111 @@
+"""What lies between the scene and the camera: snow, frost, spatter."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dealias.errors import require
+from dealias.perturb._filters import gaussian_blur, motion_blur, noise_gain, plasma, zoom
+from dealias.perturb._images import Floats, length_scale, luma, tint
+
+ndimage = require("scipy.ndimage", "robustness")
+
+
+def snow_flakes(
+    height: int,
+    width: int,
+    mean: float,
+    deviation: float,
+    size: float,
+    threshold: float,
+    generator: np.random.Generator,
+) -> Floats:
+    """Flakes (1, H, W): normal noise, magnified `size` times, what is under `threshold` removed."""
+    noise = mean + deviation * generator.standard_normal((1, height, width), dtype=np.float32)
+    # Noise that is not interpolated passes the threshold far more often: flakes keep 1.5 pixels on small images.
+    flakes = zoom(noise, max(size * length_scale(height, width), min(size, 1.5)))
+    return np.where(flakes < threshold, np.float32(0), flakes.clip(0, 1))
+
+
+def snow_fall(image: Floats, flakes: Floats, radius: float, sigma: float, angle: float, keep: float) -> Floats:
+    """`image` whitened, under two layers of flakes in motion; `keep` is the part of the image that stays as it is."""
+    scale = length_scale(image.shape[1], image.shape[2])
+    streaks = motion_blur(flakes, radius * scale, sigma * scale, angle)
+    whitened = keep * image + (1 - keep) * np.maximum(image, luma(image) * 1.5 + 0.5)
+    snowy: Floats = whitened + streaks + streaks[:, ::-1, ::-1]
+    return snowy
+
+
+def frost_crystals(channels: int, height: int, width: int, generator: np.random.Generator) -> Floats:
+    """A procedural picture of frost on glass: needles in seven directions, dense where a fractal field is high."""
+    scale = length_scale(height, width)
+    seeds = generator.random((7, height, width), dtype=np.float32)
+    seeds *= seeds * seeds
+    seeds *= seeds
+    angle = generator.uniform(0, 360)
+    needles = np.zeros((1, height, width), dtype=np.float32)
+    for k in range(len(seeds)):
+        np.maximum(needles, motion_blur(seeds[k : k + 1], 8 * scale, 6 * scale, angle + 360 / 7 * k), out=needles)
+    needles -= needles.min()
+    needles /= needles.max()
+    density = plasma(height, width, 1.5, generator)
+    cover = (0.15 + 0.45 * density + 0.75 * density * (needles - 0.4)).clip(0, 1)
+    glass, ice = tint(0.24, 0.34, 0.4, channels), tint(0.93, 0.97, 1.0, channels)
+    crystals: Floats = glass + cover * (ice - glass)
+    return crystals
+
+
+def liquid_field(
+    height: int, width: int, mean: float, deviation: float, sigma: float, generator: np.random.Generator
+) -> Floats:
+    """Normal noise (H, W) smoothed over `sigma` published pixels, with the deviation that it has at 224 pixels."""
+    scaled = sigma * length_scale(height, width)
+    smooth = gaussian_blur(generator.standard_normal((1, height, width), dtype=np.float32), scaled)[0]
+    liquid: Floats = mean + deviation * noise_gain(sigma) / noise_gain(scaled) * smooth
+    return liquid
+
+
+def splash_water(image: Floats, liquid: Floats, strength: float) -> Floats:
+    """Drops of pale water where `liquid` (H, W) is not 0, lit from one side."""
+    channels, height, width = image.shape
+    levels = (liquid.clip(0, 1) * 255).astype(np.uint8)
+    wet = levels > 0
+    rim = wet & ~ndimage.binary_erosion(wet, border_value=1)
+    if not rim.any():
+        return image
+    reach = 20 * length_scale(height, width)
+    distance = np.minimum(ndimage.distance_transform_edt(~rim), reach) * (20 / reach)
+    depth = _equalise(ndimage.uniform_filter(distance, 3, mode="mirror").astype(np.uint8))
+    relief = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    light = ndimage.correlate(depth.astype(np.float32), relief, mode="mirror").clip(0, 255)
+    light = ndimage.uniform_filter(light, 3, mode="mirror") * levels
+    shine = (light * (strength / max(float(light.max()), 1.0))).astype(np.float32)
+    lit: Floats = image + shine * tint(175 / 255, 238 / 255, 238 / 255, channels)
+    return lit
+
+
+def splash_mud(image: Floats, liquid: Floats, threshold: float, sigma: float) -> Floats:
+    """Opaque mud where `liquid` (H, W) is over `threshold`."""
+    mud = gaussian_blur(
+        (liquid > threshold).astype(np.float32)[None], sigma * length_scale(image.shape[1], image.shape[2])
+    )
+    mud[mud < 0.8] = 0
+    return image * (1 - mud) + mud * tint(63 / 255, 42 / 255, 20 / 255, len(image))
+
+
+def drip(liquid: Floats) -> Floats:
+    """One frame later: `liquid` (H, W) has run down a little."""
+    taps = (0.05, 0.1, 0.15, 0.7)
+    padded = np.pad(liquid, ((2, 1), (0, 0)))
+    # numpy.convolve(mode="same") of each column, at once.
+    return sum((tap * padded[3 - k : 3 - k + len(liquid)] for k, tap in enumerate(taps)), np.zeros_like(liquid))
+
+
+def _equalise(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Histogram equalisation onto 0..255, the lowest level present onto 0."""
+    cumulative = np.bincount(levels.ravel(), minlength=256).cumsum()
+    lowest = cumulative[levels.min()]
+    spread = max(int(cumulative[-1] - lowest), 1)
+    table = ((cumulative - lowest).clip(0) * (255 / spread)).round().astype(np.uint8)
+    return np.asarray(table[levels])
