@@ -92,9 +92,15 @@ def blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -
     else:
         before, after = (len(taps) - 1) // 2, len(taps) // 2
         padded = pad(x, [before] * spatial, [after] * spatial, padding_mode)
-        channels = x.shape[1]
+        # One channel is blurred as two: oneDNN's convolution of a single channel sums in an order that depends on the
+        # position, so that shifts are not exact, and in bfloat16 returns garbage now and then (torch 2.13).
+        single = x.shape[1] == 1
+        if single:
+            padded = padded.expand(-1, 2, *([-1] * spatial))
+        channels = padded.shape[1]
         kernel = _kernel(taps, spatial, x).expand(channels, 1, *([len(taps)] * spatial))
         y = _CONV[spatial](padded, kernel, stride=tuple(stride), groups=channels)
+        y = y[:, :1] if single else y
     return match_layout(y, x)
 
 
@@ -107,13 +113,16 @@ def dense_max(
     wrap: bool,
 ) -> Tensor:
     """The maximum at stride 1. The border is -inf, or with `wrap` the opposite side of the map."""
-    inner = [0] * len(kernel_size) if wrap else list(before)
     if wrap:
-        x = pad(x, before, after, "circular")
+        x, inner = pad(x, before, after, "circular"), [0] * len(kernel_size)
     else:
-        extra = [a - b for b, a in zip(before, after, strict=True)]
-        if any(isinstance(amount, torch.SymInt) or amount for amount in extra):  # no guard on a symbolic amount
-            x = F.pad(x, [side for amount in reversed(extra) for side in (0, amount)], value=float("-inf"))
+        # A dilated window may hold nothing but padding, and then the gradient of torch's own padding writes outside
+        # of its memory (torch 2.13): pad explicitly.
+        inner = [0 if d > 1 else b for b, d in zip(before, dilation, strict=True)]
+        sides = [(b - i, a - i) for b, a, i in zip(before, after, inner, strict=True)]
+        pads = [amount for pair in reversed(sides) for amount in pair]
+        if any(isinstance(amount, torch.SymInt) or amount for amount in pads):  # no guard on a symbolic amount
+            x = F.pad(x, pads, value=float("-inf"))
     return _MAX_POOL[len(kernel_size)](x, list(kernel_size), 1, inner, list(dilation))
 
 
