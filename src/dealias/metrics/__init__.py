@@ -1,4 +1,4 @@
-"""How shift-sensitive a network is, where in it, and how robust: torchmetrics Metrics, and functions that run networks."""
+"""How shift-sensitive a network is, where, and how robust: torchmetrics Metrics, and functions that run networks."""
 
 from dealias.metrics.consistency import ShiftConsistency, shift_consistency
 from dealias.metrics.features import internal_feature_distance, internal_feature_distances

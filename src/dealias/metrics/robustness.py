@@ -119,25 +119,25 @@ class _SequenceMetric(Metric):
 
     def compute(self) -> Tensor:
         """The mean over pairs and sequences, a float32 scalar."""
-        self._check_updated()
+        # Counts, not updates: a process without sequences has the others' after a sync.
+        if not self.sequences:
+            raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
         return self.total / (self.sequences * self.pairs)
 
     def _values(self, logits: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _check_updated(self) -> None:
-        if self.update_count == 0:
-            raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
-
-    def _moments(self) -> tuple[int, float, float]:
-        """The number of sequences, the mean of their means, and its variance (NaN for one sequence)."""
-        self._check_updated()
+    def _moments(self) -> tuple[int, int, float, float]:
+        """The numbers of sequences and of pairs of each, the mean, and its variance (NaN for one sequence)."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             count, pairs, total = int(self.sequences), int(self.pairs), int(self.total)
-            # in integers: a difference of near-equal floats would lose it
-            scatter = count * int(self.total_of_squares) - total**2
+            squares = int(self.total_of_squares)
+        if not count:
+            raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
+        # in integers: a difference of near-equal floats would lose it
+        scatter = count * squares - total**2
         variance = scatter / (count**2 * (count - 1) * pairs**2) if count > 1 else float("nan")
-        return count, total / (count * pairs), variance
+        return count, pairs, total / (count * pairs), variance
 
 
 class FlipRate(_SequenceMetric):
@@ -163,10 +163,10 @@ class FlipRate(_SequenceMetric):
         Their number is divided by the design effect, as in `clustered_wilson_interval`.
         """
         upper = _upper_tail(level)
-        count, rate, variance = self._moments()
+        count, pairs, rate, variance = self._moments()
         effective = float(count)
         if count > 1 and variance > 0:
-            effective = min(max(rate * (1 - rate) / variance, effective), effective * int(self.pairs))
+            effective = min(max(rate * (1 - rate) / variance, effective), effective * pairs)
             effective *= (NormalDist().inv_cdf(upper) / student_t_quantile(upper, count - 1)) ** 2
         return wilson_interval(rate * effective, effective, level)
 
@@ -191,7 +191,7 @@ class T5D(_SequenceMetric):
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's confidence interval of the mean over sequences; from a single one, 0 to 15."""
         upper = _upper_tail(level)
-        count, mean, variance = self._moments()
+        count, _, mean, variance = self._moments()
         if count == 1:
             return 0.0, 15.0
         half = student_t_quantile(upper, count - 1) * sqrt(variance)

@@ -7,20 +7,29 @@ from dealias.perturb.shifts import circular_shift, crop, resize_and_crop, zero_f
 
 if TYPE_CHECKING:
     from dealias.perturb.corruptions import CORRUPTIONS, VALIDATION_CORRUPTIONS, corrupt
+    from dealias.perturb.sequences import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS, sequence
 
 __all__ = [
     "CORRUPTIONS",
+    "NOISE_PERTURBATIONS",
+    "PERTURBATIONS",
     "VALIDATION_CORRUPTIONS",
+    "VALIDATION_PERTURBATIONS",
     "circular_shift",
     "corrupt",
     "crop",
     "resize_and_crop",
+    "sequence",
     "zero_fill_shift",
 ]
 
+# These need SciPy and Pillow, shifts only PyTorch.
+_CORRUPTIONS = ("CORRUPTIONS", "VALIDATION_CORRUPTIONS", "corrupt")
+_SEQUENCES = ("NOISE_PERTURBATIONS", "PERTURBATIONS", "VALIDATION_PERTURBATIONS", "sequence")
+
 
 def __getattr__(name: str) -> Any:
-    # Corruptions need SciPy and Pillow, shifts only PyTorch.
-    if name in ("CORRUPTIONS", "VALIDATION_CORRUPTIONS", "corrupt"):
-        return getattr(import_module("dealias.perturb.corruptions"), name)
+    for module, names in (("corruptions", _CORRUPTIONS), ("sequences", _SEQUENCES)):
+        if name in names:
+            return getattr(import_module(f"dealias.perturb.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
