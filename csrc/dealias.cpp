@@ -1,0 +1,178 @@
+// The entry points: geometry of a problem, its division into independent units, the choice of the instruction set.
+#include "dealias.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "job.h"
+#include "parallel.h"
+#include "tables.h"
+
+namespace dealias {
+namespace {
+
+// Rows of scratch of this many floats keep a whole unit in the first two levels of cache.
+constexpr int64_t kRowFloats = 1024;
+constexpr int64_t kLeastColumns = 8;
+// A thread is worth its start from this many elements on.
+constexpr int64_t kThreadElements = 1 << 18;
+
+int best_isa() {
+#if defined(DEALIAS_X86)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq"))
+        return DEALIAS_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return DEALIAS_AVX2;
+#endif
+    return DEALIAS_PORTABLE;
+}
+
+std::atomic<int> chosen{-1};
+
+int current_isa() {
+    int isa = chosen.load(std::memory_order_relaxed);
+    if (isa < 0) chosen.store(isa = best_isa(), std::memory_order_relaxed);
+    return isa;
+}
+
+const Kernels& kernels_of(int isa) {
+#if defined(DEALIAS_X86)
+    if (isa == DEALIAS_AVX512) return avx512::kernels;
+    if (isa == DEALIAS_AVX2) return avx2::kernels;
+#endif
+    (void)isa;
+    return portable::kernels;
+}
+
+bool valid(const dealias_problem& p) {
+    if (p.batch < 0 || p.channels < 0 || p.height < 1 || p.width < 1 || p.taps < 1 || !p.filter) return false;
+    if (p.op < DEALIAS_BLUR || p.op > DEALIAS_MAX_BLUR || p.padding_mode < DEALIAS_REFLECT ||
+        p.padding_mode > DEALIAS_ZEROS || (p.dtype != DEALIAS_FLOAT32 && p.dtype != DEALIAS_BFLOAT16))
+        return false;
+    for (int axis = 0; axis < 2; ++axis) {
+        const int reach = p.dilation[axis] * (p.kernel[axis] - 1);
+        const int64_t size = axis ? p.width : p.height;
+        if (p.kernel[axis] < 1 || p.kernel[axis] > 3 || p.dilation[axis] < 1 || p.stride[axis] < 1) return false;
+        if (p.before[axis] < 0 || p.after[axis] < 0 || size + p.before[axis] + p.after[axis] - reach < 1) return false;
+        if (p.op != DEALIAS_MAX_BLUR && (p.kernel[axis] != 1 || p.before[axis] || p.after[axis])) return false;
+        if (p.wrap && (p.before[axis] != 0 || p.after[axis] != reach)) return false;
+    }
+    return true;
+}
+
+struct Problem {
+    Job job;
+    std::vector<float> filter;
+    AdjointTable row_table, col_table;
+};
+
+Axis make_axis(const dealias_problem& p, int axis) {
+    Axis a = {};
+    a.size = axis ? p.width : p.height;
+    a.kernel = p.kernel[axis];
+    a.dilation = p.dilation[axis];
+    a.before = p.before[axis];
+    a.reach = a.dilation * (a.kernel - 1);
+    a.dense = a.size + a.before + p.after[axis] - a.reach;
+    a.stride = p.stride[axis];
+    a.out = (a.dense + a.stride - 1) / a.stride;
+    return a;
+}
+
+void prepare(const dealias_problem& p, bool backward, Problem& problem) {
+    Job& job = problem.job;
+    // One channel, or maps of one pixel, lie the same way in both layouts; planes are then the cheaper view.
+    const bool innermost = p.channels_last && p.channels > 1;
+    job.images = innermost ? p.batch : p.batch * p.channels;
+    job.channels = innermost ? p.channels : 1;
+    job.op = p.op;
+    job.dtype = p.dtype;
+    job.padding_mode = p.padding_mode;
+    job.wrap = p.wrap != 0;
+    job.taps = p.taps;
+    job.lead = (p.taps - 1) / 2;
+    problem.filter.assign(p.filter, p.filter + p.taps);
+    job.filter = problem.filter.data();
+    job.row = make_axis(p, 0);
+    job.col = make_axis(p, 1);
+    if (backward) {
+        job.row.adjoint = problem.row_table.build(job.row, job);
+        job.col.adjoint = problem.col_table.build(job.col, job);
+    }
+}
+
+// Splits the result into units whose scratch rows stay in cache, and into enough of them for the threads. The values do
+// not depend on the split: a unit computes again whatever it shares with its neighbours, in the same order.
+int run(Kernel kernel, const Job& job, int64_t rows, int64_t cols, int64_t pixels_per_col, int threads) {
+    if (job.images * job.channels == 0) return DEALIAS_OK;
+    int64_t width = cols;
+    if (job.padding_mode != DEALIAS_CIRCULAR) {  // there the two ends of a row need each other
+        width = std::max(kLeastColumns, kRowFloats / (job.channels * pixels_per_col));
+        if (job.channels == 1) width = std::max<int64_t>(16, width / 16 * 16);
+        const int64_t parts = std::max<int64_t>(1, (cols + width / 2) / width);
+        width = (cols + parts - 1) / parts;
+        if (job.channels == 1) width = std::min(cols, (width + 15) / 16 * 16);
+    }
+    const int64_t chunks = (cols + width - 1) / width;
+    const int64_t elements = job.images * job.row.size * job.col.size * job.channels;
+    const int64_t useful = std::max<int64_t>(1, std::min<int64_t>(threads, elements / kThreadElements));
+    int64_t bands = 1;
+    if (useful > 1 && job.images * chunks < 4 * useful)
+        bands = std::min(std::max<int64_t>(1, rows / 8), (4 * useful + job.images * chunks - 1) / (job.images * chunks));
+    const int64_t height = (rows + bands - 1) / bands;
+    bands = (rows + height - 1) / height;
+    return parallel_for(job.images * bands * chunks, useful, [&](int64_t index, Arena& arena) {
+        const int64_t chunk = index % chunks, band = index / chunks % bands;
+        const Unit unit = {index / chunks / bands, band * height, std::min(rows, (band + 1) * height), chunk * width,
+                           std::min(cols, (chunk + 1) * width)};
+        kernel(job, unit, arena);
+    });
+}
+
+}  // namespace
+}  // namespace dealias
+
+using namespace dealias;
+
+int dealias_forward(const dealias_problem* p, const void* x, void* y, int threads) {
+    if (!p || !valid(*p)) return DEALIAS_BAD_ARGUMENT;
+    try {
+        Problem problem = {};
+        prepare(*p, false, problem);
+        problem.job.x = x;
+        problem.job.result = y;
+        const Job& job = problem.job;
+        return run(kernels_of(current_isa()).forward[job.dtype], job, job.row.out, job.col.out, job.col.stride, threads);
+    } catch (const std::bad_alloc&) {
+        return DEALIAS_OUT_OF_MEMORY;
+    }
+}
+
+int dealias_backward(const dealias_problem* p, const void* x, const void* grad_y, void* grad_x, int threads) {
+    if (!p || !valid(*p)) return DEALIAS_BAD_ARGUMENT;
+    try {
+        Problem problem = {};
+        prepare(*p, true, problem);
+        problem.job.x = x;
+        problem.job.grad = grad_y;
+        problem.job.result = grad_x;
+        const Job& job = problem.job;
+        return run(kernels_of(current_isa()).backward[job.dtype], job, job.row.size, job.col.size, 1, threads);
+    } catch (const std::bad_alloc&) {
+        return DEALIAS_OUT_OF_MEMORY;
+    }
+}
+
+int dealias_best_isa(void) { return best_isa(); }
+
+int dealias_isa(void) { return current_isa(); }
+
+int dealias_set_isa(int isa) {
+    if (isa < DEALIAS_PORTABLE || isa > best_isa()) return DEALIAS_BAD_ARGUMENT;
+    chosen.store(isa, std::memory_order_relaxed);
+    return DEALIAS_OK;
+}

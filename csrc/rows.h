@@ -1,0 +1,142 @@
+// Border rules, and the rows of the input and of its maximum, kept for as long as the walk down a map needs them.
+#pragma once
+
+#include "job.h"
+#include "passes.h"
+
+namespace dealias::DEALIAS_ISA {
+
+constexpr int64_t kMaxKernel = 3;
+constexpr int64_t kSlack = 2 * kBlock;  // floats that a pass may touch behind its row
+
+inline int64_t modulo(int64_t a, int64_t n) {
+    int64_t r = a % n;
+    return r < 0 ? r + n : r;
+}
+
+inline int64_t border(int64_t t, int64_t size, int mode) {
+    if (t >= 0 && t < size) return t;
+    switch (mode) {
+        case DEALIAS_REPLICATE: return t < 0 ? 0 : size - 1;
+        case DEALIAS_CIRCULAR: return modulo(t, size);
+        case DEALIAS_REFLECT: {
+            const int64_t last = size - 1, bounced = modulo(t, last > 0 ? 2 * last : 1) - last;
+            return last - (bounced < 0 ? -bounced : bounced);
+        }
+        default: return -1;
+    }
+}
+
+struct Range {
+    int64_t lo, hi;
+};
+
+// The pixel that stands at position `e` (may be negative) of the axis under the maximum's padding; -1 for -inf.
+// Leading padding repeats the first pixel of the windows that start there: it cannot change their maximum, and with the
+// pixel's share of a tie added back (see `fold_leading`) the gradient is that of a window that leaves the padding out.
+inline int64_t pooled_source(int64_t e, const Axis& axis, bool wrap) {
+    if (wrap) return modulo(e, axis.size);
+    if (e < 0) e += axis.dilation * ((-e + axis.dilation - 1) / axis.dilation);
+    return e < axis.size ? e : -1;
+}
+
+template <class U> U* take_array(Arena& arena, int64_t count) {
+    constexpr size_t floats = (sizeof(U) + sizeof(float) - 1) / sizeof(float);
+    return reinterpret_cast<U*>(arena.take(count * static_cast<int64_t>(floats)));
+}
+
+template <class T> class RowSource {
+public:
+    // Rows of image `image` for the dense columns [need.lo, need.hi).
+    RowSource(const Job& job, int64_t image, Range need, Arena& arena) : job_(job), need_(need), cs_(job.channels) {
+        const Axis &row = job.row, &col = job.col;
+        pitch_ = col.size * cs_;
+        base_ = static_cast<const T*>(job.x) + image * row.size * pitch_;
+        end_ = static_cast<const T*>(job.x) + job.images * row.size * pitch_;
+        n = (need.hi - need.lo) * cs_;
+        extended_ = n + col.reach * cs_;
+        const bool inside = need.lo - col.before >= 0 && need.hi + col.reach - col.before <= col.size;
+        direct_ = sizeof(T) == sizeof(float) && inside;
+        slots_ = row.reach + 1;
+        slot_ = take_array<Slot>(arena, slots_);
+        for (int64_t s = 0; s < slots_; ++s)
+            slot_[s] = {-1, nullptr, nullptr, arena.take(extended_ + kSlack), arena.take(n + kSlack)};
+    }
+
+    // Row `r` of x with the maximum's padding left and right, not rectified; `buffer` serves where x itself cannot.
+    const float* extended(int64_t r, float* buffer) const {
+        const T* line = base_ + r * pitch_;
+        const int64_t first = need_.lo - job_.col.before;
+        if (direct_) {
+            const T* from = line + first * cs_;
+            if (end_ - from >= extended_ + kSlack) return reinterpret_cast<const float*>(from);
+        }
+        int64_t lo = first, hi = first + extended_ / cs_;
+        for (; lo < 0; ++lo) fill(line, lo, buffer + (lo - first) * cs_);
+        const int64_t stop = hi < job_.col.size ? hi : job_.col.size;
+        if (stop > lo) {
+            convert_row<false>(line + lo * cs_, buffer + (lo - first) * cs_, (stop - lo) * cs_);
+            lo = stop;
+        }
+        for (; lo < hi; ++lo) fill(line, lo, buffer + (lo - first) * cs_);
+        return buffer;
+    }
+
+    struct Slot {
+        int64_t row;
+        const float* extended;
+        const float* best;  // the maximum along the row
+        float* extended_buffer;
+        float* best_buffer;
+    };
+
+    // Row `v` of x with its maximum along the row; `v` may run past the map where the maximum wraps.
+    const Slot& pooled(int64_t v) {
+        Slot& slot = slot_[modulo(v, slots_)];
+        if (slot.best && slot.row == v) return slot;
+        slot.row = v;
+        slot.extended = extended(job_.wrap ? modulo(v, job_.row.size) : v, slot.extended_buffer);
+        const Axis& col = job_.col;
+        if (col.kernel == 1) {
+            slot.best = slot.extended;
+        } else {
+            const float* candidate[kMaxKernel] = {};
+            for (int64_t k = 0; k < col.kernel; ++k) candidate[k] = slot.extended + k * col.dilation * cs_;
+            max_rows(candidate, col.kernel, slot.best_buffer, n);
+            slot.best = slot.best_buffer;
+        }
+        return slot;
+    }
+
+    // The rows of x that row `v` of the maximum looks at: their virtual numbers, in window order.
+    int64_t window(int64_t v, int64_t* rows) const {
+        const Axis& row = job_.row;
+        int64_t count = 0;
+        for (int64_t k = 0; k < row.kernel; ++k) {
+            const int64_t r = v - row.before + k * row.dilation;
+            if (job_.wrap || (r >= 0 && r < row.size)) rows[count++] = r;
+        }
+        return count;
+    }
+
+    int64_t n;  // floats of a dense row
+
+private:
+    void fill(const T* line, int64_t e, float* out) const {
+        const int64_t source = pooled_source(e, job_.col, job_.wrap);
+        for (int64_t c = 0; c < cs_; ++c) out[c] = source < 0 ? kLowest : to_float(line[source * cs_ + c]);
+    }
+
+    const Job& job_;
+    Range need_;
+    int64_t cs_, pitch_, extended_, slots_;
+    const T *base_, *end_;
+    bool direct_;
+    Slot* slot_;
+};
+
+inline void set_row(float* out, float value, int64_t n) {
+    for (int64_t p = 0, m = whole_blocks(n); p < m; ++p) out[p] = value;
+}
+
+}  // namespace dealias::DEALIAS_ISA

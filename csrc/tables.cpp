@@ -1,0 +1,39 @@
+#include "tables.h"
+
+#include <algorithm>
+
+#define DEALIAS_ISA common
+#include "rows.h"
+
+namespace dealias {
+
+Adjoint AdjointTable::build(const Axis& axis, const Job& job) {
+    // Counting sort by position: entries of one position stay in the order of the outputs.
+    start_.assign(static_cast<size_t>(axis.dense) + 1, 0);
+    auto each = [&](auto visit) {
+        for (int64_t i = 0; i < axis.out; ++i)
+            for (int64_t a = 0; a < job.taps; ++a) {
+                const int64_t t = i * axis.stride - job.lead + a, d = common::border(t, axis.dense, job.padding_mode);
+                if (d >= 0) visit(t, d, i, job.filter[a]);
+            }
+    };
+    folded_.clear();
+    each([&](int64_t t, int64_t d, int64_t, float) {
+        ++start_[static_cast<size_t>(d) + 1];
+        if (t != d) folded_.push_back(d);
+    });
+    for (size_t d = 1; d < start_.size(); ++d) start_[d] += start_[d - 1];
+    output_.resize(static_cast<size_t>(start_.back()));
+    weight_.resize(output_.size());
+    std::vector<int64_t> next(start_.begin(), start_.end() - 1);
+    each([&](int64_t, int64_t d, int64_t i, float w) {
+        const auto at = static_cast<size_t>(next[static_cast<size_t>(d)]++);
+        output_[at] = i;
+        weight_[at] = w;
+    });
+    std::sort(folded_.begin(), folded_.end());
+    folded_.erase(std::unique(folded_.begin(), folded_.end()), folded_.end());
+    return {start_.data(), output_.data(), weight_.data(), folded_.data(), static_cast<int64_t>(folded_.size())};
+}
+
+}  // namespace dealias

@@ -1,0 +1,19 @@
+// The adjoint of one axis of the blur, with the border folded in.
+#pragma once
+
+#include <vector>
+
+#include "job.h"
+
+namespace dealias {
+
+class AdjointTable {
+public:
+    Adjoint build(const Axis& axis, const Job& job);
+
+private:
+    std::vector<int64_t> start_, output_, folded_;
+    std::vector<float> weight_;
+};
+
+}  // namespace dealias

@@ -1,0 +1,252 @@
+"""The fused operations on the CPU: a compiled library without a link to libtorch, loaded through ctypes.
+
+The library (`csrc/`) holds each kernel once for every instruction set and picks the best one for the machine at run
+time. It reads the input once, keeps rows in cache, and its backward needs nothing but the input. The backend contract
+is `dealias.ops.fused.Backend`; results do not depend on the number of threads, bit for bit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dealias import ops
+from dealias.errors import InputError
+from dealias.ops.reference import match_layout
+
+Ints: TypeAlias = Sequence[int]
+Floats: TypeAlias = Sequence[float]
+
+INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+_LIBRARY = "dealias_cpu.so"
+_BLUR, _RELU, _MAX = 0, 1, 2
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_PADDING_MODES = {"reflect": 0, "replicate": 1, "circular": 2, "zeros": 3}
+_MAX_TAPS, _MAX_KERNEL = 64, 3
+_OUT_OF_MEMORY = 2
+
+_Pair = ctypes.c_int32 * 2
+_ONES, _NONE = (1, 1), (0, 0)
+
+
+class _Problem(ctypes.Structure):
+    """`dealias_problem` of csrc/dealias.h."""
+
+    _fields_ = (
+        ("batch", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("op", ctypes.c_int32),
+        ("dtype", ctypes.c_int32),
+        ("channels_last", ctypes.c_int32),
+        ("padding_mode", ctypes.c_int32),
+        ("kernel", _Pair),
+        ("dilation", _Pair),
+        ("before", _Pair),
+        ("after", _Pair),
+        ("wrap", ctypes.c_int32),
+        ("stride", _Pair),
+        ("taps", ctypes.c_int32),
+        ("filter", ctypes.POINTER(ctypes.c_double)),
+    )
+
+
+def _load() -> tuple[Any, str | None]:
+    for folder in ops.__path__:  # an editable install has two: the source tree and where the build installs
+        path = Path(folder) / _LIBRARY
+        if path.is_file():
+            try:
+                return ctypes.CDLL(str(path)), None
+            except OSError as error:
+                return None, f"{path.name} does not load: {error}"
+    return None, "the native library was not built: install dealias where CMake finds a C++ compiler"
+
+
+_library, _reason = _load()
+if _library is not None:
+    _forward, _backward = _library.dealias_forward, _library.dealias_backward
+    _forward.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_int]
+    _backward.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int]
+
+
+def unavailable() -> str | None:
+    """Why nothing can run here, or None if it can."""
+    return _reason
+
+
+def covers(dtype: torch.dtype, taps: int, stride: Ints, kernel_size: Ints | None, dilation: Ints | None) -> bool:
+    """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima over up to 3 x 3."""
+    return dtype in _DTYPES and taps <= _MAX_TAPS and (kernel_size is None or max(kernel_size) <= _MAX_KERNEL)
+
+
+def instruction_set() -> str:
+    """The instruction set in use: "portable", "avx2" or "avx512"."""
+    return INSTRUCTION_SETS[_library.dealias_isa()]
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets that this machine and this build have, the best last."""
+    return INSTRUCTION_SETS[: _library.dealias_best_isa() + 1]
+
+
+@contextmanager
+def use_instruction_set(name: str) -> Iterator[None]:
+    """Run with another instruction set, in all threads: for tests and benchmarks.
+
+    Raises:
+        InputError: this machine or this build does not have it.
+    """
+    if name not in instruction_sets():
+        raise InputError(f"instruction set {name!r} is not available: use one of {', '.join(instruction_sets())}")
+    previous: int = _library.dealias_isa()
+    _library.dealias_set_isa(INSTRUCTION_SETS.index(name))
+    try:
+        yield
+    finally:
+        _library.dealias_set_isa(previous)
+
+
+class _Call:
+    """One problem, ready to run on any tensors of its shape and layout."""
+
+    __slots__ = ("_filter", "_problem", "address", "layout", "out_size", "size")
+
+    def __init__(
+        self,
+        op: int,
+        dtype: torch.dtype,
+        size: tuple[int, ...],
+        channels_last: bool,
+        taps: tuple[float, ...],
+        stride: tuple[int, ...],
+        padding_mode: str,
+        kernel_size: tuple[int, ...] = _ONES,
+        dilation: tuple[int, ...] = _ONES,
+        before: tuple[int, ...] = _NONE,
+        after: tuple[int, ...] = _NONE,
+        wrap: bool = False,
+    ) -> None:
+        self._filter = (ctypes.c_double * len(taps))(*taps)
+        self._problem = _Problem(
+            *size,
+            op,
+            _DTYPES[dtype],
+            channels_last,
+            _PADDING_MODES[padding_mode],
+            _Pair(*kernel_size),
+            _Pair(*dilation),
+            _Pair(*before),
+            _Pair(*after),
+            wrap,
+            _Pair(*stride),
+            len(taps),
+            self._filter,
+        )
+        self.address = ctypes.addressof(self._problem)
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.size = size
+        pools = zip(size[2:], before, after, kernel_size, dilation, stride, strict=True)
+        dense = [(n + b + a - d * (k - 1), step) for n, b, a, k, d, step in pools]
+        self.out_size = (*size[:2], *((n + step - 1) // step for n, step in dense))
+
+
+_call = lru_cache(maxsize=512)(_Call)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _check(status: int) -> None:
+    if status == _OUT_OF_MEMORY:
+        raise MemoryError("the native kernels found no memory for their scratch rows")
+    if status:
+        raise RuntimeError(f"the native kernels refused their arguments (status {status})")
+
+
+def _run_forward(op: int, x: Tensor, *arguments: Any) -> Tensor:
+    channels_last = _is_channels_last(x)
+    if not channels_last:
+        x = x.contiguous()
+    call = _call(op, x.dtype, tuple(x.shape), channels_last, *arguments)
+    y = torch.empty(call.out_size, dtype=x.dtype, memory_format=call.layout)
+    _check(_forward(call.address, x.data_ptr(), y.data_ptr(), torch.get_num_threads()))
+    return y
+
+
+def _run_backward(call: _Call, grad: Tensor, x: Tensor | None) -> Tensor:
+    grad = grad.contiguous(memory_format=call.layout)
+    result = torch.empty(call.size, dtype=grad.dtype, memory_format=call.layout)
+    address = None if x is None else x.data_ptr()
+    _check(_backward(call.address, address, grad.data_ptr(), result.data_ptr(), torch.get_num_threads()))
+    return result
+
+
+def _run_backward_of_x(op: int, grad: Tensor, x: Tensor, *arguments: Any) -> Tensor:
+    channels_last = _is_channels_last(x)
+    x = match_layout(x, x)
+    return _run_backward(_call(op, x.dtype, tuple(x.shape), channels_last, *arguments), grad, x)
+
+
+def blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+    """`reference.blur_pool` over two axes."""
+    return _run_forward(_BLUR, x, tuple(taps), tuple(stride), padding_mode)
+
+
+def blur_pool2d_backward(
+    grad: Tensor, input_size: Ints, taps: Floats, stride: Ints, padding_mode: str, channels_last: bool
+) -> Tensor:
+    """The gradient for the input of `input_size`, in the layout asked for."""
+    call = _call(_BLUR, grad.dtype, tuple(input_size), channels_last, tuple(taps), tuple(stride), padding_mode)
+    return _run_backward(call, grad, None)
+
+
+def relu_blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+    """`reference.relu_blur_pool` over two axes."""
+    return _run_forward(_RELU, x, tuple(taps), tuple(stride), padding_mode)
+
+
+def relu_blur_pool2d_backward(grad: Tensor, x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+    """The gradient for x."""
+    return _run_backward_of_x(_RELU, grad, x, tuple(taps), tuple(stride), padding_mode)
+
+
+def max_blur_pool2d(
+    x: Tensor,
+    kernel_size: Ints,
+    dilation: Ints,
+    before: Ints,
+    after: Ints,
+    wrap: bool,
+    taps: Floats,
+    stride: Ints,
+    padding_mode: str,
+) -> Tensor:
+    """`reference.max_blur_pool` over two axes."""
+    pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
+    return _run_forward(_MAX, x, tuple(taps), tuple(stride), padding_mode, *pool)
+
+
+def max_blur_pool2d_backward(
+    grad: Tensor,
+    x: Tensor,
+    kernel_size: Ints,
+    dilation: Ints,
+    before: Ints,
+    after: Ints,
+    wrap: bool,
+    taps: Floats,
+    stride: Ints,
+    padding_mode: str,
+) -> Tensor:
+    """The gradient for x."""
+    pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
+    return _run_backward_of_x(_MAX, grad, x, tuple(taps), tuple(stride), padding_mode, *pool)

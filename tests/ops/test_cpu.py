@@ -1,0 +1,241 @@
+"""The native CPU kernels against the reference path in float64, on every instruction set of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as TF
+from cases import LAYOUTS, BlurCase, MaxBlurCase, blur_cases, max_blur_cases
+from hypothesis import assume, example, given
+from torch import Tensor
+
+from dealias import functional as F
+from dealias import ops
+from dealias.errors import InputError
+from dealias.ops import cpu, reference
+
+pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
+
+ISAS = () if cpu.unavailable() else cpu.instruction_sets()
+DTYPES = (torch.float32, torch.bfloat16)
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}
+VALUES = ("normal", "ties", "infinite", "nan")
+BIN4 = (0.125, 0.375, 0.375, 0.125)
+
+
+on_each_isa = pytest.mark.parametrize("isa", ISAS)
+
+
+def run(
+    name: str, x: Tensor, arguments: dict[str, Any], upstream: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, gradient of the input, and the upstream gradient that gave it."""
+    x = x.detach().requires_grad_()
+    y = getattr(F, name)(x, **arguments)
+    if upstream is None:
+        upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(y.dtype)
+    (gradient,) = torch.autograd.grad(y, x, upstream.to(y.dtype))
+    return y.detach(), gradient, upstream
+
+
+def compare(name: str, case: BlurCase) -> None:
+    x = case.input()
+    results = []
+    upstream = None
+    for isa in cpu.instruction_sets():
+        with cpu.use_instruction_set(isa):
+            results.append(run(name, x, case.arguments, upstream))
+        upstream = results[0][2]
+    expected = run(name, x.double(), case.arguments, upstream)
+    tolerance = TOLERANCE[case.dtype]
+    for result in results:
+        for got, want in zip(result[:2], expected[:2], strict=True):
+            assert got.dtype == case.dtype
+            torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance, equal_nan=True)
+        assert result[0].stride() == reference.match_layout(result[0], x).stride()
+
+
+BLUR_CASES = blur_cases(2, dtypes=DTYPES, values=VALUES)
+MAX_CASES = max_blur_cases(2, dtypes=DTYPES, values=VALUES)
+SMALLEST_WRAPPED = MaxBlurCase(
+    (1, 2, 2, 2), torch.float32, "contiguous", "normal", 0, "bin4", (2, 2), "circular", (2, 2), (0, 0), (1, 1), False
+)
+INFINITE_PADDED = MaxBlurCase(
+    (2, 3, 7, 9), torch.float32, "channels_last", "infinite", 1, "bin5", (2, 3), "reflect", (3, 3), (1, 1), (1, 1), True
+)
+
+
+@given(case=BLUR_CASES)
+def test_blur_is_the_reference_in_float64(case: BlurCase) -> None:
+    compare("blur_pool2d", case)
+
+
+@given(case=BLUR_CASES)
+def test_relu_blur_is_the_reference_in_float64(case: BlurCase) -> None:
+    compare("relu_blur_pool2d", case)
+
+
+@given(case=MAX_CASES)
+@example(case=SMALLEST_WRAPPED)
+@example(case=INFINITE_PADDED)
+def test_max_blur_is_the_reference_in_float64(case: MaxBlurCase) -> None:
+    assume(max(case.kernel_size) <= 3)
+    # The reference pads dilated windows explicitly: among -inf its padding may win the gradient, which torch's may not.
+    padded = any(d > 1 and p > 0 for d, p in zip(case.dilation, case.padding, strict=True))
+    assume(case.values != "infinite" or not padded)
+    compare("max_blur_pool2d", case)
+
+
+# Maps wide enough to be cut into chunks, in both layouts and at sizes that no vector divides.
+@pytest.mark.parametrize("padding_mode", F.PADDING_MODES)
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((1, 1, 13, 2083), "contiguous"), ((2, 130, 9, 43), "channels_last")], ids=["wide", "deep"]
+)
+def test_rows_in_chunks(shape: tuple[int, ...], layout: str, padding_mode: str) -> None:
+    dtype = torch.float32
+    case = MaxBlurCase(shape, dtype, layout, "ties", 5, "bin4", (2, 2), padding_mode, (3, 2), (1, 0), (1, 1), False)
+    compare("max_blur_pool2d", case)
+    compare("relu_blur_pool2d", BlurCase(shape, torch.bfloat16, layout, "normal", 6, "bin5", (1, 2), padding_mode))
+
+
+@pytest.mark.parametrize("taps", [8, 11, 64])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_long_filters(taps: int, layout: str) -> None:
+    compare("blur_pool2d", BlurCase((2, 3, 23, 19), torch.float32, layout, "normal", 7, taps, (2, 1), "circular"))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("name", ["blur_pool2d", "relu_blur_pool2d", "max_blur_pool2d"])
+def test_threads_change_no_bit(name: str, layout: str) -> None:
+    arguments = {"kernel_size": 3, "stride": 2, "padding": 1} if name == "max_blur_pool2d" else {}
+    x = torch.randn(3, 20, 150, 151)
+    x = x.contiguous(memory_format=torch.channels_last) if layout == "channels_last" else x
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 7):
+            torch.set_num_threads(count)
+            upstream = results[0][2] if results else None
+            results.append(run(name, x, arguments, upstream))
+    finally:
+        torch.set_num_threads(threads)
+    for y, gradient, _ in results[1:]:
+        assert torch.equal(y, results[0][0])
+        assert torch.equal(gradient, results[0][1])
+
+
+@on_each_isa
+def test_circular_shift_by_the_stride_moves_the_output_bit_for_bit(isa: str) -> None:
+    x = torch.randn(2, 5, 34, 38)
+    arguments = {"kernel_size": 2, "stride": 2, "padding_mode": "circular"}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        with cpu.use_instruction_set(isa):
+            y = F.max_blur_pool2d(x.contiguous(memory_format=layout), **arguments)
+            moved = F.max_blur_pool2d(x.roll((6, -10), (2, 3)).contiguous(memory_format=layout), **arguments)
+        assert torch.equal(moved, y.roll((3, -5), (2, 3)))
+
+
+@pytest.mark.parametrize("name", ["relu_blur_pool2d", "max_blur_pool2d"])
+def test_backward_saves_the_input_alone(name: str) -> None:
+    x = torch.randn(2, 3, 16, 16, requires_grad=True)
+    saved: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        saved.append(t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        getattr(F, name)(x, **({"kernel_size": 2} if name == "max_blur_pool2d" else {}))
+    assert [t.data_ptr() for t in saved] == [x.data_ptr()]
+
+
+def test_backward_of_the_blur_saves_nothing() -> None:
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t), lambda t: t):
+        F.blur_pool2d(torch.randn(1, 1, 8, 8, requires_grad=True))
+    assert saved == []
+
+
+@on_each_isa
+def test_first_of_equal_pixels_takes_the_gradient(isa: str) -> None:
+    x = torch.randint(0, 3, (2, 3, 12, 13)).float().requires_grad_()
+    with cpu.use_instruction_set(isa):
+        y = F.max_blur_pool2d(x, 3, stride=1, padding=1, filter="none")
+        upstream = torch.rand_like(y)
+        (gradient,) = torch.autograd.grad(y, x, upstream)
+    (expected,) = torch.autograd.grad(TF.max_pool2d(x, 3, 1, 1), x, upstream)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_several_python_threads_at_once() -> None:
+    inputs = [torch.randn(2, 8, 120 + i, 130) for i in range(6)]
+    expected = [run("max_blur_pool2d", x, {"kernel_size": 2}) for x in inputs]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            jobs = [
+                pool.submit(run, "max_blur_pool2d", x, {"kernel_size": 2}, want[2])
+                for x, want in zip(inputs, expected, strict=True)
+            ]
+            for job, want in zip(jobs, expected, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(job.result(), want, strict=True))
+
+
+def _blur_in_child(x: Tensor, queue: Any) -> None:
+    torch.set_num_threads(2)
+    queue.put(F.max_blur_pool2d(x, 2)[-1, -1, -1].tolist())
+
+
+def test_works_in_a_forked_child_after_threads_ran_in_the_parent() -> None:
+    x = torch.randn(4, 16, 128, 128)
+    expected = F.max_blur_pool2d(x, 2)[-1, -1, -1].tolist()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_blur_in_child, args=(x, queue))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join(60)
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("padding_mode", F.PADDING_MODES)
+def test_gradient_may_have_another_layout_than_the_input(padding_mode: str) -> None:
+    x = torch.randn(2, 6, 12, 14, requires_grad=True)
+    y = F.relu_blur_pool2d(x, padding_mode=padding_mode)
+    upstream = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad(y, x, upstream, retain_graph=True)
+    strided = upstream.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(torch.autograd.grad(y, x, strided, retain_graph=True)[0], gradient)
+    (summed,) = torch.autograd.grad(y.sum(), x, retain_graph=True)  # an expanded gradient: all strides 0
+    torch.testing.assert_close(summed, torch.autograd.grad(y, x, torch.ones_like(y))[0])
+
+
+def test_what_the_kernels_do_not_cover_takes_the_reference_path() -> None:
+    x = torch.zeros(1, 2, 8, 8)
+    assert ops.backend_for(x, BIN4, (2, 2)) == "cpu"
+    assert ops.backend_for(x.bfloat16(), BIN4, (2, 2), (3, 2), (1, 2)) == "cpu"
+    assert ops.backend_for(x.double(), BIN4, (2, 2)) == "reference"
+    assert ops.backend_for(x.half(), BIN4, (2, 2)) == "reference"
+    assert ops.backend_for(x, BIN4, (2, 2), (4, 4), (1, 1)) == "reference"
+    assert ops.backend_for(x, (1 / 65,) * 65, (2, 2)) == "reference"
+
+
+def test_an_instruction_set_that_is_not_there_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="portable"), cpu.use_instruction_set("sse9"):
+        pass
+    assert cpu.instruction_set() == cpu.instruction_sets()[-1]
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_maps_beyond_two_gigabytes(layout: str) -> None:
+    channels, size = 3, 14000
+    x = torch.zeros(1, channels, size, size)
+    x = x.contiguous(memory_format=torch.channels_last) if layout == "channels_last" else x
+    x[0, -1, -9:, -9:] = torch.randn(9, 9)
+    small = x[:, :, -11:, -11:].clone()
+    corner = F.blur_pool2d(x, padding_mode="zeros")[:, :, -4:, -4:]
+    torch.testing.assert_close(corner, F.blur_pool2d(small[:, :, 1:, 1:], padding_mode="zeros")[:, :, -4:, -4:])
