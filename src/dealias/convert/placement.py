@@ -114,7 +114,7 @@ def _through_operations(value: Value) -> tuple[Value, bool] | None:
         if output is None or not keeps_pixels or output.shape != value.shape or not region.issuperset(node.inputs):
             return None
         nonlinear |= _is_nonlinear(node)
-        for source in node.inputs:
+        for source in set(node.inputs):
             open_values[source] -= 1
             if not open_values[source]:
                 del open_values[source]

@@ -158,7 +158,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         if windowed and tensors and tensors[0] not in self.values and tensors[0] not in self.constants:
             # the model hid its input from us, e.g. in a container of its own
             self.values[tensors[0]] = Value(tuple(tensors[0].shape))
-        inputs = tuple(dict.fromkeys(self.values[tensor] for tensor in tensors if tensor in self.values))
+        inputs = tuple(self.values[tensor] for tensor in tensors if tensor in self.values)
         if not inputs:
             return
         settings = {
@@ -196,7 +196,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
         source, ours = _source() if op != BLUR else ("", False)
         node = Node(len(self.nodes), BLUR if ours else op, inputs, values, call, pointwise, settings, source)
         self.nodes.append(node)
-        for value in inputs:
+        for value in dict.fromkeys(inputs):
             value.consumers.append(node)
         for tensor, value in zip(outputs, values, strict=True):
             value.producer = node
