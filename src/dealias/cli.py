@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,20 +33,24 @@ Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 @contextmanager
 def _progress() -> Iterator[OnProgress]:
     columns = (TextColumn("{task.description:<30}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("starting", total=1.0)
-        yield lambda stage, done: progress.update(task, description=stage, completed=done)
+    console = Console(stderr=True)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("starting", total=1.0)
+            yield lambda stage, done: progress.update(task, description=stage, completed=done)
+    except KeyboardInterrupt:  # Typer exits with 130, without a word
+        console.print("interrupted", style="yellow")
+        raise
 
 
 def _show_results(results: dict[str, Any], folder: Path) -> None:
     from dealias.report.summary import summary_rows
 
-    table = Table(title=results["finding"], title_justify="left", title_style="bold")
-    for column in ("", "baseline", "anti-aliased"):
-        table.add_column(column)
+    table = Table("", *results["networks"].values())
     for row in summary_rows(results):
         table.add_row(*row)
     console = Console()
+    console.print(results["finding"], style="bold", markup=False, highlight=False)
     console.print(table)
     console.print(folder / "report.html", soft_wrap=True, highlight=False)
 
@@ -91,7 +96,13 @@ def audit(
 
     with _progress() as on_progress:
         results = run_audit(
-            model, images, output, weights=weights, filter=parse_filter(filter), limit=limit, seed=seed,
+            model,
+            images,
+            output,
+            weights=weights,
+            filter=parse_filter(filter),
+            limit=limit,
+            seed=seed,
             on_progress=on_progress,
         )
     _show_results(results, output)
@@ -122,11 +133,14 @@ def info() -> None:
 def main() -> None:
     """Run the command line; exit with 0 (done), 1 (failed, with a message), 2 (wrong usage) or 130 (interrupted)."""
     errors = Console(stderr=True, highlight=False)
+
+    def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+        errors.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    warnings.showwarning = show_warning
+    sys.path.insert(0, "")  # so that package.module:factory finds the modules of the current folder
     try:
         app()
-    except KeyboardInterrupt:
-        errors.print("interrupted", style="yellow")
-        sys.exit(130)
     except (InputError, MissingExtraError, FloatingPointError, OSError) as error:
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)

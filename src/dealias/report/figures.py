@@ -17,7 +17,7 @@ ANTIALIASED_COLOR = "#0f766e"
 COLORS = {"baseline": BASELINE_COLOR, "antialiased": ANTIALIASED_COLOR}
 NAMES = {"baseline": "baseline", "antialiased": "anti-aliased"}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,35 +44,35 @@ def _styled() -> Any:
 def plot_shift_curves(
     shifts: Sequence[int], probabilities: Mapping[str, np.ndarray[Any, Any]], images: np.ndarray[Any, Any]
 ) -> Figure:
-    """P(correct class) of single images against the diagonal shift, one panel for each image, one line for each network.
+    """P(correct class) against the diagonal shift: one panel for each image, one line for each network.
 
     Args:
         shifts: the S shifts in pixels.
         probabilities: for each network ("baseline", "antialiased") an array (images, S) of probabilities.
         images: (images, H, W), shown in the corner of each panel.
     """
-    columns = min(len(images), 3)
+    columns = min(len(images), 2)
     rows = -(-len(images) // columns)
     with _styled():
-        figure = _figure(7.2, 1.9 * rows + 0.4)
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axis in axes.flat[len(images) :]:
+        figure = _figure(7.2, 1.45 * rows + 0.5)
+        axes = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[0.25, 1] * columns)
+        for axis in axes.flat[2 * len(images) :]:
             axis.set_axis_off()
-        for index, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        pairs = zip(axes.flat[0::2], axes.flat[1::2], images, strict=False)
+        for index, (thumbnail, axis, image) in enumerate(pairs):
+            thumbnail.imshow(image, cmap="gray_r")
+            thumbnail.set_axis_off()
             for network, values in probabilities.items():
                 axis.plot(shifts, values[index], color=COLORS[network], linewidth=1.6, label=NAMES[network])
             axis.set_ylim(-0.03, 1.03)
+            axis.set_yticks([0, 0.5, 1])
             axis.set_xlim(shifts[0], shifts[-1])
             axis.grid(alpha=0.25)
-            thumbnail = axis.inset_axes((0.02, 0.05, 0.26, 0.38))
-            thumbnail.imshow(image, cmap="gray_r")
-            thumbnail.set_xticks([])
-            thumbnail.set_yticks([])
-        for axis in axes[:, 0]:
+        for axis in axes[:, 1]:
             axis.set_ylabel("P(correct)")
-        for axis in axes[-1]:
+        for axis in axes[-1, 1::2]:
             axis.set_xlabel("diagonal shift (px)")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        handles, labels = axes[0, 1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
     return figure
 
@@ -83,8 +83,8 @@ def plot_feature_distance(
     """Internal feature distance over shifts as heat maps: a column for each layer, a row for each network and stage.
 
     Args:
-        maps: for each network, for (layer, stage), an array (dy, dx) of mean cosine distances with shift 0 in the middle;
-            a network's missing pairs are left blank.
+        maps: for each network, for (layer, stage), an array (dy, dx) of mean cosine distances with shift 0 in the
+            middle; a network's missing pairs are left blank.
         layers: the columns, in order.
         stages: the rows of each network, such as "max" and "subsampled".
 
@@ -113,6 +113,8 @@ def plot_feature_distance(
                 axis.set_xlabel(f"mean {values.mean():.3f}", fontsize=7, labelpad=2)
         if picture is not None:
             bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
-            bar.set_label("internal feature distance (1 - cosine similarity); shift 0 in the middle of each map", fontsize=8)
+            bar.set_label(
+                "internal feature distance (1 - cosine similarity); shift 0 in the middle of each map", fontsize=8
+            )
             bar.ax.tick_params(labelsize=7)
     return figure

@@ -48,8 +48,8 @@ def render_page(
         title: of the page.
         finding: the result in one sentence; the page opens with it.
         photos_heading: the heading over the shift slider.
-        photos: for the shift slider: `name`, `label`, `shifts`, `curves` (name to probabilities), `crop` and `source` (a
-            square picture as data URL, whose side is `size` pixels).
+        photos: for the shift slider: `name`, `label`, `shifts`, `curves` (name to probabilities), `crop` and `source`
+            (a square picture as data URL, whose side is `size` pixels).
         figures: `heading`, `text`, `source` (data URL) and `alt` of each picture.
         table: `columns` and `rows` of ready strings.
         notes: paragraphs on how it was measured.

@@ -47,11 +47,19 @@ def _format_cell(values: Mapping[str, Any], key: str) -> str:
     return f"{format_share(values[key])} ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def _measured(results: Mapping[str, Any]) -> list[tuple[str, MetricText]]:
+    networks = (results["baseline"], results["antialiased"])
+    return [(key, text) for key, text in METRICS.items() if any(values.get(key) is not None for values in networks)]
+
+
 def summary_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """One row for each metric that either network has: its name, the baseline's value, the anti-aliased network's."""
-    networks = [results["baseline"], results["antialiased"]]
     return [
-        [text.name, *(_format_cell(values, key) for values in networks)]
-        for key, text in METRICS.items()
-        if any(values.get(key) is not None for values in networks)
+        [text.name, *(_format_cell(results[network], key) for network in ("baseline", "antialiased"))]
+        for key, text in _measured(results)
     ]
+
+
+def metric_notes(results: Mapping[str, Any]) -> list[str]:
+    """The definition of each metric that either network has."""
+    return [f"{text.name[0].upper()}{text.name[1:]}: {text.definition}" for _, text in _measured(results)]

@@ -1,0 +1,152 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dealias.cli import main, parse_filter
+from dealias.errors import InputError
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip() and "━" not in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    for index, (name, color) in enumerate((("a", "red"), ("b<i>", "blue"))):
+        (folder / name).mkdir(parents=True)
+        for copy in range(2):
+            picture = Image.new("RGB", (40, 48), color)
+            picture.paste("white", (5 * index, 7 * copy, 20, 30))
+            picture.save(folder / name / f"{copy}.jpg")
+    whole = (folder / "a" / "0.jpg").read_bytes()
+    (folder / "a" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_info_names_versions_and_backends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert run(monkeypatch, "info") == 0
+    shown = capsys.readouterr().out
+    assert torch.__version__ in shown
+    assert "backend reference" in shown
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["demo", "--no-such-option"], ["audit"]])
+def test_wrong_usage_exits_with_2(monkeypatch: pytest.MonkeyPatch, arguments: list[str]):
+    assert run(monkeypatch, *arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["audit", "torchvision:resnet51"], "resnet51"),
+        (["audit", "resnet50"], "resnet50"),
+        (["audit", "dealias:vgg_small", "--filter", "bin44"], "bin44"),
+        (["audit", "dealias:vgg_small", "--filter", "1,x"], "1,x"),
+        (["audit", "dealias:vgg_small", "--weights", "missing.pth"], "missing.pth"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    images: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    named: str,
+):
+    output = tmp_path / "out"
+    assert run(monkeypatch, *arguments, "--images", images, "--output", output) == 1
+    assert named in one_error_line(capsys)
+    assert not output.exists() or list(output.iterdir()) == []
+
+
+def test_a_file_that_is_no_checkpoint_and_one_that_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
+):
+    text, other = tmp_path / "text.pth", tmp_path / "other.pth"
+    text.write_text("hello")
+    torch.save({"features.0.weight": torch.zeros(1), "surplus": torch.zeros(1)}, other)
+    for path, named in ((text, "text.pth"), (other, "surplus")):
+        arguments = ("audit", "dealias:vgg_small", "--weights", path, "--images", images, "--output", tmp_path / "out")
+        assert run(monkeypatch, *arguments) == 1
+        assert named in one_error_line(capsys)
+
+
+def test_folders_that_cannot_be_read_or_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
+):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    out = tmp_path / "out"
+    assert run(monkeypatch, "audit", "dealias:vgg_small", "--images", empty, "--output", out) == 1
+    assert "empty" in one_error_line(capsys)
+    blocked = images / "a" / "0.jpg" / "out"
+    assert run(monkeypatch, "demo", "--quick", "--output", blocked) == 1
+    assert "cannot be written" in one_error_line(capsys)
+
+
+def test_audit_writes_a_report_and_names_skipped_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    arguments = ("audit", "dealias:vgg_small", "--images", images, "--output", out, "--filter", "1,2,1")
+    assert run(monkeypatch, *arguments) == 0
+    assert capsys.readouterr().out.rstrip().splitlines()[-1] == str(out / "report.html")
+    results = json.loads((out / "results.json").read_text())
+    assert results["images"] == 4
+    assert [Path(item["path"]).name for item in results["skipped"]] == ["truncated.jpg"]
+    assert results["baseline"]["accuracy"] is None  # 2 folders, 10 classes
+    for network in ("baseline", "antialiased"):
+        assert 0 <= results[network]["crop_consistency"] <= 1
+        low, high = results[network]["circular_consistency_interval"]
+        assert low <= results[network]["circular_consistency"] <= high
+    page = (out / "report.html").read_text()
+    assert "truncated.jpg" in page
+    assert "b<i>" not in page
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "results.json"]
+
+
+def test_interrupting_leaves_no_half_written_file(tmp_path: Path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dealias", "demo", "--quick", "--output", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert list(out.iterdir()) == []
+
+
+def test_parse_filter():
+    assert parse_filter("bin5") == "bin5"
+    assert parse_filter("5") == 5
+    assert parse_filter("1,2,1") == [1.0, 2.0, 1.0]
+    with pytest.raises(InputError, match="filter='1,x'"):
+        parse_filter("1,x")
