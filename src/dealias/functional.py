@@ -19,6 +19,7 @@ from torch import Tensor
 from dealias import ops
 from dealias.errors import InputError, InputTypeError
 from dealias.filters import Filter, Taps, resolve_filter
+from dealias.ops.reference import extend
 
 PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
 PADDING_MODES: tuple[str, ...] = ("reflect", "replicate", "circular", "zeros")
@@ -122,8 +123,7 @@ def apply_max_blur(
     batched = x if x.ndim == spatial + 2 else x.unsqueeze(0)
     y = ops.max_blur_pool(batched, kernel_size, dilation, before, after, wrap, taps, stride, padding_mode)
     if wrap:  # the wrapped maximum covers the whole map; nn.MaxPool's size may be smaller
-        for axis, out in enumerate(sizes, start=2):
-            y = y.narrow(axis, 0, out)
+        y = extend(y, [(0, out - size) for size, out in zip(y.shape[2:], sizes, strict=True)])
         y = ops.match_layout(y, batched)
     return y if x.ndim == spatial + 2 else y.squeeze(0)
 

@@ -69,6 +69,13 @@ def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: st
     return F.pad(x, pads, mode=_F_PAD_MODE[padding_mode]) if any(pads) else x
 
 
+def extend(x: Tensor, sides: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
+    """Add `value` before and after on the last axes; negative amounts crop. No guard on symbolic amounts."""
+    amounts = [amount for pair in reversed(sides) for amount in pair]
+    needed = any(isinstance(amount, torch.SymInt) or amount for amount in amounts)
+    return F.pad(x, amounts, value=value) if needed else x
+
+
 def _is_channels_last(x: Tensor) -> bool:
     # said with views, because vmap has no is_contiguous(memory_format=...)
     return x.ndim > 3 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
@@ -119,10 +126,7 @@ def dense_max(
         # A dilated window may hold nothing but padding, and then the gradient of torch's own padding writes outside
         # of its memory (torch 2.13): pad explicitly.
         inner = [0 if d > 1 else b for b, d in zip(before, dilation, strict=True)]
-        sides = [(b - i, a - i) for b, a, i in zip(before, after, inner, strict=True)]
-        pads = [amount for pair in reversed(sides) for amount in pair]
-        if any(isinstance(amount, torch.SymInt) or amount for amount in pads):  # no guard on a symbolic amount
-            x = F.pad(x, pads, value=float("-inf"))
+        x = extend(x, [(b - i, a - i) for b, a, i in zip(before, after, inner, strict=True)], float("-inf"))
     return _MAX_POOL[len(kernel_size)](x, list(kernel_size), 1, inner, list(dilation))
 
 

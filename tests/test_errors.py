@@ -1,0 +1,125 @@
+"""Bad input to the layers: one error that names the argument, its value and what would do."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dealias
+from dealias import functional, nn
+from dealias.errors import InputError, InputTypeError, MissingExtraError, require
+
+IMAGE = torch.zeros(1, 2, 6, 6)
+
+BAD_ARGUMENTS = [
+    ({"filter": "gauss"}, InputError, "filter='gauss'", "bin4"),
+    ({"filter": []}, InputError, "filter=[]", "at least one tap"),
+    ({"filter": [1.0, -1.0]}, InputError, "filter=[1.0, -1.0]", "sum other than 0"),
+    ({"filter": [float("nan"), 1.0]}, InputError, "filter=[nan, 1.0]", "finite"),
+    ({"stride": 0}, InputError, "stride=0", "at least 1"),
+    ({"stride": (2, -1)}, InputError, "stride=(2, -1)", "at least 1"),
+    ({"stride": (2, 2, 2)}, InputError, "stride=(2, 2, 2)", "one int, or 2"),
+    ({"stride": 2.0}, InputTypeError, "stride=2.0", "an int"),
+    ({"stride": True}, InputTypeError, "stride=True", "an int"),
+    ({"stride": (2, False)}, InputTypeError, "stride=(2, False)", "an int"),
+    ({"stride": "2"}, InputTypeError, "stride='2'", "an int"),
+    ({"stride": ()}, InputTypeError, "stride=()", "an int"),
+    ({"padding_mode": "mirror"}, InputError, "padding_mode='mirror'", "reflect, replicate, circular, zeros"),
+    ({"padding_mode": None}, InputError, "padding_mode=None", "reflect, replicate, circular, zeros"),
+]
+BAD_POOL_ARGUMENTS = [
+    ({"kernel_size": 0}, InputError, "kernel_size=0", "at least 1"),
+    ({"kernel_size": 2.5}, InputTypeError, "kernel_size=2.5", "an int"),
+    ({"kernel_size": 3, "padding": 2}, InputError, "padding=2", "at most 1"),
+    ({"kernel_size": 3, "padding": -1}, InputError, "padding=-1", "at least 0"),
+    ({"kernel_size": 2, "dilation": 0}, InputError, "dilation=0", "at least 1"),
+]
+BAD_INPUT = [
+    (torch.zeros(2, 6), InputError, "(2, 6)", "(batch, channels, height, width)"),
+    (torch.zeros(1, 2, 6, 6, 6), InputError, "(1, 2, 6, 6, 6)", "(batch, channels, height, width)"),
+    (torch.zeros(1, 2, 0, 6), InputError, "(1, 2, 0, 6)", "empty"),
+    (torch.zeros(1, 0, 6, 6), InputError, "(1, 0, 6, 6)", "no channel"),
+    (torch.zeros(1, 2, 6, 6, dtype=torch.int64), InputTypeError, "torch.int64", "float32"),
+    (torch.zeros(1, 2, 6, 6, dtype=torch.bool), InputTypeError, "torch.bool", "float32"),
+    (torch.zeros(1, 2, 6, 6, dtype=torch.complex64), InputTypeError, "torch.complex64", "float32"),
+    (np.zeros((1, 2, 6, 6)), InputTypeError, "ndarray", "torch.Tensor"),
+    (None, InputTypeError, "NoneType", "torch.Tensor"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "names", "helps"), BAD_ARGUMENTS, ids=lambda value: str(value)[:30])
+def test_bad_arguments(arguments: dict[str, Any], error: type[InputError], names: str, helps: str) -> None:
+    calls = [
+        lambda: dealias.BlurPool2d(**arguments),
+        lambda: nn.ReLUBlurPool2d(**arguments),
+        lambda: dealias.MaxBlurPool2d(2, **arguments),
+        lambda: functional.blur_pool2d(IMAGE, **arguments),
+        lambda: functional.relu_blur_pool2d(IMAGE, **arguments),
+        lambda: functional.max_blur_pool2d(IMAGE, 2, **arguments),
+    ]
+    for call in calls:
+        with pytest.raises(error) as caught:
+            call()
+        message = str(caught.value)
+        assert names in message
+        assert helps in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "names", "helps"), BAD_POOL_ARGUMENTS, ids=lambda value: str(value)[:30]
+)
+def test_bad_pool_arguments(arguments: dict[str, Any], error: type[InputError], names: str, helps: str) -> None:
+    for call in (lambda: dealias.MaxBlurPool2d(**arguments), lambda: functional.max_blur_pool2d(IMAGE, **arguments)):
+        with pytest.raises(error) as caught:
+            call()
+        assert names in str(caught.value)
+        assert helps in str(caught.value)
+
+
+@pytest.mark.parametrize(("x", "error", "names", "helps"), BAD_INPUT, ids=lambda value: str(value)[:20])
+def test_bad_input(x: Any, error: type[InputError], names: str, helps: str) -> None:
+    for layer in (dealias.BlurPool2d(), dealias.BlurPool2d("none"), nn.ReLUBlurPool2d(), dealias.MaxBlurPool2d(2)):
+        with pytest.raises(error) as caught:
+            layer(x)
+        assert str(caught.value).startswith("input ")
+        assert names in str(caught.value)
+        assert helps in str(caught.value)
+
+
+@pytest.mark.parametrize("padding_mode", ["reflect", "circular"])
+def test_a_map_smaller_than_the_kernel(padding_mode: Any) -> None:
+    with pytest.raises(InputError, match=r"\(1, 2, 6, 6\).*kernel_size=4, padding=0, dilation=2.*at least 7"):
+        dealias.MaxBlurPool2d(4, dilation=2, padding_mode=padding_mode)(IMAGE)
+
+
+def test_ints_of_all_kinds_are_taken() -> None:
+    expected = functional.blur_pool2d(IMAGE, stride=(3, 3))
+    for stride in (3, np.int64(3), [3, 3], (3,), torch.Size((3, 3)), torch.tensor(3), (np.int32(3), 3)):
+        assert torch.equal(functional.blur_pool2d(IMAGE, stride=stride), expected)
+
+
+def test_the_errors_are_what_python_users_expect() -> None:
+    assert issubclass(InputError, ValueError)
+    assert issubclass(InputTypeError, TypeError)
+    assert issubclass(MissingExtraError, ImportError)
+
+
+def test_require_names_the_extra() -> None:
+    with pytest.raises(MissingExtraError, match=r"no_such_package.*pip install 'dealias\[zoo\]'"):
+        require("no_such_package.part", "zoo")
+
+
+def test_require_returns_the_module() -> None:
+    assert require("sys", "zoo") is sys
+
+
+def test_require_does_not_hide_what_a_broken_package_lacks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_package.py").write_text("import missing_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="missing_dependency"):
+        require("broken_package", "zoo")
