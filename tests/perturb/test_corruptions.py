@@ -2,9 +2,11 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import ndimage
 from skimage import color, data
+from torch.utils.data import DataLoader, Dataset
 
 from dealias.errors import InputError, InputTypeError
 from dealias.perturb import CORRUPTIONS, VALIDATION_CORRUPTIONS, corrupt
@@ -75,6 +77,19 @@ def test_same_seed_same_pixels_in_the_form_of_the_image(name: str, image: np.nda
         elif image is PHOTO:
             assert not np.array_equal(first, other)
     assert np.array_equal(image, before)
+
+
+class Corrupted(Dataset):
+    def __len__(self) -> int:
+        return 2 * len(ALL)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return corrupt(PHOTO, ALL[index % len(ALL)], 1 + index % 5, generator=rng(0, index))
+
+
+def test_workers_do_not_change_pixels() -> None:
+    alone, shared = (list(DataLoader(Corrupted(), num_workers=workers)) for workers in (0, 2))
+    assert all(torch.equal(first, second) for first, second in zip(alone, shared, strict=True))
 
 
 @pytest.mark.parametrize("name", ALL)

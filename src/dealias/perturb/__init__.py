@@ -7,6 +7,7 @@ from dealias.perturb.shifts import circular_shift, crop, resize_and_crop, zero_f
 
 if TYPE_CHECKING:
     from dealias.perturb.corruptions import CORRUPTIONS, VALIDATION_CORRUPTIONS, corrupt
+    from dealias.perturb.released import read_video, released_corruption, released_videos
     from dealias.perturb.sequences import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS, sequence
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "circular_shift",
     "corrupt",
     "crop",
+    "read_video",
+    "released_corruption",
+    "released_videos",
     "resize_and_crop",
     "sequence",
     "zero_fill_shift",
@@ -25,11 +29,12 @@ __all__ = [
 
 # These need SciPy and Pillow, shifts only PyTorch.
 _CORRUPTIONS = ("CORRUPTIONS", "VALIDATION_CORRUPTIONS", "corrupt")
+_RELEASED = ("read_video", "released_corruption", "released_videos")
 _SEQUENCES = ("NOISE_PERTURBATIONS", "PERTURBATIONS", "VALIDATION_PERTURBATIONS", "sequence")
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in (("corruptions", _CORRUPTIONS), ("sequences", _SEQUENCES)):
+    for module, names in (("corruptions", _CORRUPTIONS), ("released", _RELEASED), ("sequences", _SEQUENCES)):
         if name in names:
             return getattr(import_module(f"dealias.perturb.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,6 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 MINIMUM_SIZE = 8
 PUBLISHED_SIZE = 224
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def to_floats(image: Image) -> Floats:
@@ -57,7 +56,10 @@ def to_bytes(floats: Floats) -> npt.NDArray[np.uint8]:
 
 def luma(floats: Floats) -> Floats:
     """The luminance (1, H, W) of Rec. 601; of one channel, the channel."""
-    return floats if len(floats) == 1 else np.tensordot(_LUMA, floats, 1)[None]
+    if len(floats) == 1:
+        return floats
+    red, green, blue = floats
+    return np.asarray(0.299 * red + 0.587 * green + 0.114 * blue, dtype=np.float32)[None]
 
 
 def tint(red: float, green: float, blue: float, channels: int) -> Floats:

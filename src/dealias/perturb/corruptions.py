@@ -17,9 +17,9 @@ displacements, the blocks of pixelate beyond their first pixel. The random affin
 the image, with no such floor; zoom and fog have no lengths. Noise is drawn for each pixel, and JPEG has blocks of 8, at
 any size.
 
-What differs from the released images: frost is procedural, where they lay over it one of six photographs; results are
-rounded to 256 levels, where they are cut down to them; they are stored as JPEG. Against `imagecorruptions`, whose
-elastic transform has other parameters.
+What differs from the released images: frost is a procedural picture, theirs one of five photographs; pixelate takes
+each block's exact mean, where Pillow's box filter takes whole pixels; results are rounded to 256 levels, theirs cut
+down, and theirs are stored as JPEG.
 """
 
 from __future__ import annotations
