@@ -9,9 +9,7 @@ from dealias.errors import InputError, InputTypeError
 from dealias.models._torchvision import import_torchvision
 from dealias.perturb import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS, sequence
 
-import_torchvision()
-from torchvision.transforms import InterpolationMode, functional  # noqa: E402
-
+transforms = import_torchvision().transforms
 ALL = PERTURBATIONS + VALIDATION_PERTURBATIONS
 PHOTO = np.asarray(Image.fromarray(data.astronaut()).resize((64, 64)))
 RANDOM = (*NOISE_PERTURBATIONS, "snow", "spatter")
@@ -28,8 +26,10 @@ def frames_of(name: str, image: np.ndarray = PHOTO, **options: int) -> np.ndarra
 def affine(step: int, **motion: float) -> np.ndarray:
     """The reference frame of 48 pixels, as published: torchvision's affine map of the picture, then its middle."""
     settings = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]} | motion
-    moved = functional.affine(Image.fromarray(PHOTO), **settings, interpolation=InterpolationMode.BILINEAR)
-    return np.asarray(functional.center_crop(moved, [48, 48]))
+    moved = transforms.functional.affine(
+        Image.fromarray(PHOTO), **settings, interpolation=transforms.InterpolationMode.BILINEAR
+    )
+    return np.asarray(transforms.functional.center_crop(moved, [48, 48]))
 
 
 @pytest.mark.parametrize("name", ALL)
