@@ -123,9 +123,12 @@ def dense_max(
     if wrap:
         x, inner = pad(x, before, after, "circular"), [0] * len(kernel_size)
     else:
-        # A dilated window may hold nothing but padding, and then the gradient of torch's own padding writes outside
-        # of its memory (torch 2.13): pad explicitly.
-        inner = [0 if d > 1 else b for b, d in zip(before, dilation, strict=True)]
+        # Where the dilation exceeds the map a window may hold nothing but padding, and then the gradient of torch's own
+        # padding writes outside of its memory (torch 2.13): pad explicitly.
+        inner = [
+            0 if d > 1 and (isinstance(size, torch.SymInt) or size < d) else b
+            for size, b, d in zip(x.shape[2:], before, dilation, strict=True)
+        ]
         x = extend(x, [(b - i, a - i) for b, a, i in zip(before, after, inner, strict=True)], float("-inf"))
     return _MAX_POOL[len(kernel_size)](x, list(kernel_size), 1, inner, list(dilation))
 
