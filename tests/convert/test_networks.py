@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import dealias.nn as layers
-from dealias import antialias, sites
+from dealias import antialias, models, sites
 
 FAMILIES = ["alexnet", "vgg11_bn", "resnet18", "resnet50", "densenet121", "mobilenet_v2"]
 NETWORKS = [
@@ -159,6 +159,23 @@ def test_converting_twice_changes_nothing_and_says_so(build_network, name):
         twice = antialias(once, x)
     assert repr(twice) == repr(once)
     assert not any(site.placed for site in sites(once, x))
+
+
+@pytest.mark.parametrize("build", [models.vgg13_bn_cifar, models.vgg_small])
+def test_our_own_networks(build):
+    model = build(in_chans=3, padding_mode="circular").eval()
+    x = torch.rand(2, 3, 32, 32)
+    found = sites(model, x)
+    assert [(site.kind, site.output_size[0], site.placed) for site in found] == [
+        ("max_pool", size, True) for size in (16, 8, 4, 2, 1)
+    ]
+    converted = antialias(model, x)
+    assert [module.padding_mode for module in converted.modules() if isinstance(module, layers.MaxBlurPool2d)] == [
+        "circular"
+    ] * 5
+    converted.load_state_dict(model.state_dict(), strict=True)
+    with torch.no_grad():
+        assert_logits_close(antialias(model, x, filter="none")(x), model(x))
 
 
 def test_resnet50_is_blurred_where_the_paper_blurs_it(build_network):

@@ -30,6 +30,7 @@ class Tail(nn.Module):
         (lambda m, y: m.other(y * y), ["mul"], True),
         (lambda m, y: m.other(y * torch.sigmoid(y)), ["mul"], True),
         (lambda m, y: m.other(y * F.relu6(y + 3) / 6), ["mul"], True),
+        (lambda m, y: m.other(F.relu(y + torch.ones(4, 4))), [], False),
         (lambda m, y: m.other(F.group_norm(y, 2)), ["native_group_norm"], False),
         (lambda m, y: m.other(y), [], False),
         (lambda m, y: m.other(y) + y, [], False),

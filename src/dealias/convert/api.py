@@ -141,7 +141,7 @@ def _warn(plans: Sequence[Plan], stacklevel: int) -> None:
         )
     missed = [site for plan in plans for site in plan.sites if site.status == "not placed"]
     if missed:
-        words.append(f"{len(missed)} downsampling sites stay as they are:")
+        words.append(f"not anti-aliased, {len(missed)} of {sum(len(plan.sites) for plan in plans)} downsampling sites:")
     lines = [f"- {site.kind}{f' `{site.path}`' if site.path else ''}: {site.reason}" for site in missed]
     if words:
         warnings.warn("\n".join(["; ".join(words), *lines]), stacklevel=stacklevel)

@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
@@ -111,6 +112,7 @@ def _through_operations(value: Value) -> tuple[Value, bool] | None:
         node = waiting[heapq.heappop(heap)]
         output = node.outputs[0] if node.outputs else None
         keeps_pixels = node.pointwise or node.op in _IN_PLACE_OF_PIXELS or _is_norm(node)
+        keeps_pixels &= not _depends_on_position(node)
         if output is None or not keeps_pixels or output.shape != value.shape or not region.issuperset(node.inputs):
             return None
         nonlinear |= _is_nonlinear(node)
@@ -130,6 +132,13 @@ def _through_operations(value: Value) -> tuple[Value, bool] | None:
         if output.returned:
             return None
     return None
+
+
+def _depends_on_position(node: Node) -> bool:
+    """Whether a constant map, such as a position embedding, takes part: it fits one size only."""
+    axes = len(node.inputs[0].shape) - 2
+    shapes = [shape for shape in node.settings.values() if isinstance(shape, torch.Size)]
+    return sum(max(shape[-axes:], default=1) > 1 for shape in shapes if axes > 0) > len(node.inputs)
 
 
 def _is_norm(node: Node) -> bool:

@@ -100,9 +100,9 @@ def is_blur_layer(module: nn.Module) -> bool:
     return "blurpool" in type(module).__name__.lower()
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type its modes
+class _Recorder(TorchDispatchMode):
     def __init__(self, model: nn.Module, inputs: list[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves this one untyped
         self.paths = {id(module): path for path, module in model.named_modules()}
         self.constants: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         for tensor in (*model.parameters(), *model.buffers()):
@@ -165,9 +165,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch do
             argument.name: argument.default_value for argument in func._schema.arguments if argument.has_default_value()
         }
         settings |= dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-        settings = {
-            name: tuple(value.shape) if isinstance(value, Tensor) else value for name, value in settings.items()
-        }
+        settings = {name: value.shape if isinstance(value, Tensor) else value for name, value in settings.items()}
         outputs = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
         in_place = op.endswith("_") and not op.startswith("_")
         self.add(
