@@ -259,7 +259,7 @@ def test_any_number_of_spatial_axes(spatial, blur):
     model = randomize(
         nn.Sequential(
             conv(2, 4, 3),
-            pool(3, 2, 1),
+            pool([3] * spatial, 2, 1),
             conv(4, 4, 3, 2),
             norm(4),
             nn.ReLU(),
@@ -280,6 +280,7 @@ def test_any_number_of_spatial_axes(spatial, blur):
     assert {site.stride for site in found} == {(2,) * spatial}
     converted = antialias(model, x)
     assert converted(x).shape == model(x).shape
+    assert placed(model, x, recipe="zhang2019") == placed(model, x)
     assert sum(isinstance(module, blur) for module in converted.modules()) == 3
     with torch.no_grad():
         y = torch.nn.Sequential(*converted[:2])(x)

@@ -154,11 +154,12 @@ def _decide_max_pool(layer: _Layer) -> Decision:
 def _is_resnet_stem(layer: _Layer) -> bool:
     """The ResNets' first pooling: MaxPool2d(3, 2, 1) behind one convolution, in front of a residual branch."""
     pool, spot = layer.module, layer.spots[0]
+    if layer.spatial != 2:
+        return False
     arguments = [per_axis(name, getattr(pool, name), 2, 0) for name in ("kernel_size", "stride", "padding", "dilation")]
     consumers = [node.op for node in spot.result.consumers]
     return (
-        layer.spatial == 2
-        and len(layer.spots) == 1
+        len(layer.spots) == 1
         and arguments == [(3, 3), (2, 2), (1, 1), (1, 1)]
         and spot.source.depth == 1
         and len(consumers) > 1
