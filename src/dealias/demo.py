@@ -145,7 +145,7 @@ def _slide_photos(limit: int | None, advance: Callable[[int, int], None]) -> lis
             }
         )
         advance(index + 1, len(chosen))
-    return sorted(slides, key=lambda slide: min(slide["probabilities"]) - max(slide["probabilities"]))
+    return sorted(slides, key=lambda slide: -np.abs(np.diff(slide["probabilities"])).max())
 
 
 def _train(
@@ -218,7 +218,7 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
             },
             {
                 "heading": "Where the aliasing enters",
-                "text": "Internal feature distance at every pooling layer, over all circular shifts: how far "
+                "text": "Internal feature distance at every pooling layer, over circular shifts: how far "
                 "F(Shift(X)) is from Shift(F(X)). Dark is shift-equivariant. The dense maximum keeps what reaches it; "
                 "the subsampling behind it adds the stride's grid, unless a low-pass filter comes first.",
                 "source": maps,
@@ -231,8 +231,9 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
             "padded to 32 x 32; 1,000 held out), no shift augmentation; the same initial weights, order "
             f"and schedule for both, seed {seed}.",
             *metric_notes(results),
-            "Intervals are 95%. Photographs: scikit-image; network: EfficientNet-Lite0 trained on ImageNet; the label is "
-            "the class with the highest mean probability over the shifts; the most unstable photograph comes first.",
+            "Intervals are 95%.",
+            "Photographs: scikit-image. Network: EfficientNet-Lite0 trained on ImageNet. The label is the class with the "
+            "highest mean probability over the shifts; the largest change from one shift to the next comes first.",
             ", ".join(f"{name} {version}" for name, version in results["versions"].items())
             + f"; {results['seconds']} seconds.",
         ],
