@@ -53,24 +53,43 @@ private:
         const int64_t pitch = job_.col.out * job_.channels;
         const T* first = grad_ + outputs_.lo * job_.channels;
         auto line = [&](int64_t e) { return first + adjoint.output[e] * pitch; };
-        int64_t e = begin;
-        if (end - e >= 2) {
-            const T *RESTRICT a = line(e), *RESTRICT b = line(e + 1);
-            const float wa = adjoint.weight[e], wb = adjoint.weight[e + 1];
-            for (int64_t p = 0; p < n; ++p) out[p] = madd(wb, to_float(b[p]), wa * to_float(a[p]));
-            e += 2;
-        } else if (end - e == 1) {
-            const T* RESTRICT a = line(e);
-            const float wa = adjoint.weight[e];
-            for (int64_t p = 0; p < n; ++p) out[p] = wa * to_float(a[p]);
-            e += 1;
-        } else {
-            for (int64_t p = 0; p < n; ++p) out[p] = 0.0f;
+        const T* lines[4];
+        const int64_t count = end - begin;
+        if (count > 4 || count == 0) return blur_down_any(begin, end, first, out, n);
+        for (int64_t e = 0; e < count; ++e) lines[e] = line(begin + e);
+        const float* weight = adjoint.weight + begin;
+        switch (count) {
+            case 1: return weigh_outputs<1>(lines, weight, out, n);
+            case 2: return weigh_outputs<2>(lines, weight, out, n);
+            case 3: return weigh_outputs<3>(lines, weight, out, n);
+            default: return weigh_outputs<4>(lines, weight, out, n);
         }
-        for (; e < end; ++e) {
-            const T* RESTRICT a = line(e);
-            const float wa = adjoint.weight[e];
-            for (int64_t p = 0; p < n; ++p) out[p] = madd(wa, to_float(a[p]), out[p]);
+    }
+
+    template <int K, class In> static void weigh_outputs(const In* const* row, const float* weight, float* out, int64_t n) {
+        Vec w[K];
+        for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
+        auto at = [&](int64_t p) {
+            Vec s = mul(w[0], load(row[0] + p));
+#pragma GCC unroll 4
+            for (int a = 1; a < K; ++a) s = madd(w[a], load(row[a] + p), s);
+            return s;
+        };
+        if (n >= kWidth) return fill_exactly(out, n, at);
+        for (int64_t p = 0; p < n; ++p) {
+            float s = weight[0] * to_float(row[0][p]);
+            for (int a = 1; a < K; ++a) s = madd(weight[a], to_float(row[a][p]), s);
+            out[p] = s;
+        }
+    }
+
+    void blur_down_any(int64_t begin, int64_t end, const T* first, float* RESTRICT out, int64_t n) {
+        const Adjoint& adjoint = job_.row.adjoint;
+        for (int64_t p = 0; p < n; ++p) out[p] = 0.0f;
+        for (int64_t e = begin; e < end; ++e) {
+            const T* RESTRICT a = first + adjoint.output[e] * job_.col.out * job_.channels;
+            const float w = adjoint.weight[e];
+            for (int64_t p = 0; p < n; ++p) out[p] = madd(w, to_float(a[p]), out[p]);
         }
     }
 
@@ -78,16 +97,19 @@ private:
     void gather(int64_t c, float* RESTRICT out) {
         const Adjoint& adjoint = job_.col.adjoint;
         const int64_t n = job_.channels, begin = adjoint.start[c], end = adjoint.start[c + 1];
-        int64_t e = begin;
-        if (end - e >= 2) {
-            const float *RESTRICT a = at(adjoint.output[e]), *RESTRICT b = at(adjoint.output[e + 1]);
-            const float wa = adjoint.weight[e], wb = adjoint.weight[e + 1];
-            for (int64_t p = 0; p < n; ++p) out[p] = madd(wb, b[p], wa * a[p]);
-            e += 2;
-        } else {
-            for (int64_t p = 0; p < n; ++p) out[p] = 0.0f;
+        if (n > 1 && end > begin && end - begin <= 4) {
+            const float* columns[4];
+            for (int64_t e = begin; e < end; ++e) columns[e - begin] = at(adjoint.output[e]);
+            const float* weight = adjoint.weight + begin;
+            switch (end - begin) {
+                case 1: return weigh_outputs<1>(columns, weight, out, n);
+                case 2: return weigh_outputs<2>(columns, weight, out, n);
+                case 3: return weigh_outputs<3>(columns, weight, out, n);
+                default: return weigh_outputs<4>(columns, weight, out, n);
+            }
         }
-        for (; e < end; ++e) {
+        for (int64_t p = 0; p < n; ++p) out[p] = 0.0f;
+        for (int64_t e = begin; e < end; ++e) {
             const float* RESTRICT a = at(adjoint.output[e]);
             const float wa = adjoint.weight[e];
             for (int64_t p = 0; p < n; ++p) out[p] = madd(wa, a[p], out[p]);
@@ -95,36 +117,33 @@ private:
     }
 
     void spread_dense(float* RESTRICT out) {
-        const int64_t n = whole_blocks(need_.hi - need_.lo);
         const float* in = at(need_.lo + job_.lead);
-        for (int64_t b = 0; b < job_.taps; ++b) {
-            const float* RESTRICT from = in - b;
-            const float w = job_.filter[b];
-            if (b == 0)
-                for (int64_t p = 0; p < n; ++p) out[p] = w * from[p];
-            else
-                for (int64_t p = 0; p < n; ++p) out[p] = madd(w, from[p], out[p]);
+        for (int64_t p = 0; p < need_.hi - need_.lo; p += kWidth) {
+            Vec s = mul(splat(job_.filter[0]), load(in + p));
+            for (int64_t b = 1; b < job_.taps; ++b) s = madd(splat(job_.filter[b]), load(in + p - b), s);
+            store(out + p, s);
         }
         patch(out);
     }
 
     // Stride 2: the even and the odd columns each take every other tap.
     template <int M> void spread_pairs_fixed(float* RESTRICT out) {
-        const int64_t u = need_.lo + job_.lead, pairs = whole_blocks((need_.hi - need_.lo + 1) / 2);
+        const int64_t u = need_.lo + job_.lead, pairs = (need_.hi - need_.lo + 1) / 2;
         const int64_t odd = u & 1;
         const float *RESTRICT in0 = at(u / 2), *RESTRICT in1 = at((u + 1) / 2);
-        float w0[M], w1[M];
+        Vec w0[M], w1[M];
         for (int64_t m = 0; m < M; ++m) {
-            w0[m] = 2 * m + odd < job_.taps ? job_.filter[2 * m + odd] : 0.0f;
-            w1[m] = 2 * m + 1 - odd < job_.taps ? job_.filter[2 * m + 1 - odd] : 0.0f;
+            w0[m] = splat(2 * m + odd < job_.taps ? job_.filter[2 * m + odd] : 0.0f);
+            w1[m] = splat(2 * m + 1 - odd < job_.taps ? job_.filter[2 * m + 1 - odd] : 0.0f);
         }
-        for (int64_t q = 0; q < pairs; ++q) {
-            float s0 = w0[0] * in0[q], s1 = w1[0] * in1[q];
-            if constexpr (M > 1) s0 = madd(w0[1], in0[q - 1], s0), s1 = madd(w1[1], in1[q - 1], s1);
-            if constexpr (M > 2) s0 = madd(w0[2], in0[q - 2], s0), s1 = madd(w1[2], in1[q - 2], s1);
-            if constexpr (M > 3) s0 = madd(w0[3], in0[q - 3], s0), s1 = madd(w1[3], in1[q - 3], s1);
-            out[2 * q] = s0;
-            out[2 * q + 1] = s1;
+        for (int64_t q = 0; q < pairs; q += kWidth) {
+            Vec s0 = mul(w0[0], load(in0 + q)), s1 = mul(w1[0], load(in1 + q));
+#pragma GCC unroll 4
+            for (int m = 1; m < M; ++m) {
+                s0 = madd(w0[m], load(in0 + q - m), s0);
+                s1 = madd(w1[m], load(in1 + q - m), s1);
+            }
+            store_interleaved(out + 2 * q, s0, s1);
         }
     }
 
@@ -157,6 +176,12 @@ private:
     float* line_;
 };
 
+// The gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
+template <class T> void relu_backward(const T* x, const float* gradient, T* out, int64_t n) {
+    if (n >= kWidth) return fill_exactly(out, n, [&](int64_t p) { return drop(not_above_zero(load(x + p)), load(gradient + p)); });
+    for (int64_t p = 0; p < n; ++p) out[p] = from_float<T>(to_float(x[p]) <= 0.0f ? 0.0f : gradient[p]);
+}
+
 template <class T> void backward_blur(const Job& job, const Unit& unit, Arena& arena) {
     const Range need = {unit.col0, unit.col1};
     const int64_t cs = job.channels, n = (need.hi - need.lo) * cs;
@@ -169,10 +194,10 @@ template <class T> void backward_blur(const Job& job, const Unit& unit, Arena& a
     for (int64_t r = unit.row0; r < unit.row1; ++r, out += pitch) {
         gradient.row(r, line);
         if (job.op == DEALIAS_RELU_BLUR) {
-            for (int64_t p = 0; p < n; ++p) out[p] = from_float<T>(to_float(x[p]) <= 0.0f ? 0.0f : line[p]);
+            relu_backward(x, line, out, n);
             x += pitch;
         } else {
-            for (int64_t p = 0; p < n; ++p) out[p] = from_float<T>(line[p]);
+            fill_exactly(out, n, [&](int64_t p) { return load(line + p); });
         }
     }
 }
@@ -184,7 +209,7 @@ public:
           gradient_(job, unit.image, need_, arena) {
         dense_ = arena.take(source_.n + 4 * kSlack);
         for (float*& row : unused_) row = arena.take(source_.n + kSlack);
-        slots_ = job.row.reach + 1;
+        slots_ = ring_size(job.row.reach + 1);
         best_ = take_array<float*>(arena, slots_);
         for (int64_t s = 0; s < slots_; ++s) best_[s] = arena.take(source_.n + kSlack);
         // Columns that no window starts at stay zero: in front of the map, and behind it.
@@ -192,7 +217,7 @@ public:
         if (span_.hi < need_.hi) span_.hi = need_.hi;
         for (int64_t k = 0; k < job.col.kernel; ++k) {
             part_[k] = arena.take((span_.hi - span_.lo) * cs_ + kSlack);
-            set_row(part_[k], 0.0f, (span_.hi - span_.lo) * cs_ + kBlock);
+            set_row(part_[k], 0.0f, (span_.hi - span_.lo) * cs_);
         }
     }
 
@@ -200,7 +225,7 @@ public:
         const Axis& row = job_.row;
         for (int64_t v = unit_.row0 + row.before - row.reach; v < unit_.row1 + row.before; ++v) {
             const int64_t opened = v - row.before + row.reach;
-            if (owned(opened)) set_row(best_[modulo(opened, slots_)], 0.0f, source_.n);
+            if (owned(opened)) set_row(best_[opened & (slots_ - 1)], 0.0f, source_.n);
             if (job_.wrap || (v >= 0 && v < row.dense)) route(v);
             if (owned(v - row.before)) finish(v - row.before);
         }
@@ -217,16 +242,16 @@ private:
 
     // Sends the gradient of row `v` of the maximum to the rows of its window.
     void route(int64_t v) {
-        gradient_.row(job_.wrap ? modulo(v, job_.row.dense) : v, dense_);
+        gradient_.row(job_.wrap ? wrapped(v, job_.row.dense) : v, dense_);
         int64_t rows[kMaxKernel];
         const int64_t count = source_.window(v, rows);
         const float* candidate[kMaxKernel] = {};
         float* part[kMaxKernel] = {};
         for (int64_t k = 0; k < count; ++k) {
             candidate[k] = source_.pooled(rows[k]).best;
-            part[k] = owned(rows[k]) ? best_[modulo(rows[k], slots_)] : unused_[k];
+            part[k] = owned(rows[k]) ? best_[rows[k] & (slots_ - 1)] : unused_[k];
         }
-        if (count) split_add(candidate, count, dense_, part, source_.n);
+        if (count) split<true>(candidate, count, dense_, part, source_.n);
     }
 
     float* part(int64_t k, int64_t q) { return part_[k] + (q - span_.lo) * cs_; }
@@ -242,7 +267,7 @@ private:
             candidate[k] = slot.extended + k * col.dilation * cs_;
             parts[k] = part(k, need_.lo);
         }
-        split(candidate, col.kernel, best_[modulo(r, slots_)], parts, n);
+        split<false>(candidate, col.kernel, best_[r & (slots_ - 1)], parts, n);
         for (int64_t k = 0; k < col.kernel; ++k)
             for (int64_t p = n; p < whole_blocks(n); ++p) parts[k][p] = 0.0f;
         if (job_.wrap) {
@@ -259,11 +284,11 @@ private:
         const int64_t width = (unit_.col1 - unit_.col0) * cs_;
         const float *RESTRICT a = from[0], *RESTRICT b = from[col.kernel > 1], *RESTRICT c = from[col.kernel > 2 ? 2 : 0];
         if (col.kernel == 1)
-            for (int64_t p = 0; p < width; ++p) out[p] = from_float<T>(a[p]);
+            fill_exactly(out, width, [&](int64_t p) { return load(a + p); });
         else if (col.kernel == 2)
-            for (int64_t p = 0; p < width; ++p) out[p] = from_float<T>(a[p] + b[p]);
+            fill_exactly(out, width, [&](int64_t p) { return add(load(a + p), load(b + p)); });
         else
-            for (int64_t p = 0; p < width; ++p) out[p] = from_float<T>(a[p] + b[p] + c[p]);
+            fill_exactly(out, width, [&](int64_t p) { return add(add(load(a + p), load(b + p)), load(c + p)); });
     }
 
     // What went to leading padding belongs to the pixel that it repeats, the first of the window (see pooled_source).

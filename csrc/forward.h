@@ -5,11 +5,13 @@
 
 namespace dealias::DEALIAS_ISA {
 
+constexpr int64_t kAheadBytes = 4096;  // how far before its use x is prefetched
+
 // Rows of the map that is blurred, in a ring as long as the filter.
 template <class T> class DenseRows {
 public:
     DenseRows(const Job& job, int64_t image, Range need, Arena& arena)
-        : job_(job), source_(job, image, need, arena), slots_(job.taps) {
+        : job_(job), source_(job, image, need, arena), slots_(ring_size(job.taps)) {
         slot_ = take_array<Slot>(arena, slots_);
         for (int64_t s = 0; s < slots_; ++s) slot_[s] = {0, nullptr, arena.take(source_.n + kSlack)};
         zero_ = arena.take(source_.n + kSlack);
@@ -17,10 +19,11 @@ public:
     }
 
     int64_t n() const { return source_.n; }
+    void prefetch(int64_t r, int64_t rows) const { source_.prefetch(r, rows); }
 
     // Row `t` of the padded map.
     const float* operator()(int64_t t) {
-        Slot& slot = slot_[modulo(t, slots_)];
+        Slot& slot = slot_[t & (slots_ - 1)];
         if (slot.row && slot.t == t) return slot.row;
         const int64_t d = border(t, job_.row.dense, job_.padding_mode);
         slot.t = t;
@@ -56,21 +59,17 @@ private:
 };
 
 // out[j] = sum of weight[b] * in[j * Stride + b]
-template <int K, int Stride, class T> void blur_along_fixed(const float* RESTRICT in, const float* weight, T* RESTRICT out,
-                                                            int64_t n) {
-    float w[7] = {};
-    for (int b = 0; b < K; ++b) w[b] = weight[b];
-    for (int64_t j = 0; j < n; ++j) {
-        const float* at = in + j * Stride;
-        float s = w[0] * at[0];
-        if constexpr (K > 1) s = madd(w[1], at[1], s);
-        if constexpr (K > 2) s = madd(w[2], at[2], s);
-        if constexpr (K > 3) s = madd(w[3], at[3], s);
-        if constexpr (K > 4) s = madd(w[4], at[4], s);
-        if constexpr (K > 5) s = madd(w[5], at[5], s);
-        if constexpr (K > 6) s = madd(w[6], at[6], s);
-        out[j] = from_float<T>(s);
-    }
+template <int K, int Stride, class T> void blur_along_fixed(const float* in, const float* weight, T* out, int64_t n) {
+    Vec w[K];
+    for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
+    fill_exactly(out, n, [&](int64_t j) {
+        const float* from = in + j * Stride;
+        auto value = [&](int b) { return Stride == 1 ? load(from + b) : evens(load(from + b), load(from + b + kWidth)); };
+        Vec s = mul(w[0], value(0));
+#pragma GCC unroll 7
+        for (int b = 1; b < K; ++b) s = madd(w[b], value(b), s);
+        return s;
+    });
 }
 
 template <class T> void blur_along_any(const float* in, const float* weight, int64_t taps, int64_t stride, int64_t step,
@@ -96,20 +95,15 @@ template <int Stride, class T> void blur_along(const float* in, const float* wei
 }
 
 // One output column of a channels-last map: out[c] = sum of weight[b] * in[b * channels + c]
-template <int K, class T> void blur_column_fixed(const float* RESTRICT in, const float* weight, int64_t channels,
-                                                 T* RESTRICT out) {
-    float w[7] = {};
-    for (int b = 0; b < K; ++b) w[b] = weight[b];
-    for (int64_t c = 0; c < channels; ++c) {
-        float s = w[0] * in[c];
-        if constexpr (K > 1) s = madd(w[1], in[c + channels], s);
-        if constexpr (K > 2) s = madd(w[2], in[c + 2 * channels], s);
-        if constexpr (K > 3) s = madd(w[3], in[c + 3 * channels], s);
-        if constexpr (K > 4) s = madd(w[4], in[c + 4 * channels], s);
-        if constexpr (K > 5) s = madd(w[5], in[c + 5 * channels], s);
-        if constexpr (K > 6) s = madd(w[6], in[c + 6 * channels], s);
-        out[c] = from_float<T>(s);
-    }
+template <int K, class T> void blur_column_fixed(const float* in, const float* weight, int64_t channels, T* out) {
+    Vec w[K];
+    for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
+    fill_exactly(out, channels, [&](int64_t c) {
+        Vec s = mul(w[0], load(in + c));
+#pragma GCC unroll 7
+        for (int b = 1; b < K; ++b) s = madd(w[b], load(in + b * channels + c), s);
+        return s;
+    });
 }
 
 template <class T> void blur_column(const float* in, const float* weight, int64_t taps, int64_t channels, T* out) {
@@ -167,8 +161,10 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
             memcpy(column(t), column(d), static_cast<size_t>(cs) * sizeof(float));
     };
     const float** taps = take_array<const float*>(arena, job.taps);
+    const int64_t ahead = job.taps + (kAheadBytes / static_cast<int64_t>(sizeof(T)) + rows.n() - 1) / rows.n();
     T* out = static_cast<T*>(job.result) + ((unit.image * row.out + unit.row0) * col.out + unit.col0) * cs;
     for (int64_t i = unit.row0; i < unit.row1; ++i, out += col.out * cs) {
+        rows.prefetch(i * row.stride + ahead, row.stride);
         for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
         if (job.op == DEALIAS_RELU_BLUR)
             weigh_rows<true>(taps, job.filter, job.taps, column(need.lo), rows.n());

@@ -14,6 +14,9 @@ inline int64_t modulo(int64_t a, int64_t n) {
     return r < 0 ? r + n : r;
 }
 
+// As modulo, quick where `a` lies inside already.
+inline int64_t wrapped(int64_t a, int64_t n) { return a >= 0 && a < n ? a : modulo(a, n); }
+
 inline int64_t border(int64_t t, int64_t size, int mode) {
     if (t >= 0 && t < size) return t;
     switch (mode) {
@@ -25,6 +28,13 @@ inline int64_t border(int64_t t, int64_t size, int mode) {
         }
         default: return -1;
     }
+}
+
+// Rings have a power of two of slots: a row finds its own without a division.
+inline int64_t ring_size(int64_t least) {
+    int64_t size = 1;
+    while (size < least) size *= 2;
+    return size;
 }
 
 struct Range {
@@ -50,27 +60,38 @@ public:
     // Rows of image `image` for the dense columns [need.lo, need.hi).
     RowSource(const Job& job, int64_t image, Range need, Arena& arena) : job_(job), need_(need), cs_(job.channels) {
         const Axis &row = job.row, &col = job.col;
-        pitch_ = col.size * cs_;
-        base_ = static_cast<const T*>(job.x) + image * row.size * pitch_;
-        end_ = static_cast<const T*>(job.x) + job.images * row.size * pitch_;
+        pitch = col.size * cs_;
+        base_ = static_cast<const T*>(job.x) + image * row.size * pitch;
+        end_ = static_cast<const T*>(job.x) + job.images * row.size * pitch;
         n = (need.hi - need.lo) * cs_;
         extended_ = n + col.reach * cs_;
         const bool inside = need.lo - col.before >= 0 && need.hi + col.reach - col.before <= col.size;
         direct_ = sizeof(T) == sizeof(float) && inside;
-        slots_ = row.reach + 1;
+        slots_ = ring_size(row.reach + 1);
         slot_ = take_array<Slot>(arena, slots_);
         for (int64_t s = 0; s < slots_; ++s)
             slot_[s] = {-1, nullptr, nullptr, arena.take(extended_ + kSlack), arena.take(n + kSlack)};
     }
 
+    // Rows `r` .. `r + rows - 1` of x lie in memory as the passes want them: where, or null if they must be copied.
+    const float* in_place(int64_t r, int64_t rows) const {
+        if (!direct_ || r < 0 || r + rows > job_.row.size) return nullptr;
+        const T* from = base_ + r * pitch + (need_.lo - job_.col.before) * cs_;
+        return end_ - from >= (rows - 1) * pitch + extended_ + kSlack ? reinterpret_cast<const float*>(from) : nullptr;
+    }
+
+    // Starts loading rows `r` .. `r + rows - 1`; past the last row this reaches for the next plane, which is wanted next.
+    void prefetch(int64_t r, int64_t rows) const {
+        const int64_t first = need_.lo - job_.col.before;
+        for (const T* line = base_ + r * pitch + (first > 0 ? first : 0) * cs_; rows > 0; --rows, line += pitch)
+            for (int64_t p = 0; p < n; p += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(line + p, 0, 3);
+    }
+
     // Row `r` of x with the maximum's padding left and right, not rectified; `buffer` serves where x itself cannot.
     const float* extended(int64_t r, float* buffer) const {
-        const T* line = base_ + r * pitch_;
+        const T* line = base_ + r * pitch;
         const int64_t first = need_.lo - job_.col.before;
-        if (direct_) {
-            const T* from = line + first * cs_;
-            if (end_ - from >= extended_ + kSlack) return reinterpret_cast<const float*>(from);
-        }
+        if (const float* from = in_place(r, 1)) return from;
         int64_t lo = first, hi = first + extended_ / cs_;
         for (; lo < 0; ++lo) fill(line, lo, buffer + (lo - first) * cs_);
         const int64_t stop = hi < job_.col.size ? hi : job_.col.size;
@@ -92,10 +113,10 @@ public:
 
     // Row `v` of x with its maximum along the row; `v` may run past the map where the maximum wraps.
     const Slot& pooled(int64_t v) {
-        Slot& slot = slot_[modulo(v, slots_)];
+        Slot& slot = slot_[v & (slots_ - 1)];
         if (slot.best && slot.row == v) return slot;
         slot.row = v;
-        slot.extended = extended(job_.wrap ? modulo(v, job_.row.size) : v, slot.extended_buffer);
+        slot.extended = extended(job_.wrap ? wrapped(v, job_.row.size) : v, slot.extended_buffer);
         const Axis& col = job_.col;
         if (col.kernel == 1) {
             slot.best = slot.extended;
@@ -119,7 +140,8 @@ public:
         return count;
     }
 
-    int64_t n;  // floats of a dense row
+    int64_t n;      // floats of a dense row
+    int64_t pitch;  // from one row of x to the next
 
 private:
     void fill(const T* line, int64_t e, float* out) const {
@@ -129,14 +151,10 @@ private:
 
     const Job& job_;
     Range need_;
-    int64_t cs_, pitch_, extended_, slots_;
+    int64_t cs_, extended_, slots_;
     const T *base_, *end_;
     bool direct_;
     Slot* slot_;
 };
-
-inline void set_row(float* out, float value, int64_t n) {
-    for (int64_t p = 0, m = whole_blocks(n); p < m; ++p) out[p] = value;
-}
 
 }  // namespace dealias::DEALIAS_ISA

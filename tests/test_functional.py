@@ -294,7 +294,8 @@ def test_meta_and_fake_tensors_have_the_shape_dtype_and_strides_of_real_ones(cas
     assert (on_meta.shape, on_meta.dtype) == (y.shape, y.dtype)
     with FakeTensorMode() as mode:
         fake = run(case, mode.from_tensor(x))
-    assert (fake.shape, fake.dtype, fake.stride()) == (y.shape, y.dtype, y.stride())
+    assert (fake.shape, fake.dtype) == (y.shape, y.dtype)
+    assert fake.stride() == y.stride() or y.numel() == 0  # strides of nothing are a matter of taste
 
 
 def test_default_device_is_not_that_of_the_result() -> None:

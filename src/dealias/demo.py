@@ -232,8 +232,8 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
             f"and schedule for both, seed {seed}.",
             *metric_notes(results),
             "Intervals are 95%.",
-            "Photographs: scikit-image. Network: EfficientNet-Lite0 trained on ImageNet. The label is the class with the "
-            "highest mean probability over the shifts; the largest change from one shift to the next comes first.",
+            "Photographs: scikit-image. Network: EfficientNet-Lite0 trained on ImageNet. The label is the class with "
+            "the highest mean probability over the shifts; the largest change from one shift to the next comes first.",
             ", ".join(f"{name} {version}" for name, version in results["versions"].items())
             + f"; {results['seconds']} seconds.",
         ],

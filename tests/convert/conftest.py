@@ -1,7 +1,8 @@
-"""Networks of torchvision without weights, with batch statistics that make every layer matter."""
+"""For all tests of conversion: seeds, strict warnings, and the networks of torchvision without weights."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,9 +21,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def unexpected_warnings_fail() -> Iterator[None]:
+    """A conversion that warns where no test expects it has missed a site."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
 @pytest.fixture(scope="session")
 def build_network() -> Callable[..., nn.Module]:
-    """`build_network("resnet18")`, or with `device="meta"` for shapes alone, in evaluation mode."""
+    """`build_network("resnet18")`, or with `device="meta"` for shapes alone, in evaluation mode.
+
+    The batch statistics are random, so that every layer matters.
+    """
     models = import_torchvision().models
 
     def build(name: str, device: str = "cpu") -> nn.Module:

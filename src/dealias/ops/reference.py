@@ -145,7 +145,8 @@ def max_blur_pool(
     padding_mode: str,
 ) -> Tensor:
     """`dense_max` then `blur_pool`."""
-    return blur_pool(dense_max(x, kernel_size, dilation, before, after, wrap), taps, stride, padding_mode)
+    dense = dense_max(x, kernel_size, dilation, before, after, wrap)
+    return match_layout(blur_pool(dense, taps, stride, padding_mode), x)
 
 
 def relu_blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
