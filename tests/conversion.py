@@ -1,0 +1,31 @@
+"""What the tests of conversion share: networks with batch statistics that matter, and an exact oracle."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dealias import antialias, sites
+
+
+def randomize(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return model.eval()
+
+
+def placed(model, x, **arguments):
+    return {(site.kind, site.path) for site in sites(model, x, **arguments) if site.placed}
+
+
+def refused(model, x, **arguments):
+    return [site for site in sites(model, x, **arguments) if site.status == "not placed"]
+
+
+def check_no_filter(model, x, **arguments):
+    """Without a filter, dense layers and their sampling are the strided layers: the network must compute the same."""
+    args = x if isinstance(x, tuple) else (x,)
+    with torch.no_grad():
+        torch.testing.assert_close(antialias(model, x, filter="none", **arguments)(*args), model(*args))
