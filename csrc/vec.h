@@ -1,0 +1,192 @@
+// One vector of floats per instruction set. Intrinsics where the compiler does not reliably find the instruction itself
+// (it branches on NaN tests, it does not see de-interleaving), else plain operators.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if !defined(DEALIAS_ISA)
+#error "DEALIAS_ISA names the namespace of this instruction set"
+#endif
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace dealias::DEALIAS_ISA {
+
+using bfloat16 = uint16_t;
+
+// Every path fuses a product with its sum where the target can, so that vectors and tails round alike.
+inline float madd(float a, float b, float c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+inline float to_float(float v) { return v; }
+inline float to_float(bfloat16 v) {
+    const uint32_t bits = static_cast<uint32_t>(v) << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+template <class T> T from_float(float v);
+template <> inline float from_float<float>(float v) { return v; }
+template <> inline bfloat16 from_float<bfloat16>(float v) {  // to nearest, ties to even
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return static_cast<bfloat16>(v != v ? 0x7fc0u : rounded);
+}
+
+inline float rectified(float v) { return v < 0.0f ? 0.0f : v; }
+
+#if defined(__AVX512F__)
+
+using Vec = __m512;
+using Mask = __mmask16;
+constexpr int64_t kWidth = 16;
+inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
+inline Vec load(const bfloat16* p) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+inline void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+inline Vec splat(float v) { return _mm512_set1_ps(v); }
+inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+inline Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+inline Vec madd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec rectified(Vec v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
+inline Mask unordered(Vec v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q); }
+inline Vec larger(Vec l, Vec r) { return _mm512_mask_mov_ps(_mm512_max_ps(l, r), unordered(l), l); }
+inline Mask wins(Vec r, Vec l) { return _mm512_cmp_ps_mask(r, l, _CMP_GT_OQ) | unordered(r); }
+inline Vec choose(Mask m, Vec a, Vec b) { return _mm512_mask_mov_ps(b, m, a); }
+inline Vec keep(Mask m, Vec v) { return _mm512_maskz_mov_ps(m, v); }
+inline Vec drop(Mask m, Vec v) { return _mm512_mask_mov_ps(v, m, _mm512_setzero_ps()); }
+inline Mask not_above_zero(Vec v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LE_OQ); }
+inline Vec evens(Vec a, Vec b) {
+    const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(a, index, b);
+}
+inline void store_interleaved(float* p, Vec a, Vec b) {
+    const __m512i lo = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i hi = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    store(p, _mm512_permutex2var_ps(a, lo, b));
+    store(p + 16, _mm512_permutex2var_ps(a, hi, b));
+}
+inline void store(bfloat16* p, Vec v) {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    rounded = _mm512_mask_mov_epi32(_mm512_srli_epi32(rounded, 16), unordered(v), _mm512_set1_epi32(0x7fc0));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
+}
+
+#elif defined(__AVX2__)
+
+using Vec = __m256;
+using Mask = __m256;
+constexpr int64_t kWidth = 8;
+inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
+inline Vec load(const bfloat16* p) {
+    const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+inline Vec splat(float v) { return _mm256_set1_ps(v); }
+inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+inline Vec madd(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec rectified(Vec v) { return _mm256_max_ps(_mm256_setzero_ps(), v); }
+inline Mask unordered(Vec v) { return _mm256_cmp_ps(v, v, _CMP_UNORD_Q); }
+inline Vec larger(Vec l, Vec r) { return _mm256_blendv_ps(_mm256_max_ps(l, r), l, unordered(l)); }
+inline Mask wins(Vec r, Vec l) { return _mm256_or_ps(_mm256_cmp_ps(r, l, _CMP_GT_OQ), unordered(r)); }
+inline Vec choose(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
+inline Vec keep(Mask m, Vec v) { return _mm256_and_ps(m, v); }
+inline Vec drop(Mask m, Vec v) { return _mm256_andnot_ps(m, v); }
+inline Mask not_above_zero(Vec v) { return _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LE_OQ); }
+inline Vec evens(Vec a, Vec b) {
+    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)));
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+inline void store_interleaved(float* p, Vec a, Vec b) {
+    const Vec lo = _mm256_unpacklo_ps(a, b), hi = _mm256_unpackhi_ps(a, b);
+    store(p, _mm256_permute2f128_ps(lo, hi, 0x20));
+    store(p + 8, _mm256_permute2f128_ps(lo, hi, 0x31));
+}
+inline void store(bfloat16* p, Vec v) {
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    rounded = _mm256_srli_epi32(rounded, 16);
+    rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), _mm256_castps_si256(unordered(v)));
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), _MM_SHUFFLE(3, 1, 2, 0));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+
+#else
+
+typedef float Vec __attribute__((vector_size(16)));
+typedef int32_t Mask __attribute__((vector_size(16)));
+constexpr int64_t kWidth = 4;
+inline Vec load(const float* p) {
+    Vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+inline Vec load(const bfloat16* p) { return Vec{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
+inline void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
+inline Vec splat(float v) { return Vec{v, v, v, v}; }
+inline Vec add(Vec a, Vec b) { return a + b; }
+inline Vec mul(Vec a, Vec b) { return a * b; }
+inline Vec madd(Vec a, Vec b, Vec c) {
+#if defined(__ARM_FEATURE_FMA)
+    return Vec{madd(a[0], b[0], c[0]), madd(a[1], b[1], c[1]), madd(a[2], b[2], c[2]), madd(a[3], b[3], c[3])};
+#else
+    return a * b + c;
+#endif
+}
+inline Vec choose(Mask m, Vec a, Vec b) { return (Vec)((m & (Mask)a) | (~m & (Mask)b)); }
+inline Vec keep(Mask m, Vec v) { return (Vec)(m & (Mask)v); }
+inline Vec drop(Mask m, Vec v) { return (Vec)(~m & (Mask)v); }
+inline Vec rectified(Vec v) { return drop(v < splat(0.0f), v); }
+inline Vec larger(Vec l, Vec r) { return choose((l >= r) | (l != l), l, r); }
+inline Mask wins(Vec r, Vec l) { return (r > l) | (r != r); }
+inline Mask not_above_zero(Vec v) { return v <= splat(0.0f); }
+inline Vec evens(Vec a, Vec b) { return Vec{a[0], a[2], b[0], b[2]}; }
+inline void store_interleaved(float* p, Vec a, Vec b) {
+    store(p, Vec{a[0], b[0], a[1], b[1]});
+    store(p + 4, Vec{a[2], b[2], a[3], b[3]});
+}
+inline void store(bfloat16* p, Vec v) {
+    for (int i = 0; i < 4; ++i) p[i] = from_float<bfloat16>(v[i]);
+}
+
+#endif
+
+// Stores the first n floats; writes no other element.
+template <class T> void store_first(T* p, Vec v, int64_t n) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == sizeof(float)) return _mm512_mask_storeu_ps(p, static_cast<Mask>((1u << n) - 1), v);
+#endif
+    T all[kWidth];
+    store(all, v);
+    for (int64_t i = 0; i < n; ++i) p[i] = all[i];
+}
+
+// out[0 .. n - 1] = f(position of a vector); the last vector overlaps the one before where the row is long enough.
+// `out` is memory that others own behind its end; f must be defined up to a vector past n.
+template <class T, class F> inline void fill_exactly(T* out, int64_t n, F f) {
+    int64_t p = 0;
+    for (; p + kWidth <= n; p += kWidth) store(out + p, f(p));
+    if (p == n) return;
+    if (n >= kWidth)
+        store(out + n - kWidth, f(n - kWidth));
+    else
+        store_first(out, f(0), n);
+}
+
+}  // namespace dealias::DEALIAS_ISA
