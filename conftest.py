@@ -1,3 +1,5 @@
+"""What the tests of all folders and the docstring examples share."""
+
 import pytest
 import torch
 

@@ -5,7 +5,7 @@
 
 namespace dealias::DEALIAS_ISA {
 
-constexpr int64_t kAheadBytes = 4096;  // how far before its use x is prefetched
+constexpr int64_t kTileFloats = 2048;  // of blurred rows, before the blur along them
 
 // Rows of the map that is blurred, in a ring as long as the filter.
 template <class T> class DenseRows {
@@ -19,7 +19,7 @@ public:
     }
 
     int64_t n() const { return source_.n; }
-    void prefetch(int64_t r, int64_t rows) const { source_.prefetch(r, rows); }
+    const RowSource<T>& source() const { return source_; }
 
     // Row `t` of the padded map.
     const float* operator()(int64_t t) {
@@ -131,6 +131,62 @@ template <class T> void blur_outputs(const Job& job, const float* in, T* out, in
         blur_along_any(in, job.filter, job.taps, stride, 1, out, columns);
 }
 
+// Blurs `K` rows of maxima over Kernel x Kernel windows straight from the rows of x below `from`: a row costs its maximum
+// along the row again for each output that looks at it, which is less than keeping it.
+template <int K, int Kernel, bool Relu, class T> void blur_windows_fixed(const T* from, int64_t pitch, int64_t step,
+                                                                         const float* weight, float* out, int64_t n) {
+    Vec w[K];
+    for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
+    for (int64_t p = 0; p < n; p += kWidth) {
+        const T* at = from + p;
+        Vec best[Kernel];
+        auto next = [&]() {
+            Vec v = load(at);
+#pragma GCC unroll 3
+            for (int k = 1; k < Kernel; ++k) v = larger(v, load(at + k * step));
+            at += pitch;
+            return Relu ? rectified(v) : v;
+        };
+#pragma GCC unroll 3
+        for (int k = 0; k < Kernel - 1; ++k) best[k] = next();
+        Vec s = splat(0.0f);
+#pragma GCC unroll 7
+        for (int a = 0; a < K; ++a) {
+            best[Kernel - 1] = next();
+            Vec v = best[0];
+#pragma GCC unroll 3
+            for (int k = 1; k < Kernel; ++k) v = larger(v, best[k]);
+#pragma GCC unroll 3
+            for (int k = 0; k < Kernel - 1; ++k) best[k] = best[k + 1];
+            s = a == 0 ? mul(w[a], v) : madd(w[a], v, s);
+        }
+        store(out + p, s);
+    }
+}
+
+template <int Kernel, bool Relu, class T> bool blur_windows_of(const Job& job, const T* from, int64_t pitch, float* out,
+                                                               int64_t n) {
+    const int64_t step = job.channels;
+    switch (job.taps) {
+        case 1: blur_windows_fixed<1, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
+        case 2: blur_windows_fixed<2, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
+        case 3: blur_windows_fixed<3, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
+        case 4: blur_windows_fixed<4, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
+        case 5: blur_windows_fixed<5, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
+        case 6: blur_windows_fixed<6, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
+        case 7: blur_windows_fixed<7, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
+        default: return false;
+    }
+}
+
+// False where no such kernel was compiled.
+template <class T> bool blur_windows(const Job& job, int64_t kernel, const T* from, int64_t pitch, float* out, int64_t n) {
+    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_of<1, true>(job, from, pitch, out, n);
+    if (kernel == 1) return blur_windows_of<1, false>(job, from, pitch, out, n);
+    if (kernel == 2) return blur_windows_of<2, false>(job, from, pitch, out, n);
+    return blur_windows_of<3, false>(job, from, pitch, out, n);
+}
+
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
     const Axis &row = job.row, &col = job.col;
@@ -150,29 +206,42 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     look_at(t1 - 1 < dense ? (t1 < 1 ? 0 : t1 - 1) : dense - 1);
 
     DenseRows<T> rows(job, unit.image, need, arena);
-    const int64_t base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
-    float* line = arena.take((stop - base) * cs + 4 * kSlack);
-    auto column = [&](int64_t t) { return line + (t - base) * cs; };
-    auto fill = [&](int64_t t) {
-        const int64_t d = border(t, dense, job.padding_mode);
-        if (d < 0)
-            for (int64_t c = 0; c < cs; ++c) column(t)[c] = 0.0f;
-        else
-            memcpy(column(t), column(d), static_cast<size_t>(cs) * sizeof(float));
-    };
+    const int64_t n = rows.n(), base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
+    // Several rows at a time, one step after the other: a load too soon after the stores that it spans waits for them.
+    const int64_t pitch = whole_blocks((stop - base) * cs) + 2 * kBlock;
+    int64_t height = kTileFloats / pitch;
+    height = height < 1 ? 1 : height > unit.row1 - unit.row0 ? unit.row1 - unit.row0 : height;
+    float* tile = arena.take(height * pitch + 4 * kSlack);
     const float** taps = take_array<const float*>(arena, job.taps);
-    const int64_t ahead = job.taps + (kAheadBytes / static_cast<int64_t>(sizeof(T)) + rows.n() - 1) / rows.n();
+    const bool square = job.op == DEALIAS_MAX_BLUR && row.kernel == col.kernel && row.dilation * col.dilation == 1;
+    const int64_t kernel = job.op != DEALIAS_MAX_BLUR ? 1 : square ? row.kernel : 0;
     T* out = static_cast<T*>(job.result) + ((unit.image * row.out + unit.row0) * col.out + unit.col0) * cs;
-    for (int64_t i = unit.row0; i < unit.row1; ++i, out += col.out * cs) {
-        rows.prefetch(i * row.stride + ahead, row.stride);
-        for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
-        if (job.op == DEALIAS_RELU_BLUR)
-            weigh_rows<true>(taps, job.filter, job.taps, column(need.lo), rows.n());
-        else
-            weigh_rows<false>(taps, job.filter, job.taps, column(need.lo), rows.n());
-        for (int64_t t = t0; t < t1 && t < 0; ++t) fill(t);
-        for (int64_t t = t0 > dense ? t0 : dense; t < t1; ++t) fill(t);
-        blur_outputs(job, column(t0), out, unit.col1 - unit.col0);
+    for (int64_t i0 = unit.row0; i0 < unit.row1; i0 += height) {
+        const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
+        for (int64_t i = i0; i < i1; ++i) {
+            float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
+            const int64_t t = i * row.stride - job.lead;
+            if (t >= 0 && t + job.taps <= row.dense && kernel) {
+                const T* from = rows.source().readable(t - row.before, job.taps + kernel - 1);
+                if (from && blur_windows(job, kernel, from, rows.source().pitch, line, n)) continue;
+            }
+            for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(t + a);
+            if (job.op == DEALIAS_RELU_BLUR)
+                weigh_rows<true>(taps, job.filter, job.taps, line, n);
+            else
+                weigh_rows<false>(taps, job.filter, job.taps, line, n);
+        }
+        for (int64_t i = i0; i < i1; ++i) {
+            auto column = [&](int64_t t) { return tile + (i - i0) * pitch + (t - base) * cs; };
+            auto fill = [&](int64_t t) {
+                const int64_t d = border(t, dense, job.padding_mode);
+                for (int64_t c = 0; c < cs; ++c) column(t)[c] = d < 0 ? 0.0f : column(d)[c];
+            };
+            for (int64_t t = t0; t < t1 && t < 0; ++t) fill(t);
+            for (int64_t t = t0 > dense ? t0 : dense; t < t1; ++t) fill(t);
+        }
+        for (int64_t i = i0; i < i1; ++i, out += col.out * cs)
+            blur_outputs(job, tile + (i - i0) * pitch + (t0 - base) * cs, out, unit.col1 - unit.col0);
     }
 }
 

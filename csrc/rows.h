@@ -65,33 +65,27 @@ public:
         end_ = static_cast<const T*>(job.x) + job.images * row.size * pitch;
         n = (need.hi - need.lo) * cs_;
         extended_ = n + col.reach * cs_;
-        const bool inside = need.lo - col.before >= 0 && need.hi + col.reach - col.before <= col.size;
-        direct_ = sizeof(T) == sizeof(float) && inside;
+        inside_ = need.lo - col.before >= 0 && need.hi + col.reach - col.before <= col.size;
         slots_ = ring_size(row.reach + 1);
         slot_ = take_array<Slot>(arena, slots_);
         for (int64_t s = 0; s < slots_; ++s)
             slot_[s] = {-1, nullptr, nullptr, arena.take(extended_ + kSlack), arena.take(n + kSlack)};
     }
 
-    // Rows `r` .. `r + rows - 1` of x lie in memory as the passes want them: where, or null if they must be copied.
-    const float* in_place(int64_t r, int64_t rows) const {
-        if (!direct_ || r < 0 || r + rows > job_.row.size) return nullptr;
+    // Rows `r` .. `r + rows - 1` of x for all columns of the windows, and a vector more, can be read in place: where, or
+    // null if they cannot.
+    const T* readable(int64_t r, int64_t rows) const {
+        if (!inside_ || r < 0 || r + rows > job_.row.size) return nullptr;
         const T* from = base_ + r * pitch + (need_.lo - job_.col.before) * cs_;
-        return end_ - from >= (rows - 1) * pitch + extended_ + kSlack ? reinterpret_cast<const float*>(from) : nullptr;
-    }
-
-    // Starts loading rows `r` .. `r + rows - 1`; past the last row this reaches for the next plane, which is wanted next.
-    void prefetch(int64_t r, int64_t rows) const {
-        const int64_t first = need_.lo - job_.col.before;
-        for (const T* line = base_ + r * pitch + (first > 0 ? first : 0) * cs_; rows > 0; --rows, line += pitch)
-            for (int64_t p = 0; p < n; p += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(line + p, 0, 3);
+        return end_ - from >= (rows - 1) * pitch + extended_ + kSlack ? from : nullptr;
     }
 
     // Row `r` of x with the maximum's padding left and right, not rectified; `buffer` serves where x itself cannot.
     const float* extended(int64_t r, float* buffer) const {
         const T* line = base_ + r * pitch;
         const int64_t first = need_.lo - job_.col.before;
-        if (const float* from = in_place(r, 1)) return from;
+        if constexpr (sizeof(T) == sizeof(float))
+            if (const T* from = readable(r, 1)) return from;
         int64_t lo = first, hi = first + extended_ / cs_;
         for (; lo < 0; ++lo) fill(line, lo, buffer + (lo - first) * cs_);
         const int64_t stop = hi < job_.col.size ? hi : job_.col.size;
@@ -153,7 +147,7 @@ private:
     Range need_;
     int64_t cs_, extended_, slots_;
     const T *base_, *end_;
-    bool direct_;
+    bool inside_;  // no padding is needed left or right
     Slot* slot_;
 };
 
