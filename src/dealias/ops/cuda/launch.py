@@ -1,0 +1,293 @@
+"""From checked arguments to kernel launches: how the work is cut, and what is constant while a kernel runs.
+
+Everything here is arithmetic on sizes; each plan is computed once and kept. The names of the dictionaries' entries are
+those of the kernels' parameters. Along x the dense map (the input, or its maximum) is cut into groups of V = G * SW
+columns, G of them outputs. Borders need no padded copy:
+
+- FOLDS lists (from the end?, group, column, other column): in that group, counted from the row's start or end, the
+  column lies in the padding and repeats the other one (forward), or receives what reached the other one in the
+  padding (backward). Columns count from the group's first.
+- Maps so small that the border rule bounces (TINY), and circular padding, whose other side is in another group,
+  take columns by index instead.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import gcd
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+Pair: TypeAlias = tuple[int, int]
+Fold: TypeAlias = tuple[bool, int, int, int]
+
+BLOCK = 128  # lanes of a program, one for each of its threads
+NARROW = 2**31  # maps of fewer elements are addressed by 32-bit offsets
+MODES = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
+FOLDING = ("reflect", "replicate")
+
+
+class Pool(NamedTuple):
+    """The maximum before the blur; by default none."""
+
+    kernel: Pair = (1, 1)
+    before: Pair = (0, 0)
+    after: Pair = (0, 0)
+    wrap: bool = False
+
+    @property
+    def padded(self) -> bool:
+        """Whether windows reach into padding of -inf."""
+        return not self.wrap and any((*self.before, *self.after))
+
+    def dense(self, size: Pair) -> Pair:
+        """The size of the maximum at stride 1 of a map of `size`."""
+        height, width = (
+            n + b + a - (k - 1) for n, b, a, k in zip(size, self.before, self.after, self.kernel, strict=True)
+        )
+        return height, width
+
+
+class Plan(NamedTuple):
+    """How to launch a kernel: programs and lanes for each image, and its parameters."""
+
+    blocks: int
+    lanes: int
+    sizes: dict[str, int]
+    constants: dict[str, Any]
+
+
+class Cut(NamedTuple):
+    """How rows are cut into groups, and whether a group of the input or of the output is one aligned vector."""
+
+    outputs: int  # G
+    channels: int  # VEC
+    vectors: int
+    input_vector: bool
+    output_vector: bool
+
+
+def _cut(channels: int, width: int, outputs: int, step: int, itemsize: int, channels_last: bool, most: Pair) -> Cut:
+    if channels_last:
+        channel_vector = gcd(channels, most[1])
+        return Cut(min(most[0], outputs), channel_vector, channels // channel_vector, False, False)
+    columns = gcd(width, 16 // itemsize)
+    vector = columns > 1 and columns % step == 0
+    group = columns // step if vector else min(2, outputs)
+    return Cut(group, 1, 1, vector, group & (group - 1) == 0 and outputs % group == 0)
+
+
+def _common(cut: Cut, maps: int, groups: int, step: int, sizes: Pair, outputs: Pair) -> dict[str, Any]:
+    group, channel_vector, vectors, input_vector, output_vector = cut
+    full = (not input_vector or sizes[1] // (group * step) == groups) and (
+        not output_vector or outputs[1] // group == groups
+    )
+    largest = max(sizes[0] * sizes[1], outputs[0] * outputs[1]) * vectors * channel_vector
+    return {"G": group, "VEC": channel_vector, "BLOCK": BLOCK, "FULL": full, "WIDE": largest >= NARROW}
+
+
+def _steps_of_block(steps: int, lanes: int, processors: int) -> int:
+    """How far down a program walks: the further the fewer rows are loaded twice, but all processors want work."""
+    wanted = 4 * processors * 1024
+    return min(steps, max(4, -(-steps // max(1, -(-wanted // max(1, lanes))))))
+
+
+def mended_columns(mode: str, first: int, end: int, columns: int, last: int) -> tuple[Fold, ...]:
+    """FOLDS of the forward kernel, for the dense columns first..end-1 of groups of `columns`."""
+    folds: list[Fold] = []
+    edge = 0
+    while edge > first:  # group m lacks the columns before its edge -m * columns
+        folds += [(False, -edge // columns, o, 2 * edge - o if mode == "reflect" else edge) for o in range(first, edge)]
+        edge -= columns
+    edge = last
+    while edge < end - 1:  # group m from the end lacks those behind last + m * columns
+        sources = [(o, 2 * edge - o if mode == "reflect" else edge) for o in range(edge + 1, end)]
+        folds += [(True, (edge - last) // columns, o, source) for o, source in sources if source >= first]
+        edge += columns
+    return tuple(folds)
+
+
+def folded_columns(mode: str, taps: int, low: int, wide: int, columns: int, last: int) -> tuple[Fold, ...]:
+    """FOLDS of the backward kernels, for the dense columns low..low+wide-1 of groups of `columns`."""
+    folds: list[Fold] = []
+    for p in range(1, (taps - 1) // 2 + 1):
+        target = p if mode == "reflect" else 0
+        for m in range((target - low) // columns + 1):
+            if target - m * columns < low + wide:
+                folds.append((False, m, target - m * columns, -p - m * columns))
+    for p in range(1, taps // 2 + 1):
+        target = last - p if mode == "reflect" else last
+        for m in range(max(0, -(-(low - target) // columns)), (low + wide - 1 - target) // columns + 1):
+            folds.append((True, m, target + m * columns, last + m * columns + p))
+    return tuple(folds)
+
+
+def _needed_outputs(
+    folds: tuple[Fold, ...], taps: int, low: int, wide: int, step: int, group: int, outputs: int, groups: int
+) -> Pair:
+    """(first, count) of the output columns that reach a group's dense columns or what is folded onto them."""
+    lead = (taps - 1) // 2
+    first, end = -((taps - 1 - low - lead) // step), (low + wide - 1 + lead) // step
+    for from_end, m, _, source in folds:
+        for tap in range(taps):
+            j, rest = divmod(source + lead - tap, step)
+            exists = j <= outputs - 1 - (groups - 1 - m) * group if from_end else j >= -m * group
+            if rest == 0 and exists:
+                first, end = min(first, j), max(end, j)
+    return first, end - first + 1
+
+
+def _reaching_out(size: int, outputs: int, taps: int, step: int) -> Pair:
+    """Of an axis's outputs, how many have a filter that starts before the map, and how many reach beyond it at all."""
+    starts = [i * step - (taps - 1) // 2 for i in range(outputs)]
+    return sum(start < 0 for start in starts), sum(start < 0 or start + taps > size for start in starts)
+
+
+@lru_cache(maxsize=1024)
+def forward(
+    shape: tuple[int, ...],
+    itemsize: int,
+    channels_last: bool,
+    taps: int,
+    stride: Pair,
+    mode: str,
+    pool: Pool,
+    packed: bool,
+    processors: int,
+) -> Plan:
+    """For `kernels.forward`. PACKED: take maxima of two 16-bit elements at a time."""
+    _, channels, height, width = shape
+    lead, tail = (taps - 1) // 2, taps // 2
+    dense = pool.dense((height, width))
+    out_height, out_width = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
+    pooled = pool.kernel != (1, 1)
+    most = (2, 16 // itemsize) if channels_last else (0, 0)
+    cut = _cut(channels, width, out_width, stride[1], itemsize, channels_last, most)
+    columns = cut.outputs * stride[1]
+    groups = -(-out_width // cut.outputs)
+    last = dense[1] - 1 - (groups - 1) * columns
+    tiny = any(
+        n <= (lead + tail + k - 1 if pool.wrap else max(lead, tail)) for n, k in zip(dense, pool.kernel, strict=True)
+    )
+    shared = not tiny and (
+        pool.wrap or (mode != "circular" and (pooled or cut.input_vector))
+    )  # input columns are loaded once, the border is mended
+    mends = shared and not pool.wrap and mode in FOLDING
+    first = min(-lead, last - tail) if mends else -lead
+    end = (cut.outputs - 1) * stride[1] + tail + 1
+    if pool.kernel[1] > 1 and not shared:
+        cut = cut._replace(input_vector=False)
+    lanes = (1 if channels_last else channels) * groups * cut.vectors
+    steps = _steps_of_block(out_height, shape[0] * lanes, processors)
+    blocks = -(-out_height // steps)
+    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": out_height, "WO": out_width}
+    sizes |= {"HD": dense[0], "WD": dense[1], "blocks": blocks, "steps_of_block": steps}
+    constants = _common(cut, channels, groups, stride[1], (height, width), (out_height, out_width)) | {
+        "SH": stride[0],
+        "SW": stride[1],
+        "KH": pool.kernel[0],
+        "KW": pool.kernel[1],
+        "BH": pool.before[0],
+        "BW": pool.before[1],
+        "MODE": MODES[mode],
+        "WRAP": pool.wrap,
+        "PADDED": pool.padded,
+        "CL": channels_last,
+        "FIRST": first,
+        "LAST": last,
+        "LOADS": cut.input_vector,
+        "STORES": cut.output_vector,
+        "SHARED": shared,
+        "TINY": tiny,
+        "PACKED": packed and pooled and channels_last and itemsize == 2,
+        "FOLDS": mended_columns(mode, first, end, columns, last) if mends else (),
+    }
+    return Plan(blocks, lanes, sizes, constants)
+
+
+@lru_cache(maxsize=1024)
+def backward(
+    shape: tuple[int, ...],
+    itemsize: int,
+    channels_last: bool,
+    taps: int,
+    stride: Pair,
+    mode: str,
+    pool: Pool | None,
+    relu: bool,
+    processors: int,
+) -> Plan:
+    """For `kernels.blur_backward`, or with a `pool` for `kernels.max_backward`; see `foldable` for its arguments.
+
+    EXTRA output rows and columns, NEAR of them at the start, have a filter that reaches beyond the map.
+    """
+    _, channels, height, width = shape
+    pool_or_none = pool or Pool()
+    dense = pool_or_none.dense((height, width))
+    outputs = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
+    most = (2, 2 if pool else 16 // itemsize if itemsize == 4 and not relu else 4) if channels_last else (0, 0)
+    cut = _cut(channels, width, outputs[1], stride[1], itemsize, channels_last, most)
+    columns = cut.outputs * stride[1]
+    groups = -(-width // columns)
+    last = dense[1] - 1 - (groups - 1) * columns
+    low, wide = pool_or_none.before[1] - pool_or_none.kernel[1] + 1, columns + pool_or_none.kernel[1] - 1
+    bounces = min(dense) <= taps // 2
+    rows, extra_columns = (0, 0), (0, 0)
+    folds: tuple[Fold, ...] = ()
+    if mode != "zeros":
+        rows = _reaching_out(dense[0], outputs[0], taps, stride[0])
+        if mode == "circular" or bounces:
+            extra_columns = _reaching_out(dense[1], outputs[1], taps, stride[1])
+        else:
+            folds = folded_columns(mode, taps, low, wide, columns, last)
+    first, count = _needed_outputs(folds, taps, low, wide, stride[1], cut.outputs, outputs[1], groups)
+    lanes = (1 if channels_last else channels) * groups * cut.vectors
+    total = -(-height // stride[0])
+    steps = _steps_of_block(total, shape[0] * lanes, processors)
+    blocks = -(-total // steps)
+    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": outputs[0], "WO": outputs[1]}
+    sizes |= {"blocks": blocks, "steps_of_block": steps}
+    constants = _common(cut, channels, groups, stride[1], (height, width), outputs) | {
+        "SH": stride[0],
+        "SW": stride[1],
+        "MODE": MODES[mode],
+        "CL": channels_last,
+        "FIRST": first,
+        "COUNT": count,
+        "LOADS": cut.output_vector,
+        "STORES": cut.input_vector,
+        "FOLDS": folds,
+        "NEAR_H": rows[0],
+        "EXTRA_H": rows[1],
+    }
+    if pool is None:
+        constants |= {"RELU": relu, "TINY": bounces, "NEAR_W": extra_columns[0], "EXTRA_W": extra_columns[1]}
+    else:
+        sizes |= {"HD": dense[0], "WD": dense[1]}
+        constants |= {
+            "KH": pool.kernel[0],
+            "KW": pool.kernel[1],
+            "BH": pool.before[0],
+            "BW": pool.before[1],
+            "WRAP": pool.wrap,
+            "PADDED": pool.padded,
+            "TINY": any(n < k for n, k in zip(dense, pool.kernel, strict=True)),
+            "LAST": last,
+        }
+    return Plan(blocks, lanes, sizes, constants)
+
+
+def foldable(size: Pair, taps: int, stride: Pair, mode: str, pool: Pool) -> bool:
+    """Whether `kernels.max_backward` does it all; otherwise the blur's gradient must be computed first.
+
+    It then takes that with one tap and stride 1, the only case in which it wraps around.
+    """
+    if taps == 1 and stride == (1, 1):
+        return True
+    return not pool.wrap and (taps == 1 or mode == "zeros" or (mode in FOLDING and min(pool.dense(size)) > taps // 2))
+
+
+def processors(device: torch.device) -> int:
+    """The number of multiprocessors; in Triton's interpreter on a CPU as many as an H100 has."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132

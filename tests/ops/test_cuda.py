@@ -1,0 +1,235 @@
+"""The Triton kernels against the reference in float64: on a GPU, or without one in Triton's interpreter.
+
+`TRITON_INTERPRET` must be set before Triton is imported, which nothing but this file does on a machine without GPU.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from cases import BlurCase, MaxBlurCase, blur_cases, make_values, max_blur_cases
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor
+
+from dealias import functional, ops
+from dealias.ops import fused, reference
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+triton = pytest.importorskip("triton")
+cuda = pytest.importorskip("dealias.ops.cuda")
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+INTERPRETED = DEVICE == "cpu"
+drawn = settings(
+    max_examples=12 if INTERPRETED else 300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+sweep = settings(drawn, max_examples=400 if INTERPRETED else 3000, derandomize=False)
+SIZE = 13 if INTERPRETED else 80
+
+
+def covered(case: MaxBlurCase) -> MaxBlurCase:
+    """The case with a kernel that Triton's kernels cover."""
+    kernel = tuple(min(k, 3) for k in case.kernel_size)
+    padding = tuple(min(p, k // 2) for p, k in zip(case.padding, kernel, strict=True))
+    return replace(case, kernel_size=kernel, padding=padding, dilation=(1, 1))
+
+
+BLURS = blur_cases(2, dtypes=DTYPES, max_size=SIZE)
+MAXIMA = max_blur_cases(2, dtypes=DTYPES, values=("normal", "ties", "nan"), max_size=SIZE).map(covered)
+
+
+def agree(result: Tensor, expected: Tensor, like: Tensor) -> None:
+    """`result`, of the dtype and layout of `like`, is `expected` up to rounding; NaN and infinities are the same."""
+    assert result.dtype == like.dtype
+    assert result.shape == expected.shape
+    assert result.stride() == reference.match_layout(result, like).stride()
+    finite = expected.isfinite()
+    torch.testing.assert_close(
+        result.double().masked_fill(finite, 0), expected.masked_fill(finite, 0), rtol=0, atol=0, equal_nan=True
+    )
+    scale = max(1.0, float(expected[finite].abs().max())) if finite.any() else 1.0
+    error = (result.double() - expected)[finite].abs()
+    assert not error.numel() or float(error.max()) <= TOLERANCE[like.dtype] * scale
+
+
+def gradient_like(y: Tensor, dtype: torch.dtype, seed: int) -> Tensor:
+    """An incoming gradient, in another layout than the input for every other seed."""
+    grad = make_values(y.shape, "normal", seed + 1).to(DEVICE, dtype)
+    return grad.contiguous(memory_format=torch.channels_last) if seed % 2 else grad
+
+
+def check_blur(case: BlurCase, relu: bool) -> None:
+    x = case.input(DEVICE)
+    args = (case.taps, case.stride, case.padding_mode)
+    exact = x.double().requires_grad_()
+    expected = (reference.relu_blur_pool if relu else reference.blur_pool)(exact, *args)
+    agree((cuda.relu_blur_pool2d if relu else cuda.blur_pool2d)(x, *args), expected.detach(), x)
+    grad = gradient_like(expected, case.dtype, case.seed)
+    (backward,) = torch.autograd.grad(expected, exact, grad.double())
+    if relu:
+        agree(cuda.relu_blur_pool2d_backward(grad, x, *args), backward, x)
+    else:
+        agree(cuda.blur_pool2d_backward(grad, x.shape, *args, fused.is_channels_last(x)), backward, x)
+
+
+def operation_arguments(case: MaxBlurCase) -> tuple[Any, ...]:
+    """What `functional.max_blur_pool2d` hands to the operation, beside the input."""
+    calls: list[tuple[Any, ...]] = []
+
+    def operation(x: Tensor, *args: Any) -> Tensor:
+        calls.append(args)
+        return reference.max_blur_pool(x, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "max_blur_pool", operation)
+        functional.max_blur_pool2d(torch.zeros(case.shape), **case.arguments)
+    return calls[0]
+
+
+def check_max(case: MaxBlurCase) -> None:
+    x = case.input(DEVICE)
+    args = operation_arguments(case)
+    exact = x.double().requires_grad_()
+    expected = reference.max_blur_pool(exact, *args)
+    agree(cuda.max_blur_pool2d(x, *args), expected.detach(), x)
+    grad = gradient_like(expected, case.dtype, case.seed)
+    (backward,) = torch.autograd.grad(expected, exact, grad.double())
+    agree(cuda.max_blur_pool2d_backward(grad, x, *args), backward, x)
+
+
+@drawn
+@given(case=BLURS)
+def test_blur(case: BlurCase) -> None:
+    check_blur(case, relu=False)
+
+
+@drawn
+@given(case=BLURS)
+def test_relu_blur(case: BlurCase) -> None:
+    check_blur(case, relu=True)
+
+
+@drawn
+@given(case=MAXIMA)
+def test_max_blur(case: MaxBlurCase) -> None:
+    check_max(case)
+
+
+@pytest.mark.sweep
+@sweep
+@given(case=BLURS)
+def test_blur_widely(case: BlurCase) -> None:
+    check_blur(case, relu=False)
+
+
+@pytest.mark.sweep
+@sweep
+@given(case=MAXIMA)
+def test_max_blur_widely(case: MaxBlurCase) -> None:
+    check_max(case)
+
+
+@settings(drawn, max_examples=5)
+@given(
+    case=max_blur_cases(2, dtypes=[torch.float32], values=["infinite"], max_size=12)
+    .map(covered)
+    .map(lambda case: replace(case, ceil_mode=False))
+)
+def test_the_first_of_infinite_elements_takes_the_gradient(case: MaxBlurCase) -> None:
+    x = case.input(DEVICE)
+    args = operation_arguments(case)
+    exact = x.double().requires_grad_()
+    expected = reference.max_blur_pool(exact, *args)
+    grad = gradient_like(expected, case.dtype, case.seed)
+    (backward,) = torch.autograd.grad(expected, exact, grad.double())
+    agree(cuda.max_blur_pool2d_backward(grad, x, *args), backward, x)
+
+
+TAPS = (0.125, 0.375, 0.375, 0.125)
+MAX = ((3, 2), (1, 1), (1, 0), (1, 1), False, TAPS, (2, 2), "reflect")
+
+
+@pytest.fixture
+def no_plans() -> Iterator[None]:
+    """Plans made under changed limits must not outlive the test."""
+    for planner in (cuda.launch.forward, cuda.launch.backward):
+        planner.cache_clear()
+    yield
+    for planner in (cuda.launch.forward, cuda.launch.backward):
+        planner.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "layout"),
+    [
+        ("launch.NARROW", 64, torch.contiguous_format),
+        ("launch.NARROW", 64, torch.channels_last),
+        ("MOST_LANES", 5, torch.contiguous_format),
+    ],
+    ids=["64-bit offsets", "64-bit offsets, channels_last", "launches in parts"],
+)
+def test_limits_of_a_launch(
+    monkeypatch: pytest.MonkeyPatch, no_plans: None, name: str, limit: int, layout: torch.memory_format
+) -> None:
+    x = make_values((2, 2, 5, 16), "normal", 0).to(DEVICE, torch.float32).contiguous(memory_format=layout)
+    grad = make_values((2, 2, 3, 8), "normal", 1).to(DEVICE, torch.float32)
+
+    def results() -> list[Tensor]:
+        args = (TAPS, (2, 2), "reflect")
+        return [
+            cuda.blur_pool2d(x, *args),
+            cuda.relu_blur_pool2d_backward(grad, x, *args),
+            cuda.max_blur_pool2d(x, *MAX),
+            cuda.max_blur_pool2d_backward(grad, x, *MAX),
+        ]
+
+    before = results()
+    holder = cuda.launch if name.startswith("launch.") else cuda
+    monkeypatch.setattr(holder, name.removeprefix("launch."), limit)
+    cuda.launch.forward.cache_clear()
+    cuda.launch.backward.cache_clear()
+    assert all(torch.equal(a, b) for a, b in zip(before, results(), strict=True))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+def test_gradients_are_deterministic() -> None:
+    x = torch.randn(8, 16, 57, 64, device=DEVICE).round()
+    grad = torch.randn(8, 16, 29, 32, device=DEVICE)
+    first = cuda.max_blur_pool2d_backward(grad, x, *MAX)
+    assert all(torch.equal(first, cuda.max_blur_pool2d_backward(grad, x, *MAX)) for _ in range(5))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+def test_more_than_two_to_the_31_elements() -> None:
+    x = torch.zeros(3, 1, 20_000, 40_000, device=DEVICE, dtype=torch.bfloat16)
+    x[2, 0, -2:, -2:] = 1
+    y = cuda.blur_pool2d(x, TAPS, (2, 2), "reflect")
+    tail = reference.blur_pool(x[2:, :, -20:, -20:].float(), TAPS, (2, 2), "reflect")
+    torch.testing.assert_close(y[2:, :, -6:, -6:].float(), tail[..., -6:, -6:], rtol=0, atol=0)
+    grad = cuda.blur_pool2d_backward(y, x.shape, TAPS, (2, 2), "reflect", False)
+    assert grad[2, 0, -1, -1] > 0
+    assert not grad[:2].any()
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+def test_cuda_graph_and_compile() -> None:
+    def step(x: Tensor) -> Tensor:
+        y = functional.max_blur_pool2d(functional.relu_blur_pool2d(x), 3, 2, 1)
+        return torch.autograd.grad(functional.blur_pool2d(y).square().sum(), x)[0]
+
+    x = torch.randn(2, 8, 64, 64, device=DEVICE, requires_grad=True)
+    assert ops.backend_for(x, TAPS, (2, 2)) == "cuda"
+    expected = step(x)
+    torch.testing.assert_close(torch.compile(step, fullgraph=False)(x), expected)
+    static = x.detach().clone().requires_grad_()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = step(static)
+    graph.replay()
+    torch.testing.assert_close(result, expected)
