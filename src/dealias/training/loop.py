@@ -20,7 +20,6 @@ def fit(
     learning_rate: float = 0.05,
     weight_decay: float = 5e-4,
     seed: int = 0,
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     on_step: Callable[[float], None] | None = None,
 ) -> nn.Module:
     """Train a classifier with SGD (Nesterov momentum 0.9, one-cycle learning rate), in place.
@@ -34,7 +33,6 @@ def fit(
         learning_rate: the peak of the one-cycle schedule.
         weight_decay: applied to all parameters.
         seed: of the order of the images; the same seed gives the same order for every model.
-        augment: given each batch and the generator that also draws the order; returns the batch to train on.
         on_step: called with each step's loss.
 
     Returns:
@@ -54,8 +52,7 @@ def fit(
         order = torch.randperm(len(images), generator=generator).to(images.device)
         for step in range(steps):
             batch = order[step * batch_size : (step + 1) * batch_size]
-            inputs = images[batch] if augment is None else augment(images[batch], generator)
-            loss = F.cross_entropy(model(inputs), labels[batch])
+            loss = F.cross_entropy(model(images[batch]), labels[batch])
             value = loss.item()
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss is {value} at epoch {epoch}, step {step}: lower learning_rate")
