@@ -2,179 +2,16 @@
 // goes up into one row that stays in cache; the maximum then sends it first to a row, then to a column of its window.
 #pragma once
 
-#include "rows.h"
+#include "gradient.h"
 
 namespace dealias::DEALIAS_ISA {
 
-// The gradient of the dense map, row by row.
-template <class T> class DenseGradient {
-public:
-    DenseGradient(const Job& job, int64_t image, Range need, Arena& arena) : job_(job), need_(need) {
-        const Axis& col = job.col;
-        grad_ = static_cast<const T*>(job.grad) + image * job.row.out * col.out * job.channels;
-        outputs_ = {col.out, 0};
-        for (int64_t e = col.adjoint.start[need.lo]; e < col.adjoint.start[need.hi]; ++e) {
-            const int64_t j = col.adjoint.output[e];
-            outputs_.lo = j < outputs_.lo ? j : outputs_.lo;
-            outputs_.hi = j + 1 > outputs_.hi ? j + 1 : outputs_.hi;
-        }
-        if (outputs_.hi < outputs_.lo) outputs_ = {0, 0};
-        // The interleaved upsampling reads past the outputs, where the gradient is zero.
-        const int64_t phases = (job.taps + 1) / 2 + kSlack;
-        const int64_t regular_lo = (need.lo + job.lead) / col.stride, regular_hi = (need.hi + job.lead) / col.stride + 1;
-        base_ = (outputs_.lo < regular_lo ? outputs_.lo : regular_lo) - phases - job.taps;
-        const int64_t stop = (outputs_.hi > regular_hi ? outputs_.hi : regular_hi) + phases;
-        const int64_t floats = (stop - base_) * job.channels + kSlack;
-        line_ = arena.take(floats);
-        set_row(line_, 0.0f, floats - kBlock);
-    }
+constexpr int64_t kGradientFloats = 2048;  // of the dense gradient, before it goes on
 
-    // Writes the gradient of row `d`, columns need.lo .. need.hi - 1.
-    void row(int64_t d, float* out) {
-        blur_down(d);
-        if (job_.channels > 1)
-            for (int64_t c = need_.lo; c < need_.hi; ++c) gather(c, out + (c - need_.lo) * job_.channels);
-        else if (job_.col.stride == 1)
-            spread_dense(out);
-        else if (job_.col.stride == 2)
-            spread_pairs(out);
-        else
-            for (int64_t c = need_.lo; c < need_.hi; ++c) gather(c, out + (c - need_.lo));
-    }
-
-private:
-    float* at(int64_t j) { return line_ + (j - base_) * job_.channels; }
-
-    void blur_down(int64_t d) {
-        const Adjoint& adjoint = job_.row.adjoint;
-        const int64_t n = (outputs_.hi - outputs_.lo) * job_.channels;
-        float* RESTRICT out = at(outputs_.lo);
-        const int64_t begin = adjoint.start[d], end = adjoint.start[d + 1];
-        const int64_t pitch = job_.col.out * job_.channels;
-        const T* first = grad_ + outputs_.lo * job_.channels;
-        auto line = [&](int64_t e) { return first + adjoint.output[e] * pitch; };
-        const T* lines[4];
-        const int64_t count = end - begin;
-        if (count > 4 || count == 0) return blur_down_any(begin, end, first, out, n);
-        for (int64_t e = 0; e < count; ++e) lines[e] = line(begin + e);
-        const float* weight = adjoint.weight + begin;
-        switch (count) {
-            case 1: return weigh_outputs<1>(lines, weight, out, n);
-            case 2: return weigh_outputs<2>(lines, weight, out, n);
-            case 3: return weigh_outputs<3>(lines, weight, out, n);
-            default: return weigh_outputs<4>(lines, weight, out, n);
-        }
-    }
-
-    template <int K, class In> static void weigh_outputs(const In* const* row, const float* weight, float* out, int64_t n) {
-        Vec w[K];
-        for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
-        auto at = [&](int64_t p) {
-            Vec s = mul(w[0], load(row[0] + p));
-#pragma GCC unroll 4
-            for (int a = 1; a < K; ++a) s = madd(w[a], load(row[a] + p), s);
-            return s;
-        };
-        if (n >= kWidth) return fill_exactly(out, n, at);
-        for (int64_t p = 0; p < n; ++p) {
-            float s = weight[0] * to_float(row[0][p]);
-            for (int a = 1; a < K; ++a) s = madd(weight[a], to_float(row[a][p]), s);
-            out[p] = s;
-        }
-    }
-
-    void blur_down_any(int64_t begin, int64_t end, const T* first, float* RESTRICT out, int64_t n) {
-        const Adjoint& adjoint = job_.row.adjoint;
-        for (int64_t p = 0; p < n; ++p) out[p] = 0.0f;
-        for (int64_t e = begin; e < end; ++e) {
-            const T* RESTRICT a = first + adjoint.output[e] * job_.col.out * job_.channels;
-            const float w = adjoint.weight[e];
-            for (int64_t p = 0; p < n; ++p) out[p] = madd(w, to_float(a[p]), out[p]);
-        }
-    }
-
-    // One column from its list of outputs.
-    void gather(int64_t c, float* RESTRICT out) {
-        const Adjoint& adjoint = job_.col.adjoint;
-        const int64_t n = job_.channels, begin = adjoint.start[c], end = adjoint.start[c + 1];
-        if (n > 1 && end > begin && end - begin <= 4) {
-            const float* columns[4];
-            for (int64_t e = begin; e < end; ++e) columns[e - begin] = at(adjoint.output[e]);
-            const float* weight = adjoint.weight + begin;
-            switch (end - begin) {
-                case 1: return weigh_outputs<1>(columns, weight, out, n);
-                case 2: return weigh_outputs<2>(columns, weight, out, n);
-                case 3: return weigh_outputs<3>(columns, weight, out, n);
-                default: return weigh_outputs<4>(columns, weight, out, n);
-            }
-        }
-        for (int64_t p = 0; p < n; ++p) out[p] = 0.0f;
-        for (int64_t e = begin; e < end; ++e) {
-            const float* RESTRICT a = at(adjoint.output[e]);
-            const float wa = adjoint.weight[e];
-            for (int64_t p = 0; p < n; ++p) out[p] = madd(wa, a[p], out[p]);
-        }
-    }
-
-    void spread_dense(float* RESTRICT out) {
-        const float* in = at(need_.lo + job_.lead);
-        for (int64_t p = 0; p < need_.hi - need_.lo; p += kWidth) {
-            Vec s = mul(splat(job_.filter[0]), load(in + p));
-            for (int64_t b = 1; b < job_.taps; ++b) s = madd(splat(job_.filter[b]), load(in + p - b), s);
-            store(out + p, s);
-        }
-        patch(out);
-    }
-
-    // Stride 2: the even and the odd columns each take every other tap.
-    template <int M> void spread_pairs_fixed(float* RESTRICT out) {
-        const int64_t u = need_.lo + job_.lead, pairs = (need_.hi - need_.lo + 1) / 2;
-        const int64_t odd = u & 1;
-        const float *RESTRICT in0 = at(u / 2), *RESTRICT in1 = at((u + 1) / 2);
-        Vec w0[M], w1[M];
-        for (int64_t m = 0; m < M; ++m) {
-            w0[m] = splat(2 * m + odd < job_.taps ? job_.filter[2 * m + odd] : 0.0f);
-            w1[m] = splat(2 * m + 1 - odd < job_.taps ? job_.filter[2 * m + 1 - odd] : 0.0f);
-        }
-        for (int64_t q = 0; q < pairs; q += kWidth) {
-            Vec s0 = mul(w0[0], load(in0 + q)), s1 = mul(w1[0], load(in1 + q));
-#pragma GCC unroll 4
-            for (int m = 1; m < M; ++m) {
-                s0 = madd(w0[m], load(in0 + q - m), s0);
-                s1 = madd(w1[m], load(in1 + q - m), s1);
-            }
-            store_interleaved(out + 2 * q, s0, s1);
-        }
-    }
-
-    void spread_pairs(float* out) {
-        switch ((job_.taps + 1) / 2) {
-            case 1: spread_pairs_fixed<1>(out); break;
-            case 2: spread_pairs_fixed<2>(out); break;
-            case 3: spread_pairs_fixed<3>(out); break;
-            case 4: spread_pairs_fixed<4>(out); break;
-            default:
-                for (int64_t c = need_.lo; c < need_.hi; ++c) gather(c, out + (c - need_.lo));
-                return;
-        }
-        patch(out);
-    }
-
-    // The columns that also stand in for the border.
-    void patch(float* out) {
-        const Adjoint& adjoint = job_.col.adjoint;
-        for (int64_t f = 0; f < adjoint.folded_count; ++f) {
-            const int64_t c = adjoint.folded[f];
-            if (c >= need_.lo && c < need_.hi) gather(c, out + (c - need_.lo));
-        }
-    }
-
-    const Job& job_;
-    Range need_, outputs_;
-    const T* grad_;
-    int64_t base_;
-    float* line_;
-};
+inline int64_t rows_at_once(int64_t floats, int64_t rows) {
+    const int64_t height = kGradientFloats / floats;
+    return height < 1 ? 1 : height > rows ? rows : height;
+}
 
 // The gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
 template <class T> void relu_backward(const T* x, const float* gradient, T* out, int64_t n) {
@@ -184,29 +21,113 @@ template <class T> void relu_backward(const T* x, const float* gradient, T* out,
 
 template <class T> void backward_blur(const Job& job, const Unit& unit, Arena& arena) {
     const Range need = {unit.col0, unit.col1};
-    const int64_t cs = job.channels, n = (need.hi - need.lo) * cs;
-    DenseGradient<T> gradient(job, unit.image, need, arena);
-    float* line = arena.take(n + 4 * kSlack);
-    const int64_t offset = ((unit.image * job.row.size + unit.row0) * job.col.size + unit.col0) * cs;
-    T* RESTRICT out = static_cast<T*>(job.result) + offset;
-    const T* RESTRICT x = static_cast<const T*>(job.x) + (job.op == DEALIAS_RELU_BLUR ? offset : 0);
-    const int64_t pitch = job.col.size * cs;
-    for (int64_t r = unit.row0; r < unit.row1; ++r, out += pitch) {
-        gradient.row(r, line);
-        if (job.op == DEALIAS_RELU_BLUR) {
-            relu_backward(x, line, out, n);
-            x += pitch;
-        } else {
-            fill_exactly(out, n, [&](int64_t p) { return load(line + p); });
+    const int64_t cs = job.channels, n = (need.hi - need.lo) * cs, pitch = whole_blocks(n);
+    const int64_t height = rows_at_once(n, unit.row1 - unit.row0);
+    DenseGradient<T> gradient(job, unit.image, need, height, arena);
+    float* tile = arena.take(height * pitch + 4 * kSlack);
+    for (int64_t r0 = unit.row0; r0 < unit.row1; r0 += height) {
+        const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
+        gradient.rows(r0, r1, tile, pitch);
+        for (int64_t r = r0; r < r1; ++r) {
+            const int64_t offset = ((unit.image * job.row.size + r) * job.col.size + unit.col0) * cs;
+            const float* line = tile + (r - r0) * pitch;
+            T* out = static_cast<T*>(job.result) + offset;
+            if (job.op == DEALIAS_RELU_BLUR)
+                relu_backward(static_cast<const T*>(job.x) + offset, line, out, n);
+            else
+                fill_exactly(out, n, [&](int64_t p) { return load(line + p); });
         }
     }
+}
+
+// At least a vector long.
+inline void zero_exactly(float* from, float* to) {
+    for (; from + kWidth < to; from += kWidth) store(from, splat(0.0f));
+    store(to - kWidth, splat(0.0f));
+}
+
+// The maximum over 2 x 2 windows without padding, in one go: what falls to a pixel comes from the window at it, the one
+// to its left, and the two above, whose shares wait in `down`.
+template <bool Nan, bool Planes, class T>
+void send_square(const T* x, const T* below, const float* gradient, float* down, int64_t pitch, float* right, int64_t cs,
+                 int64_t begin, int64_t n, int64_t ahead, T* out) {
+    Vec before = splat(0.0f);
+    for (int64_t p = 0; p < n; p += kWidth) {
+        __builtin_prefetch(below + ahead + p, 0);
+        __builtin_prefetch(out + ahead + p, 1);
+        const Vec a = load(x + p), b = Planes ? load_beside<1>(x + p, a) : load(x + p + cs);
+        const Vec c = load(below + p), d = Planes ? load_beside<1>(below + p, c) : load(below + p + cs);
+        const Mask upper = wins_over<Nan>(b, a), lower = wins_over<Nan>(d, c);
+        const Mask under = wins_over<Nan>(choose(lower, d, c), choose(upper, b, a));
+        const Vec g = load(gradient + p), up = drop(under, g), low = keep(under, g);
+        Vec here = add(load(down + p), drop(upper, up));
+        const Vec beside = add(load(down + pitch + p), keep(upper, up));
+        store(down + p, drop(lower, low));
+        store(down + pitch + p, keep(lower, low));
+        if (Planes) {
+            here = add(here, shifted_in(before, beside));
+            before = beside;
+        } else {
+            store(right + cs + p, beside);
+            here = add(here, load(right + p));
+        }
+        if (p < begin) continue;
+        if (p + kWidth <= n)
+            store(out + p, here);
+        else
+            store_first(out + p, here, n - p);
+    }
+}
+
+template <class T> bool backward_square(const Job& job, const Unit& unit, Arena& arena) {
+    const Axis &row = job.row, &col = job.col;
+    if (row.kernel != 2 || col.kernel != 2 || row.dilation * col.dilation != 1 || job.wrap) return false;
+    if (row.dense != row.size - 1 || col.dense != col.size - 1 || row.before || col.before) return false;
+    const int64_t cs = job.channels, lo = unit.col0 > 0 ? unit.col0 - 1 : 0, begin = (unit.col0 - lo) * cs;
+    if (begin % kWidth != 0) return false;  // the first columns, another unit's, end inside a vector
+    const Range need = {lo, unit.col1 < col.dense ? unit.col1 : col.dense};
+    const int64_t dense = (need.hi - need.lo) * cs, n = (unit.col1 - lo) * cs, pitch = whole_blocks(n) + kBlock;
+    const int64_t v0 = unit.row0 > 0 ? unit.row0 - 1 : 0, height = rows_at_once(n, unit.row1 - v0);
+    RowSource<T> source(job, unit.image, need, arena);
+    DenseGradient<T> gradient(job, unit.image, need, height, arena);
+    float* tile = arena.take(height * pitch + 4 * kSlack);
+    float* down = arena.take(2 * pitch);
+    float* right = arena.take(pitch + cs + kSlack);
+    T* unused = reinterpret_cast<T*>(arena.take(pitch));
+    T* copies = reinterpret_cast<T*>(arena.take(2 * (n + cs + kSlack)));
+    set_row(down, 0.0f, 2 * pitch);
+    set_row(right, 0.0f, cs);
+    const T* base = static_cast<const T*>(job.x) + unit.image * row.size * source.pitch + lo * cs;
+    for (int64_t r0 = v0; r0 < unit.row1; r0 += height) {
+        const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
+        const int64_t d1 = r1 < row.dense ? r1 : row.dense;
+        if (r0 < d1) gradient.rows(r0, d1, tile, pitch);
+        // Nothing comes from behind the last window.
+        for (int64_t r = r0; r < r1; ++r)
+            zero_exactly(tile + (r - r0) * pitch + (r < row.dense ? dense : 0), tile + (r - r0 + 1) * pitch);
+        for (int64_t r = r0; r < r1; ++r) {
+            const T* x = base + r * source.pitch;
+            const T* below = r + 1 < row.size ? x + source.pitch : x;
+            if (source.end() - below < n + cs + kSlack) {
+                x = tail_copy(x, source.end(), copies, n + cs + kSlack);
+                below = tail_copy(below, source.end(), copies + n + cs + kSlack, n + cs + kSlack);
+            }
+            T* out = r < unit.row0 ? unused : static_cast<T*>(job.result) + ((unit.image * row.size + r) * col.size + lo) * cs;
+            const float* line = tile + (r - r0) * pitch;
+            const bool nan = has_nan(x, 0, 1, n + cs) || has_nan(below, 0, 1, n + cs);
+            auto send = nan ? (cs == 1 ? send_square<true, true, T> : send_square<true, false, T>)
+                            : (cs == 1 ? send_square<false, true, T> : send_square<false, false, T>);
+            send(x, below, line, down, pitch, right, cs, begin, n, source.pitch, out);
+        }
+    }
+    return true;
 }
 
 template <class T> class MaxBackward {
 public:
     MaxBackward(const Job& job, const Unit& unit, Arena& arena)
         : job_(job), unit_(unit), cs_(job.channels), need_(needed(job, unit)), source_(job, unit.image, need_, arena),
-          gradient_(job, unit.image, need_, arena) {
+          gradient_(job, unit.image, need_, 1, arena) {
         dense_ = arena.take(source_.n + 4 * kSlack);
         for (float*& row : unused_) row = arena.take(source_.n + kSlack);
         slots_ = ring_size(job.row.reach + 1);
@@ -242,7 +163,8 @@ private:
 
     // Sends the gradient of row `v` of the maximum to the rows of its window.
     void route(int64_t v) {
-        gradient_.row(job_.wrap ? wrapped(v, job_.row.dense) : v, dense_);
+        const int64_t d = job_.wrap ? wrapped(v, job_.row.dense) : v;
+        gradient_.rows(d, d + 1, dense_, 0);
         int64_t rows[kMaxKernel];
         const int64_t count = source_.window(v, rows);
         const float* candidate[kMaxKernel] = {};
@@ -316,10 +238,10 @@ private:
 
 template <class T> void backward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-    if (job.op == DEALIAS_MAX_BLUR)
-        MaxBackward<T>(job, unit, arena).run();
-    else
+    if (job.op != DEALIAS_MAX_BLUR)
         backward_blur<T>(job, unit, arena);
+    else if (!backward_square<T>(job, unit, arena))
+        MaxBackward<T>(job, unit, arena).run();
 }
 
 }  // namespace dealias::DEALIAS_ISA

@@ -58,18 +58,36 @@ private:
     float* zero_;
 };
 
+// Where the rows of a step start, how far apart they are and how many there are.
+template <class T> struct Rows {
+    T* first;
+    int64_t pitch, count;
+};
+
 // out[j] = sum of weight[b] * in[j * Stride + b]
-template <int K, int Stride, class T> void blur_along_fixed(const float* in, const float* weight, T* out, int64_t n) {
+template <int K, int Stride, class T> void blur_along_fixed(Rows<const float> in, const float* weight, Rows<T> out,
+                                                            int64_t n) {
     Vec w[K];
     for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
-    fill_exactly(out, n, [&](int64_t j) {
-        const float* from = in + j * Stride;
-        auto value = [&](int b) { return Stride == 1 ? load(from + b) : evens(load(from + b), load(from + b + kWidth)); };
-        Vec s = mul(w[0], value(0));
+    for (int64_t r = 0; r < out.count; ++r) {
+        const float* line = in.first + r * in.pitch;
+        fill_exactly(out.first + r * out.pitch, n, [&](int64_t j) {
+            const float* from = line + j * Stride;
+            Vec s = splat(0.0f);
 #pragma GCC unroll 7
-        for (int b = 1; b < K; ++b) s = madd(w[b], value(b), s);
-        return s;
-    });
+            for (int b = 0; b < K; b += Stride) {
+                const Vec here = load(from + b);
+                if constexpr (Stride == 1) {
+                    s = b == 0 ? mul(w[b], here) : madd(w[b], here, s);
+                } else {
+                    const Vec next = load(from + b + kWidth);
+                    s = b == 0 ? mul(w[b], evens(here, next)) : madd(w[b], evens(here, next), s);
+                    if (b + 1 < K) s = madd(w[b + 1], odds(here, next), s);
+                }
+            }
+            return s;
+        });
+    }
 }
 
 template <class T> void blur_along_any(const float* in, const float* weight, int64_t taps, int64_t stride, int64_t step,
@@ -81,16 +99,17 @@ template <class T> void blur_along_any(const float* in, const float* weight, int
     }
 }
 
-template <int Stride, class T> void blur_along(const float* in, const float* weight, int64_t taps, T* out, int64_t n) {
+template <int Stride, class T> bool blur_along(Rows<const float> in, const float* weight, int64_t taps, Rows<T> out,
+                                              int64_t n) {
     switch (taps) {
-        case 1: return blur_along_fixed<1, Stride>(in, weight, out, n);
-        case 2: return blur_along_fixed<2, Stride>(in, weight, out, n);
-        case 3: return blur_along_fixed<3, Stride>(in, weight, out, n);
-        case 4: return blur_along_fixed<4, Stride>(in, weight, out, n);
-        case 5: return blur_along_fixed<5, Stride>(in, weight, out, n);
-        case 6: return blur_along_fixed<6, Stride>(in, weight, out, n);
-        case 7: return blur_along_fixed<7, Stride>(in, weight, out, n);
-        default: return blur_along_any(in, weight, taps, Stride, 1, out, n);
+        case 1: blur_along_fixed<1, Stride>(in, weight, out, n); return true;
+        case 2: blur_along_fixed<2, Stride>(in, weight, out, n); return true;
+        case 3: blur_along_fixed<3, Stride>(in, weight, out, n); return true;
+        case 4: blur_along_fixed<4, Stride>(in, weight, out, n); return true;
+        case 5: blur_along_fixed<5, Stride>(in, weight, out, n); return true;
+        case 6: blur_along_fixed<6, Stride>(in, weight, out, n); return true;
+        case 7: blur_along_fixed<7, Stride>(in, weight, out, n); return true;
+        default: return false;
     }
 }
 
@@ -119,72 +138,93 @@ template <class T> void blur_column(const float* in, const float* weight, int64_
     }
 }
 
-template <class T> void blur_outputs(const Job& job, const float* in, T* out, int64_t columns) {
+template <class T> void blur_outputs(const Job& job, Rows<const float> in, Rows<T> out, int64_t columns) {
     const int64_t cs = job.channels, stride = job.col.stride;
-    if (cs > 1)
-        for (int64_t j = 0; j < columns; ++j) blur_column(in + j * stride * cs, job.filter, job.taps, cs, out + j * cs);
-    else if (stride == 1)
-        blur_along<1>(in, job.filter, job.taps, out, columns);
-    else if (stride == 2)
-        blur_along<2>(in, job.filter, job.taps, out, columns);
-    else
-        blur_along_any(in, job.filter, job.taps, stride, 1, out, columns);
+    if (cs == 1 && stride == 1 && blur_along<1>(in, job.filter, job.taps, out, columns)) return;
+    if (cs == 1 && stride == 2 && blur_along<2>(in, job.filter, job.taps, out, columns)) return;
+    for (int64_t r = 0; r < out.count; ++r) {
+        const float* from = in.first + r * in.pitch;
+        T* to = out.first + r * out.pitch;
+        if (cs == 1)
+            blur_along_any(from, job.filter, job.taps, stride, 1, to, columns);
+        else
+            for (int64_t j = 0; j < columns; ++j) blur_column(from + j * stride * cs, job.filter, job.taps, cs, to + j * cs);
+    }
 }
 
-// Blurs `K` rows of maxima over Kernel x Kernel windows straight from the rows of x below `from`: a row costs its maximum
+// Blurs K rows of maxima over Kernel x Kernel windows straight from the rows of x below `in`: a row costs its maximum
 // along the row again for each output that looks at it, which is less than keeping it.
-template <int K, int Kernel, bool Relu, class T> void blur_windows_fixed(const T* from, int64_t pitch, int64_t step,
-                                                                         const float* weight, float* out, int64_t n) {
+template <int K, int Kernel, bool Relu, bool Nan, bool Planes, class T>
+void blur_windows_fixed(const Job& job, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
     Vec w[K];
-    for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
-    for (int64_t p = 0; p < n; p += kWidth) {
-        const T* at = from + p;
-        Vec best[Kernel];
-        auto next = [&]() {
-            Vec v = load(at);
+    for (int a = 0; a < K; ++a) w[a] = splat(job.filter[a]);
+    const int64_t step = Planes ? 1 : job.channels;
+    for (int64_t r = 0; r < out.count; ++r, in += job.row.stride * pitch)
+        for (int64_t p = 0; p < n; p += kWidth) {
+            const T* at = in + p;
+            Vec best[Kernel];
+            auto next = [&]() {
+                const Vec here = load(at);
+                Vec v = here;
+                if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
+                if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
+                at += pitch;
+                return Relu ? rectified(v) : v;
+            };
 #pragma GCC unroll 3
-            for (int k = 1; k < Kernel; ++k) v = larger(v, load(at + k * step));
-            at += pitch;
-            return Relu ? rectified(v) : v;
-        };
-#pragma GCC unroll 3
-        for (int k = 0; k < Kernel - 1; ++k) best[k] = next();
-        Vec s = splat(0.0f);
+            for (int k = 0; k < Kernel - 1; ++k) best[k] = next();
+            Vec s = splat(0.0f);
 #pragma GCC unroll 7
-        for (int a = 0; a < K; ++a) {
-            best[Kernel - 1] = next();
-            Vec v = best[0];
+            for (int a = 0; a < K; ++a) {
+                best[Kernel - 1] = next();
+                Vec v = best[0];
 #pragma GCC unroll 3
-            for (int k = 1; k < Kernel; ++k) v = larger(v, best[k]);
+                for (int k = 1; k < Kernel; ++k) v = larger_of<Nan>(v, best[k]);
 #pragma GCC unroll 3
-            for (int k = 0; k < Kernel - 1; ++k) best[k] = best[k + 1];
-            s = a == 0 ? mul(w[a], v) : madd(w[a], v, s);
+                for (int k = 0; k < Kernel - 1; ++k) best[k] = best[k + 1];
+                s = a == 0 ? mul(w[a], v) : madd(w[a], v, s);
+            }
+            store(out.first + r * out.pitch + p, s);
         }
-        store(out + p, s);
-    }
 }
 
-template <int Kernel, bool Relu, class T> bool blur_windows_of(const Job& job, const T* from, int64_t pitch, float* out,
-                                                               int64_t n) {
-    const int64_t step = job.channels;
+template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
+void blur_windows_of(const Job& job, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
     switch (job.taps) {
-        case 1: blur_windows_fixed<1, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
-        case 2: blur_windows_fixed<2, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
-        case 3: blur_windows_fixed<3, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
-        case 4: blur_windows_fixed<4, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
-        case 5: blur_windows_fixed<5, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
-        case 6: blur_windows_fixed<6, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
-        case 7: blur_windows_fixed<7, Kernel, Relu>(from, pitch, step, job.filter, out, n); return true;
-        default: return false;
+        case 1: return blur_windows_fixed<1, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
+        case 2: return blur_windows_fixed<2, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
+        case 3: return blur_windows_fixed<3, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
+        case 4: return blur_windows_fixed<4, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
+        case 5: return blur_windows_fixed<5, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
+        case 6: return blur_windows_fixed<6, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
+        case 7: return blur_windows_fixed<7, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
     }
 }
 
-// False where no such kernel was compiled.
-template <class T> bool blur_windows(const Job& job, int64_t kernel, const T* from, int64_t pitch, float* out, int64_t n) {
-    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_of<1, true>(job, from, pitch, out, n);
-    if (kernel == 1) return blur_windows_of<1, false>(job, from, pitch, out, n);
-    if (kernel == 2) return blur_windows_of<2, false>(job, from, pitch, out, n);
-    return blur_windows_of<3, false>(job, from, pitch, out, n);
+template <int Kernel, bool Relu, bool Nan, class T>
+void blur_windows_in(const Job& job, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+    if (job.channels == 1 || Kernel == 1)
+        blur_windows_of<Kernel, Relu, Nan, true>(job, in, pitch, out, n);
+    else
+        blur_windows_of<Kernel, Relu, Nan, false>(job, in, pitch, out, n);
+}
+
+// The side of the windows if `blur_windows` knows them, else 0.
+inline int64_t window_side(const Job& job) {
+    if (job.taps > 7) return 0;
+    if (job.op != DEALIAS_MAX_BLUR) return 1;
+    return job.row.kernel == job.col.kernel && job.row.dilation * job.col.dilation == 1 ? job.row.kernel : 0;
+}
+
+template <class T>
+void blur_windows(const Job& job, bool nan, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+    const int64_t side = window_side(job);
+    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_in<1, true, false>(job, in, pitch, out, n);
+    if (side == 1) return blur_windows_in<1, false, false>(job, in, pitch, out, n);
+    if (side == 2 && nan) return blur_windows_in<2, false, true>(job, in, pitch, out, n);
+    if (side == 2) return blur_windows_in<2, false, false>(job, in, pitch, out, n);
+    if (nan) return blur_windows_in<3, false, true>(job, in, pitch, out, n);
+    return blur_windows_in<3, false, false>(job, in, pitch, out, n);
 }
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
@@ -213,35 +253,54 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     height = height < 1 ? 1 : height > unit.row1 - unit.row0 ? unit.row1 - unit.row0 : height;
     float* tile = arena.take(height * pitch + 4 * kSlack);
     const float** taps = take_array<const float*>(arena, job.taps);
-    const bool square = job.op == DEALIAS_MAX_BLUR && row.kernel == col.kernel && row.dilation * col.dilation == 1;
-    const int64_t kernel = job.op != DEALIAS_MAX_BLUR ? 1 : square ? row.kernel : 0;
-    T* out = static_cast<T*>(job.result) + ((unit.image * row.out + unit.row0) * col.out + unit.col0) * cs;
+    // Where the border of a row comes from: pairs of offsets, from -1 for zero.
+    int64_t* fills = take_array<int64_t>(arena, 2 * (t1 - t0));
+    int64_t fill_count = 0;
+    for (int64_t t = t0; t < t1; ++t) {
+        if (t >= 0 && t < dense) {
+            t = (dense < t1 ? dense : t1) - 1;
+            continue;
+        }
+        const int64_t d = border(t, dense, job.padding_mode);
+        fills[2 * fill_count] = (t - base) * cs;
+        fills[2 * fill_count++ + 1] = d < 0 ? -1 : (d - base) * cs;
+    }
+    const RowSource<T>& source = rows.source();
+    const int64_t side = window_side(job);
     for (int64_t i0 = unit.row0; i0 < unit.row1; i0 += height) {
         const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
+        // The outputs [b0, b1) whose rows can be read in place, and the rows [r0, r1) that they read.
+        int64_t b0 = i0, b1 = side ? i1 : i0;
+        auto first_row = [&](int64_t i) { return i * row.stride - job.lead - row.before; };
+        auto last_row = [&](int64_t i) { return first_row(i) + job.taps + side - 2; };
+        while (b0 < b1 && first_row(b0) < 0) ++b0;
+        while (b0 < b1 && last_row(b1 - 1) >= row.size) --b1;
+        const T* block = nullptr;
+        while (b0 < b1 && !(block = source.readable(first_row(b0), last_row(b1 - 1) - first_row(b0) + 1))) --b1;
+        if (block) {
+            const int64_t count = last_row(b1 - 1) - first_row(b0) + 1;
+            const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
+            blur_windows(job, nan, block, source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
+        }
         for (int64_t i = i0; i < i1; ++i) {
+            if (block && i >= b0 && i < b1) continue;
+            for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
             float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
-            const int64_t t = i * row.stride - job.lead;
-            if (t >= 0 && t + job.taps <= row.dense && kernel) {
-                const T* from = rows.source().readable(t - row.before, job.taps + kernel - 1);
-                if (from && blur_windows(job, kernel, from, rows.source().pitch, line, n)) continue;
-            }
-            for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(t + a);
             if (job.op == DEALIAS_RELU_BLUR)
                 weigh_rows<true>(taps, job.filter, job.taps, line, n);
             else
                 weigh_rows<false>(taps, job.filter, job.taps, line, n);
         }
         for (int64_t i = i0; i < i1; ++i) {
-            auto column = [&](int64_t t) { return tile + (i - i0) * pitch + (t - base) * cs; };
-            auto fill = [&](int64_t t) {
-                const int64_t d = border(t, dense, job.padding_mode);
-                for (int64_t c = 0; c < cs; ++c) column(t)[c] = d < 0 ? 0.0f : column(d)[c];
-            };
-            for (int64_t t = t0; t < t1 && t < 0; ++t) fill(t);
-            for (int64_t t = t0 > dense ? t0 : dense; t < t1; ++t) fill(t);
+            float* line = tile + (i - i0) * pitch;
+            for (int64_t f = 0; f < fill_count; ++f) {
+                const int64_t to = fills[2 * f], from = fills[2 * f + 1];
+                for (int64_t c = 0; c < cs; ++c) line[to + c] = from < 0 ? 0.0f : line[from + c];
+            }
         }
-        for (int64_t i = i0; i < i1; ++i, out += col.out * cs)
-            blur_outputs(job, tile + (i - i0) * pitch + (t0 - base) * cs, out, unit.col1 - unit.col0);
+        T* out = static_cast<T*>(job.result) + ((unit.image * row.out + i0) * col.out + unit.col0) * cs;
+        blur_outputs(job, {tile + (t0 - base) * cs, pitch, i1 - i0}, Rows<T>{out, col.out * cs, i1 - i0},
+                     unit.col1 - unit.col0);
     }
 }
 

@@ -36,8 +36,11 @@ struct Adjoint {
     const int64_t* start;
     const int64_t* output;
     const float* weight;
-    const int64_t* folded;  // the positions that also stand in for the border, ascending
-    int64_t folded_count;
+    // The entries that come from the border: its samples stand in for positions inside.
+    const int64_t* extra_position;
+    const int64_t* extra_output;
+    const float* extra_weight;
+    int64_t extra_count;
 };
 
 struct Axis {

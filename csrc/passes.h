@@ -61,6 +61,14 @@ template <bool Relu> void weigh_rows(const float* const* row, const float* weigh
     }
 }
 
+// Whether a NaN lies in the rows, or in the vector behind them; reading them in order also brings them into cache.
+template <class T> bool has_nan(const T* from, int64_t pitch, int64_t rows, int64_t n) {
+    Mask found = unordered(splat(0.0f), splat(0.0f));
+    for (int64_t r = 0; r < rows; ++r, from += pitch)
+        for (int64_t p = 0; p < n; p += 2 * kWidth) found = either(found, unordered(load(from + p), load(from + p + kWidth)));
+    return any(found);
+}
+
 // out[p] = the largest of row[..][p]
 inline void max_rows(const float* const* row, int64_t count, float* out, int64_t n) {
     const float *a = row[0], *b = row[count > 1], *c = row[count > 2 ? 2 : 0];

@@ -55,6 +55,12 @@ template <class U> U* take_array(Arena& arena, int64_t count) {
     return reinterpret_cast<U*>(arena.take(count * static_cast<int64_t>(floats)));
 }
 
+// `count` elements from `from` on, the part behind the end of the tensor unspecified.
+template <class T> const T* tail_copy(const T* from, const T* end, T* buffer, int64_t count) {
+    memcpy(buffer, from, static_cast<size_t>(end - from < count ? end - from : count) * sizeof(T));
+    return buffer;
+}
+
 template <class T> class RowSource {
 public:
     // Rows of image `image` for the dense columns [need.lo, need.hi).
@@ -96,6 +102,8 @@ public:
         for (; lo < hi; ++lo) fill(line, lo, buffer + (lo - first) * cs_);
         return buffer;
     }
+
+    const T* end() const { return end_; }
 
     struct Slot {
         int64_t row;

@@ -1,7 +1,5 @@
 #include "tables.h"
 
-#include <algorithm>
-
 #define DEALIAS_ISA common
 #include "rows.h"
 
@@ -17,10 +15,12 @@ Adjoint AdjointTable::build(const Axis& axis, const Job& job) {
                 if (d >= 0) visit(t, d, i, job.filter[a]);
             }
     };
-    folded_.clear();
-    each([&](int64_t t, int64_t d, int64_t, float) {
+    each([&](int64_t t, int64_t d, int64_t i, float w) {
         ++start_[static_cast<size_t>(d) + 1];
-        if (t != d) folded_.push_back(d);
+        if (t == d) return;
+        extra_position_.push_back(d);
+        extra_output_.push_back(i);
+        extra_weight_.push_back(w);
     });
     for (size_t d = 1; d < start_.size(); ++d) start_[d] += start_[d - 1];
     output_.resize(static_cast<size_t>(start_.back()));
@@ -31,9 +31,9 @@ Adjoint AdjointTable::build(const Axis& axis, const Job& job) {
         output_[at] = i;
         weight_[at] = w;
     });
-    std::sort(folded_.begin(), folded_.end());
-    folded_.erase(std::unique(folded_.begin(), folded_.end()), folded_.end());
-    return {start_.data(), output_.data(), weight_.data(), folded_.data(), static_cast<int64_t>(folded_.size())};
+    return {start_.data(),          output_.data(),       weight_.data(),
+            extra_position_.data(), extra_output_.data(), extra_weight_.data(),
+            static_cast<int64_t>(extra_position_.size())};
 }
 
 }  // namespace dealias

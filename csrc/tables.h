@@ -12,8 +12,8 @@ public:
     Adjoint build(const Axis& axis, const Job& job);
 
 private:
-    std::vector<int64_t> start_, output_, folded_;
-    std::vector<float> weight_;
+    std::vector<int64_t> start_, output_, extra_position_, extra_output_;
+    std::vector<float> weight_, extra_weight_;
 };
 
 }  // namespace dealias

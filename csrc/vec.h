@@ -61,6 +61,11 @@ inline Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 inline Vec madd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec rectified(Vec v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
 inline Mask unordered(Vec v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q); }
+inline Mask unordered(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+inline Mask either(Mask a, Mask b) { return a | b; }
+inline bool any(Mask m) { return m != 0; }
+inline Vec larger_number(Vec l, Vec r) { return _mm512_max_ps(l, r); }
+inline Mask above(Vec r, Vec l) { return _mm512_cmp_ps_mask(r, l, _CMP_GT_OQ); }
 inline Vec larger(Vec l, Vec r) { return _mm512_mask_mov_ps(_mm512_max_ps(l, r), unordered(l), l); }
 inline Mask wins(Vec r, Vec l) { return _mm512_cmp_ps_mask(r, l, _CMP_GT_OQ) | unordered(r); }
 inline Vec choose(Mask m, Vec a, Vec b) { return _mm512_mask_mov_ps(b, m, a); }
@@ -71,6 +76,15 @@ inline Vec evens(Vec a, Vec b) {
     const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     return _mm512_permutex2var_ps(a, index, b);
 }
+inline Vec odds(Vec a, Vec b) {
+    const __m512i index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(a, index, b);
+}
+// Lanes K .. K + 15 of a followed by b.
+template <int K> inline Vec joined(Vec a, Vec b) {
+    return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b), _mm512_castps_si512(a), K));
+}
+inline Vec shifted_in(Vec a, Vec b) { return joined<15>(a, b); }
 inline void store_interleaved(float* p, Vec a, Vec b) {
     const __m512i lo = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     const __m512i hi = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
@@ -102,6 +116,11 @@ inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
 inline Vec madd(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec rectified(Vec v) { return _mm256_max_ps(_mm256_setzero_ps(), v); }
 inline Mask unordered(Vec v) { return _mm256_cmp_ps(v, v, _CMP_UNORD_Q); }
+inline Mask unordered(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
+inline Mask either(Mask a, Mask b) { return _mm256_or_ps(a, b); }
+inline bool any(Mask m) { return _mm256_movemask_ps(m) != 0; }
+inline Vec larger_number(Vec l, Vec r) { return _mm256_max_ps(l, r); }
+inline Mask above(Vec r, Vec l) { return _mm256_cmp_ps(r, l, _CMP_GT_OQ); }
 inline Vec larger(Vec l, Vec r) { return _mm256_blendv_ps(_mm256_max_ps(l, r), l, unordered(l)); }
 inline Mask wins(Vec r, Vec l) { return _mm256_or_ps(_mm256_cmp_ps(r, l, _CMP_GT_OQ), unordered(r)); }
 inline Vec choose(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
@@ -111,6 +130,15 @@ inline Mask not_above_zero(Vec v) { return _mm256_cmp_ps(v, _mm256_setzero_ps(),
 inline Vec evens(Vec a, Vec b) {
     const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)));
     return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+inline Vec odds(Vec a, Vec b) {
+    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+// The last lane of `a`, then all but the last of `b`.
+inline Vec shifted_in(Vec a, Vec b) {
+    return _mm256_castsi256_ps(_mm256_alignr_epi8(
+        _mm256_castps_si256(b), _mm256_castps_si256(_mm256_permute2f128_ps(a, b, 0x21)), 12));
 }
 inline void store_interleaved(float* p, Vec a, Vec b) {
     const Vec lo = _mm256_unpacklo_ps(a, b), hi = _mm256_unpackhi_ps(a, b);
@@ -153,10 +181,17 @@ inline Vec choose(Mask m, Vec a, Vec b) { return (Vec)((m & (Mask)a) | (~m & (Ma
 inline Vec keep(Mask m, Vec v) { return (Vec)(m & (Mask)v); }
 inline Vec drop(Mask m, Vec v) { return (Vec)(~m & (Mask)v); }
 inline Vec rectified(Vec v) { return drop(v < splat(0.0f), v); }
+inline Mask unordered(Vec a, Vec b) { return (a != a) | (b != b); }
+inline Mask either(Mask a, Mask b) { return a | b; }
+inline bool any(Mask m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
+inline Vec larger_number(Vec l, Vec r) { return choose(l > r, l, r); }
+inline Mask above(Vec r, Vec l) { return r > l; }
 inline Vec larger(Vec l, Vec r) { return choose((l >= r) | (l != l), l, r); }
 inline Mask wins(Vec r, Vec l) { return (r > l) | (r != r); }
 inline Mask not_above_zero(Vec v) { return v <= splat(0.0f); }
 inline Vec evens(Vec a, Vec b) { return Vec{a[0], a[2], b[0], b[2]}; }
+inline Vec odds(Vec a, Vec b) { return Vec{a[1], a[3], b[1], b[3]}; }
+inline Vec shifted_in(Vec a, Vec b) { return Vec{a[3], b[0], b[1], b[2]}; }
 inline void store_interleaved(float* p, Vec a, Vec b) {
     store(p, Vec{a[0], b[0], a[1], b[1]});
     store(p + 4, Vec{a[2], b[2], a[3], b[3]});
@@ -166,6 +201,20 @@ inline void store(bfloat16* p, Vec v) {
 }
 
 #endif
+
+// The tests for NaN cost more than the maximum; where a scan found none the passes go without.
+template <bool Nan> inline Vec larger_of(Vec l, Vec r) { return Nan ? larger(l, r) : larger_number(l, r); }
+template <bool Nan> inline Mask wins_over(Vec r, Vec l) { return Nan ? wins(r, l) : above(r, l); }
+
+// The vector at `p + K`; `here` is the one at `p`. Two aligned loads of 64 bytes cost less than one across cache lines.
+template <int K, class T> inline Vec load_beside(const T* p, Vec here) {
+#if defined(__AVX512F__)
+    return joined<K>(here, load(p + kWidth));
+#else
+    (void)here;
+    return load(p + K);
+#endif
+}
 
 // Stores the first n floats; writes no other element.
 template <class T> void store_first(T* p, Vec v, int64_t n) {
