@@ -118,11 +118,15 @@ class MaxBlurCase(BlurCase):
         return {**self.pool_arguments, "filter": self.filter, "padding_mode": self.padding_mode}
 
 
-def filters() -> st.SearchStrategy[Filter]:
-    """Named filters, binomial ones by length, and arbitrary, mostly asymmetric taps of length 1 to 7."""
+def _any_filter() -> st.SearchStrategy[Filter]:
     tap = st.integers(-3, 9).map(lambda quarter: quarter / 4)
     arbitrary = st.lists(tap, min_size=1, max_size=7).filter(lambda taps: sum(taps) >= 0.5).map(tuple)
     return st.one_of(st.sampled_from(list(FILTERS)), st.integers(1, 7), arbitrary)
+
+
+ANY_FILTER = _any_filter()
+"""Named filters, binomial ones by length, and arbitrary, mostly asymmetric taps of length 1 to 7."""
+ANY_STRIDE = st.integers(1, 4)
 
 
 def sizes(least: int, most: int) -> st.SearchStrategy[int]:
@@ -138,8 +142,8 @@ def blur_cases(
     dtypes: Sequence[torch.dtype] = DTYPES,
     layouts: Sequence[str] = LAYOUTS,
     values: Sequence[str] = VALUES,
-    filters: st.SearchStrategy[Filter] = filters(),  # noqa: B008 - strategies are immutable
-    strides: st.SearchStrategy[int] = st.integers(1, 4),  # noqa: B008
+    filters: st.SearchStrategy[Filter] = ANY_FILTER,
+    strides: st.SearchStrategy[int] = ANY_STRIDE,
     padding_modes: Sequence[str] = PADDING_MODES,
     max_size: int | None = None,
 ) -> BlurCase:
@@ -161,8 +165,8 @@ def max_blur_cases(
     dtypes: Sequence[torch.dtype] = DTYPES,
     layouts: Sequence[str] = LAYOUTS,
     values: Sequence[str] = VALUES,
-    filters: st.SearchStrategy[Filter] = filters(),  # noqa: B008
-    strides: st.SearchStrategy[int] = st.integers(1, 4),  # noqa: B008
+    filters: st.SearchStrategy[Filter] = ANY_FILTER,
+    strides: st.SearchStrategy[int] = ANY_STRIDE,
     padding_modes: Sequence[str] = PADDING_MODES,
     max_size: int | None = None,
 ) -> MaxBlurCase:

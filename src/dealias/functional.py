@@ -19,17 +19,13 @@ from torch import Tensor
 from dealias import ops
 from dealias.errors import InputError, InputTypeError
 from dealias.filters import Filter, Taps, resolve_filter
-from dealias.ops.reference import extend
+from dealias.ops.reference import extend, sym_max, sym_min
 
 PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
 PADDING_MODES: tuple[str, ...] = ("reflect", "replicate", "circular", "zeros")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 BlurOp: TypeAlias = Callable[[Tensor, Taps, Sequence[int], str], Tensor]
-
-# torch leaves these untyped. They keep symbolic sizes free of guards where the builtins would fix a branch.
-sym_max: Callable[[int, int], int] = torch.sym_max
-sym_min: Callable[[int, int], int] = torch.sym_min
 
 
 def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int) -> tuple[int, ...]:

@@ -19,7 +19,9 @@ _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _F_PAD_MODE = {"reflect": "reflect", "replicate": "replicate", "circular": "circular", "zeros": "constant"}
 
-sym_max: Callable[[int, int], int] = torch.sym_max  # typed, unlike torch's own; keeps symbolic sizes free of guards
+# Typed, unlike torch's own. They keep symbolic sizes free of guards where the builtins would fix a branch.
+sym_max: Callable[[int, int], int] = torch.sym_max
+sym_min: Callable[[int, int], int] = torch.sym_min
 
 
 def _build_kernel(taps: Taps, spatial: int, dtype: torch.dtype, device: torch.device) -> Tensor:
