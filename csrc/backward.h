@@ -13,6 +13,11 @@ inline int64_t rows_at_once(int64_t floats, int64_t rows) {
     return height < 1 ? 1 : height > rows ? rows : height;
 }
 
+template <int ForWriting, class T> void prefetch_row(const T* row, int64_t n) {
+    constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+    for (int64_t p = 0; p < n; p += line) __builtin_prefetch(row + p, ForWriting);
+}
+
 // The gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
 template <class T> void relu_backward(const T* x, const float* gradient, T* out, int64_t n) {
     if (n >= kWidth) return fill_exactly(out, n, [&](int64_t p) { return drop(not_above_zero(load(x + p)), load(gradient + p)); });
@@ -27,9 +32,12 @@ template <class T> void backward_blur(const Job& job, const Unit& unit, Arena& a
     float* tile = arena.take(height * pitch + 4 * kSlack);
     for (int64_t r0 = unit.row0; r0 < unit.row1; r0 += height) {
         const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
+        auto offset_of = [&](int64_t r) { return ((unit.image * job.row.size + r) * job.col.size + unit.col0) * cs; };
+        // The lines to be written come into cache while the gradient is computed.
+        for (int64_t r = r0; r < r1; ++r) prefetch_row<1>(static_cast<const T*>(job.result) + offset_of(r), n);
         gradient.rows(r0, r1, tile, pitch);
         for (int64_t r = r0; r < r1; ++r) {
-            const int64_t offset = ((unit.image * job.row.size + r) * job.col.size + unit.col0) * cs;
+            const int64_t offset = offset_of(r);
             const float* line = tile + (r - r0) * pitch;
             T* out = static_cast<T*>(job.result) + offset;
             if (job.op == DEALIAS_RELU_BLUR)

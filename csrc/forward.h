@@ -64,6 +64,11 @@ template <class T> struct Rows {
     int64_t pitch, count;
 };
 
+struct Taps {
+    const float* weight;
+    int64_t count;
+};
+
 // out[j] = sum of weight[b] * in[j * Stride + b]
 template <int K, int Stride, class T> void blur_along_fixed(Rows<const float> in, const float* weight, Rows<T> out,
                                                             int64_t n) {
@@ -152,61 +157,90 @@ template <class T> void blur_outputs(const Job& job, Rows<const float> in, Rows<
     }
 }
 
-// Blurs K rows of maxima over Kernel x Kernel windows straight from the rows of x below `in`: a row costs its maximum
-// along the row again for each output that looks at it, which is less than keeping it.
-template <int K, int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_fixed(const Job& job, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+// Blurs K rows of maxima over Kernel x Kernel windows straight from the rows of x below `in`, for one output row, or for
+// two that share rows. A row costs its maximum along the row again for each call that looks at it: less than keeping it.
+template <int K, int Kernel, bool Relu, bool Nan, bool Planes, int Outputs, class T>
+void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t step, float* out, int64_t out_pitch,
+                       int64_t n) {
+    constexpr int kShared = 2;  // the stride between the two outputs
     Vec w[K];
-    for (int a = 0; a < K; ++a) w[a] = splat(job.filter[a]);
-    const int64_t step = Planes ? 1 : job.channels;
-    for (int64_t r = 0; r < out.count; ++r, in += job.row.stride * pitch)
-        for (int64_t p = 0; p < n; p += kWidth) {
-            const T* at = in + p;
-            Vec best[Kernel];
-            auto next = [&]() {
-                const Vec here = load(at);
-                Vec v = here;
-                if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
-                if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
-                at += pitch;
-                return Relu ? rectified(v) : v;
-            };
+    for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
+    for (int64_t p = 0; p < n; p += kWidth) {
+        const T* at = in + p;
+        Vec best[Kernel], s[2];
+        auto next = [&]() {
+            const Vec here = load(at);
+            Vec v = here;
+            if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
+            if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
+            at += pitch;
+            return Relu ? rectified(v) : v;
+        };
 #pragma GCC unroll 3
-            for (int k = 0; k < Kernel - 1; ++k) best[k] = next();
-            Vec s = splat(0.0f);
-#pragma GCC unroll 7
-            for (int a = 0; a < K; ++a) {
-                best[Kernel - 1] = next();
-                Vec v = best[0];
+        for (int k = 0; k < Kernel - 1; ++k) best[k] = next();
+#pragma GCC unroll 9
+        for (int a = 0; a < K + kShared * (Outputs - 1); ++a) {
+            best[Kernel - 1] = next();
+            Vec v = best[0];
 #pragma GCC unroll 3
-                for (int k = 1; k < Kernel; ++k) v = larger_of<Nan>(v, best[k]);
+            for (int k = 1; k < Kernel; ++k) v = larger_of<Nan>(v, best[k]);
 #pragma GCC unroll 3
-                for (int k = 0; k < Kernel - 1; ++k) best[k] = best[k + 1];
-                s = a == 0 ? mul(w[a], v) : madd(w[a], v, s);
-            }
-            store(out.first + r * out.pitch + p, s);
+            for (int k = 0; k < Kernel - 1; ++k) best[k] = best[k + 1];
+            if (a < K) s[0] = a == 0 ? mul(w[a], v) : madd(w[a], v, s[0]);
+            if (Outputs == 2 && a >= kShared) s[1] = a == kShared ? mul(w[0], v) : madd(w[a - kShared], v, s[1]);
         }
+        store(out + p, s[0]);
+        if (Outputs == 2) store(out + out_pitch + p, s[1]);
+    }
+}
+
+template <int K, int Kernel, bool Relu, bool Nan, bool Planes, class T>
+void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+    const int64_t step = job.channels, down = job.row.stride * pitch;
+    int64_t r = 0;
+    if (job.row.stride == 2)
+        for (; r + 2 <= out.count; r += 2, in += 2 * down)
+            blur_windows_once<K, Kernel, Relu, Nan, Planes, 2>(weight, in, pitch, step, out.first + r * out.pitch, out.pitch, n);
+    for (; r < out.count; ++r, in += down)
+        blur_windows_once<K, Kernel, Relu, Nan, Planes, 1>(weight, in, pitch, step, out.first + r * out.pitch, 0, n);
 }
 
 template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_of(const Job& job, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
-    switch (job.taps) {
-        case 1: return blur_windows_fixed<1, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
-        case 2: return blur_windows_fixed<2, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
-        case 3: return blur_windows_fixed<3, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
-        case 4: return blur_windows_fixed<4, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
-        case 5: return blur_windows_fixed<5, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
-        case 6: return blur_windows_fixed<6, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
-        case 7: return blur_windows_fixed<7, Kernel, Relu, Nan, Planes>(job, in, pitch, out, n);
+void blur_windows_of(const Job& job, Taps taps, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+    switch (taps.count) {
+        case 1: return blur_windows_fixed<1, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
+        case 2: return blur_windows_fixed<2, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
+        case 3: return blur_windows_fixed<3, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
+        case 4: return blur_windows_fixed<4, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
+        case 5: return blur_windows_fixed<5, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
+        case 6: return blur_windows_fixed<6, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
+        case 7: return blur_windows_fixed<7, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
     }
 }
 
 template <int Kernel, bool Relu, bool Nan, class T>
-void blur_windows_in(const Job& job, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+void blur_windows_in(const Job& job, Taps taps, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
     if (job.channels == 1 || Kernel == 1)
-        blur_windows_of<Kernel, Relu, Nan, true>(job, in, pitch, out, n);
+        blur_windows_of<Kernel, Relu, Nan, true>(job, taps, in, pitch, out, n);
     else
-        blur_windows_of<Kernel, Relu, Nan, false>(job, in, pitch, out, n);
+        blur_windows_of<Kernel, Relu, Nan, false>(job, taps, in, pitch, out, n);
+}
+
+// Output row `i` near the border as taps on consecutive rows of the dense map, from `first` on: what the border repeats
+// adds to the tap of the row itself. False where the border reaches for the far end of the map.
+inline bool fold_taps(const Job& job, int64_t i, float* weight, int64_t& first, int64_t& count) {
+    const int64_t start = i * job.row.stride - job.lead, dense = job.row.dense;
+    first = start < 0 ? 0 : start;
+    count = (start + job.taps < dense ? start + job.taps : dense) - first;
+    if (count < 1) return false;
+    for (int64_t a = 0; a < count; ++a) weight[a] = 0.0f;
+    for (int64_t a = 0; a < job.taps; ++a) {
+        const int64_t d = border(start + a, dense, job.padding_mode);
+        if (d < 0) continue;
+        if (d < first || d >= first + count) return false;
+        weight[d - first] += job.filter[a];
+    }
+    return true;
 }
 
 // The side of the windows if `blur_windows` knows them, else 0.
@@ -217,14 +251,14 @@ inline int64_t window_side(const Job& job) {
 }
 
 template <class T>
-void blur_windows(const Job& job, bool nan, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
     const int64_t side = window_side(job);
-    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_in<1, true, false>(job, in, pitch, out, n);
-    if (side == 1) return blur_windows_in<1, false, false>(job, in, pitch, out, n);
-    if (side == 2 && nan) return blur_windows_in<2, false, true>(job, in, pitch, out, n);
-    if (side == 2) return blur_windows_in<2, false, false>(job, in, pitch, out, n);
-    if (nan) return blur_windows_in<3, false, true>(job, in, pitch, out, n);
-    return blur_windows_in<3, false, false>(job, in, pitch, out, n);
+    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_in<1, true, false>(job, taps, in, pitch, out, n);
+    if (side == 1) return blur_windows_in<1, false, false>(job, taps, in, pitch, out, n);
+    if (side == 2 && nan) return blur_windows_in<2, false, true>(job, taps, in, pitch, out, n);
+    if (side == 2) return blur_windows_in<2, false, false>(job, taps, in, pitch, out, n);
+    if (nan) return blur_windows_in<3, false, true>(job, taps, in, pitch, out, n);
+    return blur_windows_in<3, false, false>(job, taps, in, pitch, out, n);
 }
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
@@ -280,12 +314,21 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
         if (block) {
             const int64_t count = last_row(b1 - 1) - first_row(b0) + 1;
             const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
-            blur_windows(job, nan, block, source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
+            blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
         }
         for (int64_t i = i0; i < i1; ++i) {
             if (block && i >= b0 && i < b1) continue;
-            for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
             float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
+            float weight[7];
+            int64_t first, count;
+            if (side && job.padding_mode != DEALIAS_CIRCULAR && fold_taps(job, i, weight, first, count)) {
+                if (const T* from = source.readable(first - row.before, count + side - 1)) {
+                    const bool nan = side > 1 && has_nan(from, source.pitch, count + side - 1, n + col.reach * cs);
+                    blur_windows(job, {weight, count}, nan, from, source.pitch, {line, 0, 1}, n);
+                    continue;
+                }
+            }
+            for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
             if (job.op == DEALIAS_RELU_BLUR)
                 weigh_rows<true>(taps, job.filter, job.taps, line, n);
             else

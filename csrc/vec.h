@@ -62,12 +62,12 @@ inline Vec madd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec rectified(Vec v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
 inline Mask unordered(Vec v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q); }
 inline Mask unordered(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
-inline Mask either(Mask a, Mask b) { return a | b; }
+inline Mask either(Mask a, Mask b) { return _kor_mask16(a, b); }
 inline bool any(Mask m) { return m != 0; }
 inline Vec larger_number(Vec l, Vec r) { return _mm512_max_ps(l, r); }
 inline Mask above(Vec r, Vec l) { return _mm512_cmp_ps_mask(r, l, _CMP_GT_OQ); }
 inline Vec larger(Vec l, Vec r) { return _mm512_mask_mov_ps(_mm512_max_ps(l, r), unordered(l), l); }
-inline Mask wins(Vec r, Vec l) { return _mm512_cmp_ps_mask(r, l, _CMP_GT_OQ) | unordered(r); }
+inline Mask wins(Vec r, Vec l) { return either(_mm512_cmp_ps_mask(r, l, _CMP_GT_OQ), unordered(r)); }
 inline Vec choose(Mask m, Vec a, Vec b) { return _mm512_mask_mov_ps(b, m, a); }
 inline Vec keep(Mask m, Vec v) { return _mm512_maskz_mov_ps(m, v); }
 inline Vec drop(Mask m, Vec v) { return _mm512_mask_mov_ps(v, m, _mm512_setzero_ps()); }
