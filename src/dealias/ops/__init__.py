@@ -69,6 +69,17 @@ def backends() -> dict[str, str]:
     return {"reference": "active", **status}
 
 
+def _needs_plain_operations() -> bool:
+    """While exporting, the result must not need dealias; torch.func and forward gradients know PyTorch's own ops."""
+    return (
+        torch.compiler.is_exporting()
+        or torch._C._get_tracing_state() is not None
+        or torch.onnx.is_in_onnx_export()
+        or torch.autograd.forward_ad._current_level >= 0
+        or (not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None)
+    )
+
+
 def backend_for(
     x: Tensor,
     taps: Sequence[float],
@@ -82,13 +93,7 @@ def backend_for(
     'reference'
     """
     device = x.device.type
-    if (
-        len(stride) != 2
-        or device not in ("cpu", "cuda")
-        or torch.compiler.is_exporting()
-        or torch._C._get_tracing_state() is not None
-        or torch.onnx.is_in_onnx_export()
-    ):
+    if len(stride) != 2 or device not in ("cpu", "cuda") or _needs_plain_operations():
         return "reference"
     pool = None if kernel_size is None else tuple(kernel_size)
     steps = None if dilation is None else tuple(dilation)

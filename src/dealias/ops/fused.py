@@ -5,8 +5,8 @@ computes; shapes for tracing, gradients, batching (vmap) and the choice of the m
 All arguments arrive checked: x is (N, C, H, W) with a dtype and arguments that the backend said it `covers`.
 
 Plain tensors in eager mode go straight to the backend through a small autograd function, which costs half of what
-the dispatcher costs; whatever traces or transforms (torch.compile, functorch, tensor subclasses) goes through
-`torch.ops.dealias`.
+the dispatcher costs; whatever traces or batches them (torch.compile, tensor subclasses, batched gradients) goes
+through `torch.ops.dealias`.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _fake_like_x(grad: Tensor, x: Tensor, *args: Any) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-# Gradients in terms of the ops: for tracing and functorch, and the second derivative everywhere ----------------------
+# Gradients in terms of the ops: for tracing, and the second derivative everywhere -------------------------------------
 
 
 def _setup_blur(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -277,6 +277,7 @@ def _direct(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch._C._functorch.is_legacy_batchedtensor(x)  # from autograd.grad(is_grads_batched=True)
     )
 
 

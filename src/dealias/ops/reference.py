@@ -57,7 +57,9 @@ def _border_index(size: int, before: int, after: int, padding_mode: str, device:
 def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: str) -> Tensor:
     """Pad the last axes of `x` by a border rule, like `numpy.pad`, also where the map is smaller than the padding."""
     spatial = len(before)
-    sizes = x.shape[-spatial:]
+    sizes: Sequence[int] = x.shape[-spatial:]
+    if torch._C._get_tracing_state() is not None:  # torch.jit.trace gives sizes as tensors, and fixes them anyway
+        sizes = [int(size) for size in sizes]
     limit = 1 if padding_mode == "reflect" else 0
     by_index = padding_mode in ("reflect", "circular") and any(
         not isinstance(size, int) or max(b, a) > size - limit for size, b, a in zip(sizes, before, after, strict=True)

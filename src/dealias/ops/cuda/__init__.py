@@ -83,7 +83,15 @@ def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats, **con
             part = tensors if images <= most else [t[start : start + most] for t in tensors]
             lanes = part[0].shape[0] * plan.lanes
             grid = (-(-lanes // BLOCK) * plan.blocks,)
-            kernel[grid](*part, tuple(taps), lanes=lanes, **plan.sizes, **plan.constants, **constants)
+            kernel[grid](
+                *part,
+                tuple(taps),
+                lanes=lanes,
+                **plan.sizes,
+                **plan.constants,
+                **constants,
+                enable_fp_fusion=True,
+            )
 
 
 def _forward(x: Tensor, taps: Floats, stride: Ints, padding_mode: str, pool: Pool, relu: bool) -> Tensor:

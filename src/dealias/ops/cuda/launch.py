@@ -226,7 +226,7 @@ def backward(
     pool_or_none = pool or Pool()
     dense = pool_or_none.dense((height, width))
     outputs = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
-    most = (2, 2 if pool else 16 // itemsize if itemsize == 4 and not relu else 4) if channels_last else (0, 0)
+    most = (2, 2 if pool else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
     cut = _cut(channels, width, outputs[1], stride[1], itemsize, channels_last, most)
     columns = cut.outputs * stride[1]
     groups = -(-width // columns)

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-# ruff: noqa: N803, N806, RUF005
+# ruff: noqa: N803, N806, RUF005, SIM102
 # fmt: off
 # Triton compiles this module: constants are in capitals, and types are those of its language.
 """The backward kernel of the maximum and the blur behind it: the maximum is found again from the input."""
@@ -47,6 +47,18 @@ def _maxima_along_x(given, KW: tl.constexpr):
 
 
 @triton.jit
+def _handed_on(sums):
+    """The rows' sums, with the second row's raised by the first's."""
+    row = ()
+    for c in tl.static_range(len(sums[0])):
+        row = row + (sums[0][c] + sums[1][c],)
+    out = (sums[0], row)
+    for u in tl.static_range(2, len(sums)):
+        out = out + (sums[u],)
+    return out
+
+
+@triton.jit
 def _split_along_x(given, sums, group, FIRST: tl.constexpr, KW: tl.constexpr, BW: tl.constexpr, V: tl.constexpr):
     """Hand what the windows of a row received to their winners: the gradients of the V columns of each group.
 
@@ -58,8 +70,6 @@ def _split_along_x(given, sums, group, FIRST: tl.constexpr, KW: tl.constexpr, BW
         wins = ()
         for t in tl.static_range(1, KW):
             win = _beats(given[k + t], best)
-            if BW > 0 and FIRST + k + t - 1 < 0:  # padding never wins, not even over -inf
-                win = win | (group * V + (FIRST + k + t - 1) < 0)
             if t < KW - 1:
                 best = tl.where(win, given[k + t], best)
             wins = wins + (win,)
@@ -69,6 +79,8 @@ def _split_along_x(given, sums, group, FIRST: tl.constexpr, KW: tl.constexpr, BW
         total = shares[c + KW - 1][0]
         for t in tl.static_range(1, KW):
             total += shares[c + KW - 1 - t][t]
+        if BW > 0 and c == 0:  # padding wins where all is -inf: the first element behind it takes the gradient
+            total += tl.where(group == 0, shares[-1 - FIRST][0], 0.0)
         out = out + (total,)
     return out
 
@@ -166,8 +178,6 @@ def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, W
                 rows_win = ()
                 for u in tl.static_range(1, KH):
                     win = _beats(maxima[u][c], best)
-                    if BH > 0:
-                        win = win | everywhere(h + u - 1 < 0, group)
                     if u < KH - 1:
                         best = tl.where(win, maxima[u][c], best)
                     rows_win = rows_win + (win,)
@@ -187,6 +197,9 @@ def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, W
             lower_rows = ()
             lower_maxima = ()
             shares = ()
+            if BH > 0:
+                if h < 0:  # as in `_split_along_x`: what padding won goes to the row behind it
+                    sums = _handed_on(sums)
             for u in tl.static_range(KH - 1):
                 lower_rows = lower_rows + (above[u + 1],)
                 lower_maxima = lower_maxima + (maxima[u + 1],)

@@ -1,0 +1,272 @@
+"""The torch.library layer, with a backend that computes by the reference and counts its calls."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dealias import functional, ops
+from dealias.ops import fused, reference
+
+TAPS = (0.125, 0.375, 0.375, 0.125)
+BLUR = (TAPS, (2, 2), "reflect")
+MAXIMA = {
+    "unpadded": ((2, 2), (1, 1), (0, 0), (0, 0), False, *BLUR),
+    "padded": ((3, 2), (1, 1), (1, 0), (1, 1), False, *BLUR),
+    "wrapped": ((2, 3), (1, 1), (0, 0), (1, 2), True, TAPS, (2, 2), "circular"),
+}
+CALLS: dict[str, tuple[Any, ...]] = {"blur_pool2d": BLUR, "relu_blur_pool2d": BLUR, "max_blur_pool2d": MAXIMA["padded"]}
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+def hashable(argument: Any) -> Any:
+    """The dispatcher hands over lists, the reference takes tuples."""
+    return tuple(argument) if isinstance(argument, list) else argument
+
+
+class ReferenceBackend:
+    """A `fused.Backend` in terms of the reference; gradients by autograd."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def covers(self, dtype: torch.dtype, taps: int, *args: Any) -> bool:
+        return dtype != torch.float16 and taps <= 7
+
+    def _run(self, name: str, function: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+        self.calls[name] += 1
+        assert type(x) in (Tensor, torch.nn.Parameter)
+        return function(x.detach(), *map(hashable, args))
+
+    def _gradient(self, name: str, function: Callable[..., Tensor], grad: Tensor, x: Tensor, *args: Any) -> Tensor:
+        self.calls[name] += 1
+
+        def differentiate() -> Tensor:
+            leaf = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(function(leaf, *map(hashable, args)), leaf, grad.detach())
+            return reference.match_layout(gradient, leaf)
+
+        with ThreadPoolExecutor(1) as outside_the_dispatcher:  # inside it autograd is off
+            return outside_the_dispatcher.submit(differentiate).result()
+
+    def blur_pool2d(self, x: Tensor, *args: Any) -> Tensor:
+        return self._run("blur_pool2d", reference.blur_pool, x, *args)
+
+    def relu_blur_pool2d(self, x: Tensor, *args: Any) -> Tensor:
+        return self._run("relu_blur_pool2d", reference.relu_blur_pool, x, *args)
+
+    def max_blur_pool2d(self, x: Tensor, *args: Any) -> Tensor:
+        return self._run("max_blur_pool2d", reference.max_blur_pool, x, *args)
+
+    def blur_pool2d_backward(self, grad: Tensor, size: tuple[int, ...], *args: Any) -> Tensor:
+        *args, channels_last = args
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        x = torch.zeros(tuple(size), dtype=grad.dtype).contiguous(memory_format=layout)
+        return self._gradient("blur_pool2d_backward", reference.blur_pool, grad, x, *args)
+
+    def relu_blur_pool2d_backward(self, grad: Tensor, x: Tensor, *args: Any) -> Tensor:
+        return self._gradient("relu_blur_pool2d_backward", reference.relu_blur_pool, grad, x, *args)
+
+    def max_blur_pool2d_backward(self, grad: Tensor, x: Tensor, *args: Any) -> Tensor:
+        return self._gradient("max_blur_pool2d_backward", reference.max_blur_pool, grad, x, *args)
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReferenceBackend]:
+    stand_in = ReferenceBackend()
+    monkeypatch.setitem(fused._backends, "cpu", stand_in)
+    monkeypatch.setattr(ops, "FORCED", "")
+    monkeypatch.setattr(ops, "_covered", {})
+    torch.compiler.reset()
+    yield stand_in
+    torch.compiler.reset()
+
+
+def given(name: str, dtype: torch.dtype = torch.float64, layout: torch.memory_format = LAYOUTS[0]) -> Tensor:
+    generator = torch.Generator().manual_seed(len(name))
+    x = torch.randn(2, 3, 6, 8, generator=generator, dtype=torch.float64)
+    return x.to(dtype).contiguous(memory_format=layout)
+
+
+def run(name: str, x: Tensor) -> Tensor:
+    """The operation, by way of `dealias.ops`."""
+    operation: Callable[..., Tensor] = getattr(ops, name.removesuffix("2d"))
+    return operation(x, *CALLS[name])
+
+
+def defined(name: str, x: Tensor) -> Tensor:
+    """The operation, by the reference."""
+    operation: Callable[..., Tensor] = getattr(reference, name.removesuffix("2d"))
+    return operation(x, *CALLS[name])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", CALLS)
+def test_eager(backend: ReferenceBackend, name: str, layout: torch.memory_format) -> None:
+    x = given(name, layout=layout).requires_grad_()
+    y = run(name, x)
+    expected = defined(name, x)
+    assert torch.equal(y, expected)
+    assert y.stride() == expected.stride()
+    grad = torch.randn_like(y).contiguous()
+    torch.testing.assert_close(torch.autograd.grad(y, x, grad), torch.autograd.grad(expected, x, grad))
+    assert backend.calls == {name: 1, f"{name}_backward": 1}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_without_gradient_the_backend_is_called_and_nothing_else(backend: ReferenceBackend, name: str) -> None:
+    with torch.no_grad():
+        y = run(name, given(name).requires_grad_())
+    assert y.grad_fn is None
+    assert run(name, given(name)).grad_fn is None
+    assert backend.calls == {name: 2}
+
+
+@pytest.mark.parametrize("maximum", MAXIMA)
+def test_second_gradients(backend: ReferenceBackend, monkeypatch: pytest.MonkeyPatch, maximum: str) -> None:
+    monkeypatch.setitem(CALLS, "max_blur_pool2d", MAXIMA[maximum])
+    names = CALLS if maximum == "padded" else ["max_blur_pool2d"]
+    for name in names:
+        x = given(name)[:1, :2, :5].contiguous().requires_grad_()
+        assert torch.autograd.gradcheck(lambda t, name=name: run(name, t), x)
+        assert torch.autograd.gradgradcheck(lambda t, name=name: run(name, t).square(), x)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_saved_for_backward(backend: ReferenceBackend, name: str) -> None:
+    saved: list[Tensor] = []
+    x = given(name).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        run(name, x)
+    assert [t.data_ptr() for t in saved] == ([] if name == "blur_pool2d" else [x.data_ptr()])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", CALLS)
+def test_the_op_keeps_the_rules_of_torch_library(
+    backend: ReferenceBackend, name: str, layout: torch.memory_format
+) -> None:
+    x = given(name, torch.float32, layout).requires_grad_()
+    op = getattr(torch.ops.dealias, name).default
+    torch.library.opcheck(op, (x, *CALLS[name]))
+    y = defined(name, x)
+    size = (tuple(x.shape),) if name == "blur_pool2d" else (x.detach(),)
+    last = (layout == torch.channels_last,) if name == "blur_pool2d" else ()
+    backward = getattr(torch.ops.dealias, f"{name}_backward").default
+    torch.library.opcheck(backward, (torch.randn_like(y).requires_grad_(), *size, *CALLS[name], *last))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_functorch_and_forward_gradients_take_the_reference(backend: ReferenceBackend, name: str) -> None:
+    x, tangent = given(name), given(name).flip(0)
+    _, expected = torch.func.jvp(lambda t: defined(name, t), (x,), (tangent,))
+    with torch.autograd.forward_ad.dual_level():
+        y = run(name, torch.autograd.forward_ad.make_dual(x, tangent))
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(y).tangent, expected)
+    by_one = torch.stack([torch.func.grad(lambda t: run(name, t).square().sum())(t[None]) for t in x])
+    by_sample = torch.func.vmap(torch.func.grad(lambda t: run(name, t[None]).square().sum()))(x)
+    torch.testing.assert_close(by_sample, by_one[:, 0])
+    assert not backend.calls
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_batched_gradients(backend: ReferenceBackend, name: str) -> None:
+    x = given(name)[:1, :1].contiguous().requires_grad_()
+    y = run(name, x)
+    basis = torch.eye(y.numel(), dtype=y.dtype).view(-1, *y.shape)
+    one_by_one = torch.stack([torch.autograd.grad(y, x, row, retain_graph=True)[0] for row in basis])
+    backend.calls.clear()
+    together = torch.func.vmap(lambda row: torch.autograd.grad(y, x, row, retain_graph=True)[0])(basis)
+    torch.testing.assert_close(together, one_by_one)
+    assert backend.calls == {f"{name}_backward": 1}
+    (together,) = torch.autograd.grad(y, x, basis, is_grads_batched=True, retain_graph=True)
+    torch.testing.assert_close(together, one_by_one)
+
+
+def test_compile_takes_the_ops_without_a_break(backend: ReferenceBackend) -> None:
+    def step(x: Tensor) -> Tensor:
+        y = x * 1
+        for name in CALLS:
+            y = y + run(name, x).sum()
+        return y.square().mean()
+
+    for layout in LAYOUTS:
+        x = given("compile", torch.float32, layout).requires_grad_()
+        compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+        result, expected = compiled(x), step(x)
+        torch.testing.assert_close(result, expected)
+        torch.testing.assert_close(torch.autograd.grad(result, x), torch.autograd.grad(expected, x))
+    assert all(backend.calls[name] == backend.calls[f"{name}_backward"] == 4 for name in CALLS)
+
+
+def test_export_takes_the_reference(backend: ReferenceBackend) -> None:
+    class Pool(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.max_blur_pool2d(functional.blur_pool2d(x), 2)
+
+    for strict in (False, True):
+        program = torch.export.export(Pool(), (given("export", torch.float32),), strict=strict)
+        assert not any("dealias" in str(node.target) for node in program.graph.nodes)
+    traced = torch.jit.trace(Pool(), given("export", torch.float32), check_trace=False)
+    assert "dealias::" not in str(traced.inlined_graph)
+    assert not backend.calls
+
+
+def test_what_takes_which_backend(backend: ReferenceBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = given("backend", torch.float32)
+    assert ops.backend_for(x, TAPS, (2, 2)) == "cpu"
+    assert ops.backend_for(x, TAPS, (2, 2), (3, 3), (1, 1)) == "cpu"
+    assert ops.backend_for(x.half(), TAPS, (2, 2)) == "reference"
+    assert ops.backend_for(x, TAPS * 2, (2, 2)) == "reference"
+    assert ops.backend_for(x[0], TAPS, (2,)) == "reference"
+    assert ops.backend_for(x.to("meta"), TAPS, (2, 2)) == "reference"
+    run("blur_pool2d", x.half())
+    assert not backend.calls
+    monkeypatch.setattr(ops, "FORCED", "reference")
+    monkeypatch.setattr(ops, "_covered", {})
+    assert ops.backend_for(x, TAPS, (2, 2)) == "reference"
+    assert ops.backends()["cpu"] == "DEALIAS_BACKEND=reference"
+    monkeypatch.setattr(ops, "FORCED", "native")
+    with pytest.raises(ValueError, match="DEALIAS_BACKEND='native'"):
+        ops.backends()
+
+
+def test_autocast_leaves_the_dtype_alone(backend: ReferenceBackend) -> None:
+    x = given("autocast", torch.float32).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        results = [run(name, x) for name in CALLS]
+    assert all(y.dtype == torch.float32 for y in results)
+    assert sum(y.sum() for y in results).backward() is None
+    assert x.grad is not None
+    assert x.grad.dtype == torch.float32
+
+
+def test_a_subclass_passes_through_the_dispatcher(backend: ReferenceBackend) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        x = torch.empty(2, 3, 9, 8, device="cpu", requires_grad=True)
+        y = run("max_blur_pool2d", x)
+        assert y.shape == (2, 3, 5, 4)
+        y.sum().backward()
+        assert x.grad is not None
+        assert x.grad.shape == x.shape
+    assert not backend.calls
+
+
+def test_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "FORCED", "")
+    monkeypatch.setattr(fused, "_backends", {})
+
+    def import_module(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'triton'", name="triton")
+
+    monkeypatch.setattr(fused, "import_module", import_module)
+    assert ops.backends()["cuda"] == "triton is not installed"
