@@ -26,7 +26,7 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/mypy
 
 sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
-	$(BIN)/python -m pytest -n $(JOBS) -m sweep --hypothesis-profile=sweep
+	$(BIN)/python -m pytest -n $(JOBS) -m 'sweep or hypothesis' --hypothesis-profile=sweep
 
 demo: $(STAMP)  ## the main job on real data: runs/demo/report.html
 	$(BIN)/dealias demo --output runs/demo

@@ -177,14 +177,14 @@ def _run_forward(op: int, x: Tensor, *arguments: Any) -> Tensor:
     if not channels_last:
         x = x.contiguous()
     call = _call(op, x.dtype, tuple(x.shape), channels_last, *arguments)
-    y = torch.empty(call.out_size, dtype=x.dtype, memory_format=call.layout)
+    y = torch.empty(call.out_size, dtype=x.dtype, device=x.device, memory_format=call.layout)
     _check(_forward(call.address, x.data_ptr(), y.data_ptr(), torch.get_num_threads()))
     return y
 
 
 def _run_backward(call: _Call, grad: Tensor, x: Tensor | None) -> Tensor:
     grad = grad.contiguous(memory_format=call.layout)
-    result = torch.empty(call.size, dtype=grad.dtype, memory_format=call.layout)
+    result = torch.empty(call.size, dtype=grad.dtype, device=grad.device, memory_format=call.layout)
     address = None if x is None else x.data_ptr()
     _check(_backward(call.address, address, grad.data_ptr(), result.data_ptr(), torch.get_num_threads()))
     return result
