@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)  ## create .venv and install dealias with everything
 
 test: $(STAMP)  ## run the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
@@ -26,7 +26,7 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/mypy
 
 sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
-	$(BIN)/python -m pytest -n $(JOBS) -m 'sweep or hypothesis' --hypothesis-profile=sweep
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'sweep or hypothesis' --hypothesis-profile=sweep
 
 demo: $(STAMP)  ## the main job on real data: runs/demo/report.html
 	$(BIN)/dealias demo --output runs/demo
