@@ -227,7 +227,8 @@ void blur_windows_in(const Job& job, Taps taps, const T* in, int64_t pitch, Rows
 }
 
 // Output row `i` near the border as taps on consecutive rows of the dense map, from `first` on: what the border repeats
-// adds to the tap of the row itself. False where the border reaches for the far end of the map.
+// adds to the tap of the row itself. False where the border reaches for the far end of the map, or where a tap is not
+// positive: such taps make NaN of an infinite sample, their sum might not.
 inline bool fold_taps(const Job& job, int64_t i, float* weight, int64_t& first, int64_t& count) {
     const int64_t start = i * job.row.stride - job.lead, dense = job.row.dense;
     first = start < 0 ? 0 : start;
@@ -235,6 +236,7 @@ inline bool fold_taps(const Job& job, int64_t i, float* weight, int64_t& first, 
     if (count < 1) return false;
     for (int64_t a = 0; a < count; ++a) weight[a] = 0.0f;
     for (int64_t a = 0; a < job.taps; ++a) {
+        if (!(job.filter[a] > 0.0f)) return false;
         const int64_t d = border(start + a, dense, job.padding_mode);
         if (d < 0) continue;
         if (d < first || d >= first + count) return false;
