@@ -113,6 +113,9 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
         // Nothing comes from behind the last window.
         for (int64_t r = r0; r < r1; ++r)
             zero_exactly(tile + (r - r0) * pitch + (r < row.dense ? dense : 0), tile + (r - r0 + 1) * pitch);
+        const T* last = base + (r1 < row.size ? r1 : r1 - 1) * source.pitch;
+        const bool nan = source.end() - last < n + cs + kSlack ||
+                         has_nan(base + r0 * source.pitch, source.pitch, r1 - r0 + (r1 < row.size), n + cs);
         for (int64_t r = r0; r < r1; ++r) {
             const T* x = base + r * source.pitch;
             const T* below = r + 1 < row.size ? x + source.pitch : x;
@@ -122,10 +125,9 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
             }
             T* out = r < unit.row0 ? unused : static_cast<T*>(job.result) + ((unit.image * row.size + r) * col.size + lo) * cs;
             const float* line = tile + (r - r0) * pitch;
-            const bool nan = has_nan(x, 0, 1, n + cs) || has_nan(below, 0, 1, n + cs);
             auto send = nan ? (cs == 1 ? send_square<true, true, T> : send_square<true, false, T>)
                             : (cs == 1 ? send_square<false, true, T> : send_square<false, false, T>);
-            send(x, below, line, down, pitch, right, cs, begin, n, source.pitch, out);
+            send(x, below, line, down, pitch, right, cs, begin, n, height * source.pitch, out);
         }
     }
     return true;

@@ -160,13 +160,15 @@ template <class T> void blur_outputs(const Job& job, Rows<const float> in, Rows<
 // Blurs K rows of maxima over Kernel x Kernel windows straight from the rows of x below `in`, for one output row, or for
 // two that share rows. A row costs its maximum along the row again for each call that looks at it: less than keeping it.
 template <int K, int Kernel, bool Relu, bool Nan, bool Planes, int Outputs, class T>
-void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t step, float* out, int64_t out_pitch,
-                       int64_t n) {
+void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t step, int64_t ahead, float* out,
+                       int64_t out_pitch, int64_t n) {
     constexpr int kShared = 2;  // the stride between the two outputs
     Vec w[K];
     for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
     for (int64_t p = 0; p < n; p += kWidth) {
         const T* at = in + p;
+#pragma GCC unroll 4
+        for (int k = 0; k < kShared * Outputs; ++k) __builtin_prefetch(at + ahead + k * pitch);
         Vec best[Kernel], s[2];
         auto next = [&]() {
             const Vec here = load(at);
@@ -195,35 +197,35 @@ void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t 
 }
 
 template <int K, int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
     const int64_t step = job.channels, down = job.row.stride * pitch;
     int64_t r = 0;
     if (job.row.stride == 2)
         for (; r + 2 <= out.count; r += 2, in += 2 * down)
-            blur_windows_once<K, Kernel, Relu, Nan, Planes, 2>(weight, in, pitch, step, out.first + r * out.pitch, out.pitch, n);
+            blur_windows_once<K, Kernel, Relu, Nan, Planes, 2>(weight, in, pitch, step, ahead, out.first + r * out.pitch, out.pitch, n);
     for (; r < out.count; ++r, in += down)
-        blur_windows_once<K, Kernel, Relu, Nan, Planes, 1>(weight, in, pitch, step, out.first + r * out.pitch, 0, n);
+        blur_windows_once<K, Kernel, Relu, Nan, Planes, 1>(weight, in, pitch, step, ahead, out.first + r * out.pitch, 0, n);
 }
 
 template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_of(const Job& job, Taps taps, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+void blur_windows_of(const Job& job, Taps taps, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
     switch (taps.count) {
-        case 1: return blur_windows_fixed<1, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
-        case 2: return blur_windows_fixed<2, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
-        case 3: return blur_windows_fixed<3, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
-        case 4: return blur_windows_fixed<4, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
-        case 5: return blur_windows_fixed<5, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
-        case 6: return blur_windows_fixed<6, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
-        case 7: return blur_windows_fixed<7, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, out, n);
+        case 1: return blur_windows_fixed<1, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
+        case 2: return blur_windows_fixed<2, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
+        case 3: return blur_windows_fixed<3, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
+        case 4: return blur_windows_fixed<4, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
+        case 5: return blur_windows_fixed<5, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
+        case 6: return blur_windows_fixed<6, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
+        case 7: return blur_windows_fixed<7, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
     }
 }
 
 template <int Kernel, bool Relu, bool Nan, class T>
-void blur_windows_in(const Job& job, Taps taps, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+void blur_windows_in(const Job& job, Taps taps, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
     if (job.channels == 1 || Kernel == 1)
-        blur_windows_of<Kernel, Relu, Nan, true>(job, taps, in, pitch, out, n);
+        blur_windows_of<Kernel, Relu, Nan, true>(job, taps, in, pitch, ahead, out, n);
     else
-        blur_windows_of<Kernel, Relu, Nan, false>(job, taps, in, pitch, out, n);
+        blur_windows_of<Kernel, Relu, Nan, false>(job, taps, in, pitch, ahead, out, n);
 }
 
 // Output row `i` near the border as taps on consecutive rows of the dense map, from `first` on: what the border repeats
@@ -253,14 +255,14 @@ inline int64_t window_side(const Job& job) {
 }
 
 template <class T>
-void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitch, Rows<float> out, int64_t n) {
+void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
     const int64_t side = window_side(job);
-    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_in<1, true, false>(job, taps, in, pitch, out, n);
-    if (side == 1) return blur_windows_in<1, false, false>(job, taps, in, pitch, out, n);
-    if (side == 2 && nan) return blur_windows_in<2, false, true>(job, taps, in, pitch, out, n);
-    if (side == 2) return blur_windows_in<2, false, false>(job, taps, in, pitch, out, n);
-    if (nan) return blur_windows_in<3, false, true>(job, taps, in, pitch, out, n);
-    return blur_windows_in<3, false, false>(job, taps, in, pitch, out, n);
+    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_in<1, true, false>(job, taps, in, pitch, ahead, out, n);
+    if (side == 1) return blur_windows_in<1, false, false>(job, taps, in, pitch, ahead, out, n);
+    if (side == 2 && nan) return blur_windows_in<2, false, true>(job, taps, in, pitch, ahead, out, n);
+    if (side == 2) return blur_windows_in<2, false, false>(job, taps, in, pitch, ahead, out, n);
+    if (nan) return blur_windows_in<3, false, true>(job, taps, in, pitch, ahead, out, n);
+    return blur_windows_in<3, false, false>(job, taps, in, pitch, ahead, out, n);
 }
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
@@ -316,7 +318,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
         if (block) {
             const int64_t count = last_row(b1 - 1) - first_row(b0) + 1;
             const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
-            blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
+            blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, height * row.stride * source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
         }
         for (int64_t i = i0; i < i1; ++i) {
             if (block && i >= b0 && i < b1) continue;
@@ -326,7 +328,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
             if (side && job.padding_mode != DEALIAS_CIRCULAR && fold_taps(job, i, weight, first, count)) {
                 if (const T* from = source.readable(first - row.before, count + side - 1)) {
                     const bool nan = side > 1 && has_nan(from, source.pitch, count + side - 1, n + col.reach * cs);
-                    blur_windows(job, {weight, count}, nan, from, source.pitch, {line, 0, 1}, n);
+                    blur_windows(job, {weight, count}, nan, from, source.pitch, 0, {line, 0, 1}, n);
                     continue;
                 }
             }

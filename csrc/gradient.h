@@ -171,6 +171,12 @@ private:
             const int64_t c = adjoint.extra_position[f];
             if (c < need_.lo || c >= need_.hi) continue;
             const float w = adjoint.extra_weight[f];
+            if (cs_ == 1) {
+                float* to = out + (c - need_.lo);
+                const float* from = at(0, adjoint.extra_output[f]);
+                for (int64_t r = 0; r < count; ++r) to[r * pitch] = madd(w, from[r * pitch_], to[r * pitch]);
+                continue;
+            }
             for (int64_t r = 0; r < count; ++r) {
                 float* RESTRICT to = out + r * pitch + (c - need_.lo) * cs_;
                 const float* RESTRICT from = at(r, adjoint.extra_output[f]);
