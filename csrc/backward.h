@@ -28,22 +28,25 @@ template <class T> void backward_blur(const Job& job, const Unit& unit, Arena& a
     const Range need = {unit.col0, unit.col1};
     const int64_t cs = job.channels, n = (need.hi - need.lo) * cs, pitch = whole_blocks(n);
     const int64_t height = rows_at_once(n, unit.row1 - unit.row0);
-    DenseGradient<T> gradient(job, unit.image, need, height, arena);
+    DenseGradient<T> gradient(job, need, height, arena);
     float* tile = arena.take(height * pitch + 4 * kSlack);
-    for (int64_t r0 = unit.row0; r0 < unit.row1; r0 += height) {
-        const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
-        auto offset_of = [&](int64_t r) { return ((unit.image * job.row.size + r) * job.col.size + unit.col0) * cs; };
-        // The lines to be written come into cache while the gradient is computed.
-        for (int64_t r = r0; r < r1; ++r) prefetch_row<1>(static_cast<const T*>(job.result) + offset_of(r), n);
-        gradient.rows(r0, r1, tile, pitch);
-        for (int64_t r = r0; r < r1; ++r) {
-            const int64_t offset = offset_of(r);
-            const float* line = tile + (r - r0) * pitch;
-            T* out = static_cast<T*>(job.result) + offset;
-            if (job.op == DEALIAS_RELU_BLUR)
-                relu_backward(static_cast<const T*>(job.x) + offset, line, out, n);
-            else
-                fill_exactly(out, n, [&](int64_t p) { return load(line + p); });
+    for (int64_t image = unit.image0; image < unit.image1; ++image) {
+        gradient.start(image);
+        for (int64_t r0 = unit.row0; r0 < unit.row1; r0 += height) {
+            const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
+            auto offset_of = [&](int64_t r) { return ((image * job.row.size + r) * job.col.size + unit.col0) * cs; };
+            // The lines to be written come into cache while the gradient is computed.
+            for (int64_t r = r0; r < r1; ++r) prefetch_row<1>(static_cast<const T*>(job.result) + offset_of(r), n);
+            gradient.rows(r0, r1, tile, pitch);
+            for (int64_t r = r0; r < r1; ++r) {
+                const int64_t offset = offset_of(r);
+                const float* line = tile + (r - r0) * pitch;
+                T* out = static_cast<T*>(job.result) + offset;
+                if (job.op == DEALIAS_RELU_BLUR)
+                    relu_backward(static_cast<const T*>(job.x) + offset, line, out, n);
+                else
+                    fill_exactly(out, n, [&](int64_t p) { return load(line + p); });
+            }
         }
     }
 }
@@ -96,38 +99,42 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
     const Range need = {lo, unit.col1 < col.dense ? unit.col1 : col.dense};
     const int64_t dense = (need.hi - need.lo) * cs, n = (unit.col1 - lo) * cs, pitch = whole_blocks(n) + kBlock;
     const int64_t v0 = unit.row0 > 0 ? unit.row0 - 1 : 0, height = rows_at_once(n, unit.row1 - v0);
-    RowSource<T> source(job, unit.image, need, arena);
-    DenseGradient<T> gradient(job, unit.image, need, height, arena);
+    RowSource<T> source(job, need, arena);
+    DenseGradient<T> gradient(job, need, height, arena);
     float* tile = arena.take(height * pitch + 4 * kSlack);
     float* down = arena.take(2 * pitch);
     float* right = arena.take(pitch + cs + kSlack);
     T* unused = reinterpret_cast<T*>(arena.take(pitch));
     T* copies = reinterpret_cast<T*>(arena.take(2 * (n + cs + kSlack)));
-    set_row(down, 0.0f, 2 * pitch);
-    set_row(right, 0.0f, cs);
-    const T* base = static_cast<const T*>(job.x) + unit.image * row.size * source.pitch + lo * cs;
-    for (int64_t r0 = v0; r0 < unit.row1; r0 += height) {
-        const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
-        const int64_t d1 = r1 < row.dense ? r1 : row.dense;
-        if (r0 < d1) gradient.rows(r0, d1, tile, pitch);
-        // Nothing comes from behind the last window.
-        for (int64_t r = r0; r < r1; ++r)
-            zero_exactly(tile + (r - r0) * pitch + (r < row.dense ? dense : 0), tile + (r - r0 + 1) * pitch);
-        const T* last = base + (r1 < row.size ? r1 : r1 - 1) * source.pitch;
-        const bool nan = source.end() - last < n + cs + kSlack ||
-                         has_nan(base + r0 * source.pitch, source.pitch, r1 - r0 + (r1 < row.size), n + cs);
-        for (int64_t r = r0; r < r1; ++r) {
-            const T* x = base + r * source.pitch;
-            const T* below = r + 1 < row.size ? x + source.pitch : x;
-            if (source.end() - below < n + cs + kSlack) {
-                x = tail_copy(x, source.end(), copies, n + cs + kSlack);
-                below = tail_copy(below, source.end(), copies + n + cs + kSlack, n + cs + kSlack);
+    for (int64_t image = unit.image0; image < unit.image1; ++image) {
+        source.start(image);
+        gradient.start(image);
+        set_row(down, 0.0f, 2 * pitch);
+        set_row(right, 0.0f, cs);
+        const T* base = static_cast<const T*>(job.x) + image * row.size * source.pitch + lo * cs;
+        for (int64_t r0 = v0; r0 < unit.row1; r0 += height) {
+            const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
+            const int64_t d1 = r1 < row.dense ? r1 : row.dense;
+            if (r0 < d1) gradient.rows(r0, d1, tile, pitch);
+            // Nothing comes from behind the last window.
+            for (int64_t r = r0; r < r1; ++r)
+                zero_exactly(tile + (r - r0) * pitch + (r < row.dense ? dense : 0), tile + (r - r0 + 1) * pitch);
+            const T* last = base + (r1 < row.size ? r1 : r1 - 1) * source.pitch;
+            const bool nan = source.end() - last < n + cs + kSlack ||
+                             has_nan(base + r0 * source.pitch, source.pitch, r1 - r0 + (r1 < row.size), n + cs);
+            for (int64_t r = r0; r < r1; ++r) {
+                const T* x = base + r * source.pitch;
+                const T* below = r + 1 < row.size ? x + source.pitch : x;
+                if (source.end() - below < n + cs + kSlack) {
+                    x = tail_copy(x, source.end(), copies, n + cs + kSlack);
+                    below = tail_copy(below, source.end(), copies + n + cs + kSlack, n + cs + kSlack);
+                }
+                T* out = r < unit.row0 ? unused : static_cast<T*>(job.result) + ((image * row.size + r) * col.size + lo) * cs;
+                const float* line = tile + (r - r0) * pitch;
+                auto send = nan ? (cs == 1 ? send_square<true, true, T> : send_square<true, false, T>)
+                                : (cs == 1 ? send_square<false, true, T> : send_square<false, false, T>);
+                send(x, below, line, down, pitch, right, cs, begin, n, height * source.pitch, out);
             }
-            T* out = r < unit.row0 ? unused : static_cast<T*>(job.result) + ((unit.image * row.size + r) * col.size + lo) * cs;
-            const float* line = tile + (r - r0) * pitch;
-            auto send = nan ? (cs == 1 ? send_square<true, true, T> : send_square<true, false, T>)
-                            : (cs == 1 ? send_square<false, true, T> : send_square<false, false, T>);
-            send(x, below, line, down, pitch, right, cs, begin, n, height * source.pitch, out);
         }
     }
     return true;
@@ -136,8 +143,8 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
 template <class T> class MaxBackward {
 public:
     MaxBackward(const Job& job, const Unit& unit, Arena& arena)
-        : job_(job), unit_(unit), cs_(job.channels), need_(needed(job, unit)), source_(job, unit.image, need_, arena),
-          gradient_(job, unit.image, need_, 1, arena) {
+        : job_(job), unit_(unit), cs_(job.channels), need_(needed(job, unit)), source_(job, need_, arena),
+          gradient_(job, need_, 1, arena) {
         dense_ = arena.take(source_.n + 4 * kSlack);
         for (float*& row : unused_) row = arena.take(source_.n + kSlack);
         slots_ = ring_size(job.row.reach + 1);
@@ -152,8 +159,11 @@ public:
         }
     }
 
-    void run() {
+    void run(int64_t image) {
         const Axis& row = job_.row;
+        image_ = image;
+        source_.start(image);
+        gradient_.start(image);
         for (int64_t v = unit_.row0 + row.before - row.reach; v < unit_.row1 + row.before; ++v) {
             const int64_t opened = v - row.before + row.reach;
             if (owned(opened)) set_row(best_[opened & (slots_ - 1)], 0.0f, source_.n);
@@ -212,7 +222,7 @@ private:
         const float* from[kMaxKernel] = {};
         for (int64_t k = 0; k < col.kernel; ++k) from[k] = part(k, unit_.col0 + col.before - k * col.dilation);
         T* RESTRICT out =
-            static_cast<T*>(job_.result) + ((unit_.image * job_.row.size + r) * col.size + unit_.col0) * cs_;
+            static_cast<T*>(job_.result) + ((image_ * job_.row.size + r) * col.size + unit_.col0) * cs_;
         const int64_t width = (unit_.col1 - unit_.col0) * cs_;
         const float *RESTRICT a = from[0], *RESTRICT b = from[col.kernel > 1], *RESTRICT c = from[col.kernel > 2 ? 2 : 0];
         if (col.kernel == 1)
@@ -238,7 +248,7 @@ private:
 
     const Job& job_;
     const Unit& unit_;
-    int64_t cs_;
+    int64_t cs_, image_ = 0;
     Range need_, span_;
     RowSource<T> source_;
     DenseGradient<T> gradient_;
@@ -248,10 +258,10 @@ private:
 
 template <class T> void backward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-    if (job.op != DEALIAS_MAX_BLUR)
-        backward_blur<T>(job, unit, arena);
-    else if (!backward_square<T>(job, unit, arena))
-        MaxBackward<T>(job, unit, arena).run();
+    if (job.op != DEALIAS_MAX_BLUR) return backward_blur<T>(job, unit, arena);
+    if (backward_square<T>(job, unit, arena)) return;
+    MaxBackward<T> general(job, unit, arena);
+    for (int64_t image = unit.image0; image < unit.image1; ++image) general.run(image);
 }
 
 }  // namespace dealias::DEALIAS_ISA

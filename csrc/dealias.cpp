@@ -17,6 +17,7 @@ namespace {
 // Rows of scratch of this many floats keep a whole unit in the first two levels of cache.
 constexpr int64_t kRowFloats = 1024;
 constexpr int64_t kLeastColumns = 8;
+constexpr int64_t kGroupElements = 1 << 16;
 // A thread is worth its start from this many elements on.
 constexpr int64_t kThreadElements = 1 << 18;
 
@@ -125,10 +126,15 @@ int run(Kernel kernel, const Job& job, int64_t rows, int64_t cols, int64_t pixel
         bands = std::min(std::max<int64_t>(1, rows / 8), (4 * useful + job.images * chunks - 1) / (job.images * chunks));
     const int64_t height = (rows + bands - 1) / bands;
     bands = (rows + height - 1) / height;
-    return parallel_for(job.images * bands * chunks, useful, [&](int64_t index, Arena& arena) {
-        const int64_t chunk = index % chunks, band = index / chunks % bands;
-        const Unit unit = {index / chunks / bands, band * height, std::min(rows, (band + 1) * height), chunk * width,
-                           std::min(cols, (chunk + 1) * width)};
+    // Small images go together: what a unit sets up serves them all.
+    const int64_t image_elements = job.row.size * job.col.size * job.channels;
+    const int64_t group = std::max<int64_t>(
+        1, std::min(kGroupElements / image_elements, job.images / (4 * useful)));
+    const int64_t groups = (job.images + group - 1) / group;
+    return parallel_for(groups * bands * chunks, useful, [&](int64_t index, Arena& arena) {
+        const int64_t chunk = index % chunks, band = index / chunks % bands, first = index / chunks / bands * group;
+        const Unit unit = {first, std::min(job.images, first + group), band * height, std::min(rows, (band + 1) * height),
+                           chunk * width, std::min(cols, (chunk + 1) * width)};
         kernel(job, unit, arena);
     });
 }

@@ -10,12 +10,17 @@ constexpr int64_t kTileFloats = 2048;  // of blurred rows, before the blur along
 // Rows of the map that is blurred, in a ring as long as the filter.
 template <class T> class DenseRows {
 public:
-    DenseRows(const Job& job, int64_t image, Range need, Arena& arena)
-        : job_(job), source_(job, image, need, arena), slots_(ring_size(job.taps)) {
+    DenseRows(const Job& job, Range need, Arena& arena)
+        : job_(job), source_(job, need, arena), slots_(ring_size(job.taps)) {
         slot_ = take_array<Slot>(arena, slots_);
         for (int64_t s = 0; s < slots_; ++s) slot_[s] = {0, nullptr, arena.take(source_.n + kSlack)};
         zero_ = arena.take(source_.n + kSlack);
         set_row(zero_, 0.0f, source_.n);
+    }
+
+    void start(int64_t image) {
+        source_.start(image);
+        for (int64_t s = 0; s < slots_; ++s) slot_[s].row = nullptr;
     }
 
     int64_t n() const { return source_.n; }
@@ -283,7 +288,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     look_at(t0 < 0 ? 0 : t0 < dense ? t0 : dense - 1);
     look_at(t1 - 1 < dense ? (t1 < 1 ? 0 : t1 - 1) : dense - 1);
 
-    DenseRows<T> rows(job, unit.image, need, arena);
+    DenseRows<T> rows(job, need, arena);
     const int64_t n = rows.n(), base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
     // Several rows at a time, one step after the other: a load too soon after the stores that it spans waits for them.
     const int64_t pitch = whole_blocks((stop - base) * cs) + 2 * kBlock;
@@ -305,49 +310,52 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     }
     const RowSource<T>& source = rows.source();
     const int64_t side = window_side(job);
-    for (int64_t i0 = unit.row0; i0 < unit.row1; i0 += height) {
-        const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
-        // The outputs [b0, b1) whose rows can be read in place, and the rows [r0, r1) that they read.
-        int64_t b0 = i0, b1 = side ? i1 : i0;
-        auto first_row = [&](int64_t i) { return i * row.stride - job.lead - row.before; };
-        auto last_row = [&](int64_t i) { return first_row(i) + job.taps + side - 2; };
-        while (b0 < b1 && first_row(b0) < 0) ++b0;
-        while (b0 < b1 && last_row(b1 - 1) >= row.size) --b1;
-        const T* block = nullptr;
-        while (b0 < b1 && !(block = source.readable(first_row(b0), last_row(b1 - 1) - first_row(b0) + 1))) --b1;
-        if (block) {
-            const int64_t count = last_row(b1 - 1) - first_row(b0) + 1;
-            const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
-            blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, height * row.stride * source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
-        }
-        for (int64_t i = i0; i < i1; ++i) {
-            if (block && i >= b0 && i < b1) continue;
-            float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
-            float weight[7];
-            int64_t first, count;
-            if (side && job.padding_mode != DEALIAS_CIRCULAR && fold_taps(job, i, weight, first, count)) {
-                if (const T* from = source.readable(first - row.before, count + side - 1)) {
-                    const bool nan = side > 1 && has_nan(from, source.pitch, count + side - 1, n + col.reach * cs);
-                    blur_windows(job, {weight, count}, nan, from, source.pitch, 0, {line, 0, 1}, n);
-                    continue;
+    for (int64_t image = unit.image0; image < unit.image1; ++image) {
+        rows.start(image);
+        for (int64_t i0 = unit.row0; i0 < unit.row1; i0 += height) {
+            const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
+            // The outputs [b0, b1) whose rows can be read in place, and the rows [r0, r1) that they read.
+            int64_t b0 = i0, b1 = side ? i1 : i0;
+            auto first_row = [&](int64_t i) { return i * row.stride - job.lead - row.before; };
+            auto last_row = [&](int64_t i) { return first_row(i) + job.taps + side - 2; };
+            while (b0 < b1 && first_row(b0) < 0) ++b0;
+            while (b0 < b1 && last_row(b1 - 1) >= row.size) --b1;
+            const T* block = nullptr;
+            while (b0 < b1 && !(block = source.readable(first_row(b0), last_row(b1 - 1) - first_row(b0) + 1))) --b1;
+            if (block) {
+                const int64_t count = last_row(b1 - 1) - first_row(b0) + 1;
+                const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
+                blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, height * row.stride * source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
+            }
+            for (int64_t i = i0; i < i1; ++i) {
+                if (block && i >= b0 && i < b1) continue;
+                float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
+                float weight[7];
+                int64_t first, count;
+                if (side && job.padding_mode != DEALIAS_CIRCULAR && fold_taps(job, i, weight, first, count)) {
+                    if (const T* from = source.readable(first - row.before, count + side - 1)) {
+                        const bool nan = side > 1 && has_nan(from, source.pitch, count + side - 1, n + col.reach * cs);
+                        blur_windows(job, {weight, count}, nan, from, source.pitch, 0, {line, 0, 1}, n);
+                        continue;
+                    }
+                }
+                for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
+                if (job.op == DEALIAS_RELU_BLUR)
+                    weigh_rows<true>(taps, job.filter, job.taps, line, n);
+                else
+                    weigh_rows<false>(taps, job.filter, job.taps, line, n);
+            }
+            for (int64_t i = i0; i < i1; ++i) {
+                float* line = tile + (i - i0) * pitch;
+                for (int64_t f = 0; f < fill_count; ++f) {
+                    const int64_t to = fills[2 * f], from = fills[2 * f + 1];
+                    for (int64_t c = 0; c < cs; ++c) line[to + c] = from < 0 ? 0.0f : line[from + c];
                 }
             }
-            for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
-            if (job.op == DEALIAS_RELU_BLUR)
-                weigh_rows<true>(taps, job.filter, job.taps, line, n);
-            else
-                weigh_rows<false>(taps, job.filter, job.taps, line, n);
+            T* out = static_cast<T*>(job.result) + ((image * row.out + i0) * col.out + unit.col0) * cs;
+            blur_outputs(job, {tile + (t0 - base) * cs, pitch, i1 - i0}, Rows<T>{out, col.out * cs, i1 - i0},
+                         unit.col1 - unit.col0);
         }
-        for (int64_t i = i0; i < i1; ++i) {
-            float* line = tile + (i - i0) * pitch;
-            for (int64_t f = 0; f < fill_count; ++f) {
-                const int64_t to = fills[2 * f], from = fills[2 * f + 1];
-                for (int64_t c = 0; c < cs; ++c) line[to + c] = from < 0 ? 0.0f : line[from + c];
-            }
-        }
-        T* out = static_cast<T*>(job.result) + ((unit.image * row.out + i0) * col.out + unit.col0) * cs;
-        blur_outputs(job, {tile + (t0 - base) * cs, pitch, i1 - i0}, Rows<T>{out, col.out * cs, i1 - i0},
-                     unit.col1 - unit.col0);
     }
 }
 

@@ -7,12 +7,11 @@ namespace dealias::DEALIAS_ISA {
 
 template <class T> class DenseGradient {
 public:
-    // For the columns [need.lo, need.hi) of image `image`, up to `height` rows at a time.
-    DenseGradient(const Job& job, int64_t image, Range need, int64_t height, Arena& arena)
+    // For the columns [need.lo, need.hi) of the image that `start` names, up to `height` rows at a time.
+    DenseGradient(const Job& job, Range need, int64_t height, Arena& arena)
         : job_(job), need_(need), cs_(job.channels) {
         const Axis& col = job.col;
         pitch_in_ = col.out * cs_;
-        grad_ = static_cast<const T*>(job.grad) + image * job.row.out * pitch_in_;
         end_ = static_cast<const T*>(job.grad) + job.images * job.row.out * pitch_in_;
         outputs_ = {col.out, 0};
         auto take_part = [&](int64_t c) {
@@ -43,9 +42,11 @@ public:
         }
     }
 
+    void start(int64_t image) { grad_ = static_cast<const T*>(job_.grad) + image * job_.row.out * pitch_in_; }
+
     // Writes rows d0 .. d1 - 1, `pitch` floats apart.
     void rows(int64_t d0, int64_t d1, float* out, int64_t pitch) {
-        for (int64_t d = d0; d < d1; ++d) blur_down(d, at(d - d0, outputs_.lo));
+        for (int64_t d = d0; d < d1;) d += blur_down_two(d, d1, at(d - d0, outputs_.lo));
         const int64_t phases = (job_.taps + job_.col.stride - 1) / job_.col.stride;
         if (cs_ == 1 && job_.col.stride == 2 && phases <= 4) {
             switch (phases) {
@@ -64,6 +65,34 @@ public:
 
 private:
     float* at(int64_t r, int64_t j) const { return tile_ + r * pitch_ + (j - base_) * cs_; }
+
+    // Rows d and d + 1 if they take part in the same two outputs, else row d alone; how many it did.
+    int64_t blur_down_two(int64_t d, int64_t d1, float* out) {
+        const Adjoint& adjoint = job_.row.adjoint;
+        const int64_t* start = adjoint.start + d;
+        const int64_t* output = adjoint.output + start[0];
+        const bool same = d + 1 < d1 && start[1] == start[0] + 2 && start[2] == start[0] + 4 && output[0] == output[2] &&
+                          output[1] == output[3];
+        const T *a = grad_ + outputs_.lo * cs_, *b = a;
+        if (same) a += output[0] * pitch_in_, b += output[1] * pitch_in_;
+        if (!same || end_ - a < n_ + kBlock || end_ - b < n_ + kBlock) {
+            blur_down(d, out);
+            return 1;
+        }
+        const float* weight = adjoint.weight + start[0];
+        const Vec a0 = splat(weight[0]), b0 = splat(weight[1]), a1 = splat(weight[2]), b1 = splat(weight[3]);
+        const Vec zero = splat(0.0f);
+        for (int64_t p = 0; p < n_; p += kWidth) {
+            const Vec va = load(a + p), vb = load(b + p);
+            store(out + p, madd(b0, vb, madd(a0, va, zero)));
+            store(out + pitch_ + p, madd(b1, vb, madd(a1, va, zero)));
+        }
+        for (int64_t p = n_; p < n_ + kBlock; p += kWidth) {
+            store(out + p, zero);
+            store(out + pitch_ + p, zero);
+        }
+        return 2;
+    }
 
     void blur_down(int64_t d, float* out) {
         const Adjoint& adjoint = job_.row.adjoint;

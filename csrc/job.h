@@ -67,9 +67,9 @@ struct Job {
     Axis row, col;
 };
 
-// A rectangle of the result: outputs in the forward, input pixels in the backward.
+// The same rectangle of the result of several images: outputs in the forward, input pixels in the backward.
 struct Unit {
-    int64_t image, row0, row1, col0, col1;
+    int64_t image0, image1, row0, row1, col0, col1;
 };
 
 using Kernel = void (*)(const Job&, const Unit&, Arena&);

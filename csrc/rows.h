@@ -63,11 +63,10 @@ template <class T> const T* tail_copy(const T* from, const T* end, T* buffer, in
 
 template <class T> class RowSource {
 public:
-    // Rows of image `image` for the dense columns [need.lo, need.hi).
-    RowSource(const Job& job, int64_t image, Range need, Arena& arena) : job_(job), need_(need), cs_(job.channels) {
+    // Rows for the dense columns [need.lo, need.hi) of the image that `start` names.
+    RowSource(const Job& job, Range need, Arena& arena) : job_(job), need_(need), cs_(job.channels) {
         const Axis &row = job.row, &col = job.col;
         pitch = col.size * cs_;
-        base_ = static_cast<const T*>(job.x) + image * row.size * pitch;
         end_ = static_cast<const T*>(job.x) + job.images * row.size * pitch;
         n = (need.hi - need.lo) * cs_;
         extended_ = n + col.reach * cs_;
@@ -76,6 +75,11 @@ public:
         slot_ = take_array<Slot>(arena, slots_);
         for (int64_t s = 0; s < slots_; ++s)
             slot_[s] = {-1, nullptr, nullptr, arena.take(extended_ + kSlack), arena.take(n + kSlack)};
+    }
+
+    void start(int64_t image) {
+        base_ = static_cast<const T*>(job_.x) + image * job_.row.size * pitch;
+        for (int64_t s = 0; s < slots_; ++s) slot_[s].best = nullptr;
     }
 
     // Rows `r` .. `r + rows - 1` of x for all columns of the windows, and a vector more, can be read in place: where, or
