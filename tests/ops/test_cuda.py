@@ -29,7 +29,7 @@ INTERPRETED = DEVICE == "cpu"
 drawn = settings(
     max_examples=12 if INTERPRETED else 40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
-sweep = settings(drawn, max_examples=400, derandomize=False)
+sweep = settings(drawn, max_examples=200, derandomize=False)
 SIZE = 13 if INTERPRETED else 80
 
 

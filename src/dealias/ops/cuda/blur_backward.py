@@ -172,8 +172,8 @@ def dense_rows(given, maps, groups_at, group, taps, first, HD, HO, WO, vectors, 
     if EXTRA_H > 0 or CUT:
         reach: tl.constexpr = len(taps) // 2
         if (first <= reach) | (first + SH >= HD - reach) | TINY:
-            for e in tl.static_range(EXTRA_H):
-                i = first * 0 + _extra(e, NEAR_H, EXTRA_H, HO)
+            for e in range(EXTRA_H):
+                i = tl.where(e < NEAR_H, e, HO - EXTRA_H + e)
                 far = gradient_row(maps, groups_at, group, i, HO, WO, vectors, FIRST, COUNT, G, VEC, CL, VECTOR, FULL,
                                     NEAR_W, EXTRA_W, WRAP, TINY, WIDE)
                 more = ()
