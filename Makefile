@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep demo demo-quick clean
+.PHONY: help setup test lint sweep sanitize bench demo demo-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -27,6 +27,18 @@ lint: $(STAMP)  ## check style and types
 
 sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'sweep or hypothesis' --hypothesis-profile=sweep
+
+sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	cmake -S . -B build/sanitize -DDEALIAS_SANITIZE=ON
+	cmake --build build/sanitize
+	library=$$($(BIN)/python -c 'from dealias.ops import cpu; print(cpu._library._name)') && \
+	cp "$$library" build/plain.so && cp build/sanitize/dealias_cpu.so "$$library" && \
+	trap 'cp build/plain.so "$$library"' EXIT && \
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cpu.py
+
+bench: $(STAMP)  ## measure the operations on this CPU: ratios in one run
+	$(BIN)/python benchmarks/ops.py
 
 demo: $(STAMP)  ## the main job on real data: runs/demo/report.html
 	$(BIN)/dealias demo --output runs/demo

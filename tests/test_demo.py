@@ -22,7 +22,7 @@ def test_the_quick_demo_shows_the_paper_s_effect(tmp_path: Path):
         (before["feature_distance"][key], after["feature_distance"][key]) for key in before["feature_distance"]
     ]
     assert len(distances) == 10
-    assert all(ours <= theirs for theirs, ours in distances)
+    assert all(ours < theirs for theirs, ours in distances[1:])
     # nothing subsamples before the first pool: its maximum is exactly shift-equivariant
     assert max(distances[0]) < 1e-6
 
