@@ -24,8 +24,9 @@ triton = pytest.importorskip("triton")
 cuda = pytest.importorskip("dealias.ops.cuda")
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 INTERPRETED = DEVICE == "cpu"
+# one rounding at the end, which for bfloat16 the interpreter does towards zero
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 8e-3 if INTERPRETED else 4.1e-3, torch.float16: 5.2e-4}
 drawn = settings(
     max_examples=12 if INTERPRETED else 40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

@@ -70,8 +70,8 @@ def _memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def _empty(like: Tensor, size: Ints, channels_last: bool) -> Tensor:
-    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=_memory_format(channels_last))
+def _empty(like: Tensor, size: Ints, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    return torch.empty(size, dtype=dtype, device=like.device, memory_format=_memory_format(channels_last))
 
 
 def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats, **constants: bool) -> None:
@@ -99,7 +99,7 @@ def _forward(x: Tensor, taps: Floats, stride: Ints, padding_mode: str, pool: Poo
     x = x if channels_last else x.contiguous()
     steps = _pair(stride)
     height, width = pool.dense(_pair(x.shape[2:]))
-    y = _empty(x, (x.shape[0], x.shape[1], -(-height // steps[0]), -(-width // steps[1])), channels_last)
+    y = _empty(x, (x.shape[0], x.shape[1], -(-height // steps[0]), -(-width // steps[1])), x.dtype, channels_last)
     if y.numel():
         plan = launch.forward(
             tuple(x.shape),
@@ -125,16 +125,17 @@ def _backward(
     stride: Ints,
     padding_mode: str,
     pool: Pool | None,
+    dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:
-    out = _empty(grad, size, channels_last)
+    out = _empty(grad, size, dtype, channels_last)
     if out.numel():
         layout = _memory_format(channels_last)
         grad = grad.contiguous(memory_format=layout)
         given = grad if x is None else x.contiguous(memory_format=layout)
         plan = launch.backward(
             tuple(size),
-            grad.element_size(),
+            given.element_size(),
             channels_last,
             len(taps),
             _pair(stride),
@@ -156,7 +157,7 @@ def blur_pool2d_backward(
     grad: Tensor, input_size: Ints, taps: Floats, stride: Ints, padding_mode: str, channels_last: bool
 ) -> Tensor:
     """See `fused.Backend`."""
-    return _backward(blur_backward, grad, None, input_size, taps, stride, padding_mode, None, channels_last)
+    return _backward(blur_backward, grad, None, input_size, taps, stride, padding_mode, None, grad.dtype, channels_last)
 
 
 def relu_blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
@@ -166,7 +167,7 @@ def relu_blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -
 
 def relu_blur_pool2d_backward(grad: Tensor, x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """See `fused.Backend`."""
-    return _backward(blur_backward, grad, x, x.shape, taps, stride, padding_mode, None, is_channels_last(x))
+    return _backward(blur_backward, grad, x, x.shape, taps, stride, padding_mode, None, x.dtype, is_channels_last(x))
 
 
 def max_blur_pool2d(
@@ -203,6 +204,9 @@ def max_blur_pool2d_backward(
     size = _pair(x.shape[2:])
     if not launch.foldable(size, len(taps), _pair(stride), padding_mode, pool):
         dense = (*x.shape[:2], *pool.dense(size))
-        grad = blur_pool2d_backward(grad, dense, taps, stride, padding_mode, channels_last)
+        # in float32, so that what passes between the two kernels is not rounded
+        grad = _backward(
+            blur_backward, grad, None, dense, taps, stride, padding_mode, None, torch.float32, channels_last
+        )
         taps, stride, padding_mode = (1.0,), (1, 1), "zeros"
-    return _backward(max_backward, grad, x, x.shape, taps, stride, padding_mode, pool, channels_last)
+    return _backward(max_backward, grad, x, x.shape, taps, stride, padding_mode, pool, x.dtype, channels_last)
