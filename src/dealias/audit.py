@@ -107,10 +107,9 @@ def run_audit(
     results["baseline"]["probability_variation"] = float(variation.mean())
 
     advance = stages.start("mapping internal features")
-    maps, layers = {}, list[str]()
+    maps, layers = {}, _pooling_layers(network, centre)
     for index, (name, candidate) in enumerate(networks.items()):
-        maps[name] = _feature_maps(candidate, centre[:MAPPED_IMAGES])
-        layers += [layer for layer, _ in maps[name] if layer not in layers]
+        maps[name] = feature_maps(candidate, centre[:MAPPED_IMAGES], {path: path for path in layers}, MAPPED_SHIFTS)
         results[name]["feature_distance"] = {", ".join(key): float(value.mean()) for key, value in maps[name].items()}
         advance(index + 1, len(networks))
 
@@ -162,10 +161,9 @@ def _diagonal_curves(network: nn.Module, pixels: Tensor, image_size: int, crop_s
     return _Curves(torch.stack(curves).numpy(), classes)
 
 
-def _feature_maps(network: nn.Module, images: Tensor) -> dict[tuple[str, str], np.ndarray[Any, Any]]:
-    """Internal feature distance of the first pooling layers, in the order in which they run."""
-    pools = [site.path for site in sites(network, images[:1]) if site.path and "pool" in site.kind][:MAPPED_LAYERS]
-    return feature_maps(network, images, {path: path for path in pools}, MAPPED_SHIFTS)
+def _pooling_layers(network: nn.Module, images: Tensor) -> list[str]:
+    """The paths of the first pooling layers, in the order in which they run; conversion keeps them."""
+    return [site.path for site in sites(network, images[:1]) if site.path and "pool" in site.kind][:MAPPED_LAYERS]
 
 
 def _class_names(folders: Sequence[str] | None, classes: Sequence[int]) -> list[str]:

@@ -92,7 +92,7 @@ def plot_feature_distance(
     """
     rows = [(network, stage) for network in maps for stage in stages]
     with _styled():
-        figure = _figure(7.2, 7.2 / len(layers) * len(rows) + 0.9)
+        figure = _figure(7.2, 7.2 / max(len(layers), 4) * len(rows) + 0.9)
         axes = figure.subplots(len(rows), len(layers), squeeze=False)
         ceiling = max(float(values.max()) for network in maps.values() for values in network.values()) or 1.0
         picture = None
