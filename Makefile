@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sanitize bench demo demo-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize bench demo demo-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,7 +26,11 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/mypy
 
 sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'sweep or hypothesis' --hypothesis-profile=sweep
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'sweep or hypothesis' --hypothesis-profile=sweep --ignore-glob='*test_cuda*'
+
+sweep-cuda: $(STAMP)  ## run the Triton kernels' tests, on a GPU or else in Triton's interpreter
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cuda.py -m 'sweep or not sweep'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cuda_compile.py -m 'sweep or not sweep'
 
 sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	cmake -S . -B build/sanitize -DDEALIAS_SANITIZE=ON
