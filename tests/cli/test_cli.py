@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dealias.cli import main, parse_filter
+from dealias.cli import main
+from dealias.cli.common import parse_filter
 from dealias.errors import InputError
 
 

@@ -1,0 +1,31 @@
+"""The command line: one module for each group of commands, each command a few lines over the library."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+from rich.console import Console
+
+from dealias.cli import audit, info
+from dealias.cli.common import app
+from dealias.errors import InputError, MissingExtraError
+
+__all__ = ["audit", "info", "main"]
+
+
+def main() -> None:
+    """Run the command line; exit with 0 (done), 1 (failed, with a message), 2 (wrong usage) or 130 (interrupted)."""
+    errors = Console(stderr=True, highlight=False)
+
+    def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+        errors.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    warnings.showwarning = show_warning
+    sys.path.insert(0, "")  # so that package.module:factory finds the modules of the current folder
+    try:
+        app()
+    except (InputError, MissingExtraError, FloatingPointError, OSError) as error:
+        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,57 @@
+"""What the commands share: the app, options that mean the same everywhere, progress and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from dealias.errors import InputError
+from dealias.filters import Filter
+from dealias.progress import OnProgress
+
+app = typer.Typer(
+    name="dealias",
+    help="Make convolutional networks stable under small shifts: measure, fix, train, see.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, dealias:NAME or package.module:factory.")]
+Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors or .pth.")]
+Output = Annotated[Path, typer.Option(help="Folder to write into.")]
+Limit = Annotated[int | None, typer.Option(help="Use at most this many images.", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-aliased copy: name, length or taps.")]
+
+
+@contextmanager
+def show_progress() -> Iterator[OnProgress]:
+    """A progress bar on a terminal, nothing elsewhere; an interruption is said in one word."""
+    columns = (TextColumn("{task.description:<30}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("starting", total=1.0)
+            yield lambda stage, done: progress.update(task, description=stage, completed=done)
+    except KeyboardInterrupt:  # Typer exits with 130, without a word
+        console.print("interrupted", style="yellow")
+        raise
+
+
+def parse_filter(text: str) -> Filter:
+    """The filter that `text` names: a name, a number of taps, or taps separated by commas."""
+    if text.isdecimal():
+        return int(text)
+    if "," not in text:
+        return text
+    try:
+        return [float(tap) for tap in text.split(",")]
+    except ValueError:
+        raise InputError(f"filter={text!r} is no list of taps: write numbers such as 1,2,1") from None
