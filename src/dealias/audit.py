@@ -19,7 +19,7 @@ from dealias.data import load_images
 from dealias.evaluation import STAGES, feature_maps, measure_accuracy, measure_shifts, versions
 from dealias.files import prepare_output, write_whole
 from dealias.filters import Filter
-from dealias.metrics.measure import Mode
+from dealias.metrics.views import Mode
 from dealias.models import create_model, default_input_size, default_normalization
 from dealias.perturb import crop
 from dealias.progress import OnProgress, Stages

@@ -17,7 +17,7 @@ from dealias.convert import antialias
 from dealias.data import digits_split, photos
 from dealias.evaluation import STAGES, feature_maps, measure_accuracy, measure_shifts, versions
 from dealias.files import prepare_output, write_whole
-from dealias.metrics.measure import Mode
+from dealias.metrics.views import Mode
 from dealias.models import create_model, default_normalization, efficientnet_lite0, imagenet_labels
 from dealias.perturb import circular_shift, crop
 from dealias.progress import OnProgress, Stages

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import dealias
 from dealias.metrics import internal_feature_distances, measure_consistency, wilson_interval
-from dealias.metrics.measure import Mode
+from dealias.metrics.views import Mode
 from dealias.nn import MaxBlurPool2d
 
 

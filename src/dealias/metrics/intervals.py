@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist, variance
+from statistics import NormalDist
 
 from dealias.errors import InputError
 
@@ -36,7 +36,9 @@ def wilson_interval(successes: float, total: float, level: float = 0.95) -> tupl
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == total else centre + half)
 
 
-def clustered_wilson_interval(successes: Sequence[int], trials: int, level: float = 0.95) -> tuple[float, float]:
+def clustered_wilson_interval(
+    successes: Sequence[int], trials: int | Sequence[int], level: float = 0.95
+) -> tuple[float, float]:
     """Wilson's interval of a share whose trials come in clusters: `trials` of each image, alike among themselves.
 
     >>> clustered = clustered_wilson_interval([5] * 80 + [0] * 20, trials=5)
@@ -44,34 +46,60 @@ def clustered_wilson_interval(successes: Sequence[int], trials: int, level: floa
     >>> clustered[0] < independent[0] and clustered[1] > independent[1]
     True
 
-    The variance between the images gives the design effect, the number of trials divided by it the effective sample
-    size (Kish 1965), corrected by Student's t for a small number of images (Korn and Graubard 1998). The design effect
-    is kept between 1, independent trials, and `trials`, where those of an image tell no more than one of them; without
-    any variance to judge by (all trials alike, or a single image) the latter is taken.
+    The variance between the images gives the effective sample size (Kish 1965, by linearisation where the images have
+    different numbers of trials), corrected by Student's t for a small number of images (Korn and Graubard 1998). It is
+    kept between that of images whose trials tell no more than one of them and the number of trials, as if they were
+    independent; without any variance to judge by (all trials alike, or a single image) the former is taken.
 
     Args:
         successes: of each image, 0..trials.
-        trials: for each image.
+        trials: for each image: one number, or one for each, of which some may be 0.
         level: as in `wilson_interval`.
 
     Raises:
-        InputError: there are no images, or an argument is out of range.
+        InputError: there are no trials, or an argument is out of range.
     """
-    images = len(successes)
-    if not images or trials < 1:
-        raise InputError(f"an interval needs trials: got {images} images and trials={trials}")
-    if not 0 <= min(successes) <= max(successes) <= trials:
+    each = [trials] * len(successes) if isinstance(trials, int) else list(trials)
+    if not successes or len(each) != len(successes) or min(each) < 0 or not sum(each):
+        raise InputError(f"an interval needs trials: got {len(successes)} images and trials={trials}")
+    if not all(0 <= count <= of for count, of in zip(successes, each, strict=True)):
         raise InputError(f"successes={min(successes)}..{max(successes)} must lie between 0 and trials={trials}")
-    share = sum(successes) / (images * trials)
-    effect = float(trials)
-    correction = 1.0
+    total = sum(each)
+    share = sum(successes) / total
+    fewest = total**2 / sum(of**2 for of in each)
+    effective, correction = fewest, 1.0
     upper = (1 + _check_level(level)) / 2
+    images = sum(of > 0 for of in each)
     if images > 1 and 0 < share < 1:
-        between = variance((count / trials for count in successes), share)
-        effect = min(max(between * trials / (share * (1 - share)), 1.0), effect)
+        scatter = math.fsum((count - share * of) ** 2 for count, of in zip(successes, each, strict=True))
+        if scatter > 0:
+            effective = share * (1 - share) * total**2 * (images - 1) / (images * scatter)
+            effective = min(max(effective, fewest), total)
+        else:
+            effective = total
         correction = (NormalDist().inv_cdf(upper) / student_t_quantile(upper, images - 1)) ** 2
-    effective = images * trials / effect * correction
-    return wilson_interval(share * effective, effective, level)
+    return wilson_interval(share * effective * correction, effective * correction, level)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of independent values; from a single one, without ends.
+
+    >>> low, high = mean_interval([1.0, 2.0, 3.0, 4.0])
+    >>> round(low, 1), round(high, 1)
+    (0.4, 4.6)
+
+    Raises:
+        InputError: there are no values, or `level` is out of range.
+    """
+    if not values:
+        raise InputError("an interval needs values: got none")
+    upper = (1 + _check_level(level)) / 2
+    if len(values) == 1:
+        return -math.inf, math.inf
+    mean = math.fsum(values) / len(values)
+    scatter = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = student_t_quantile(upper, len(values) - 1) * math.sqrt(scatter / len(values))
+    return mean - half, mean + half
 
 
 def student_t_quantile(probability: float, freedom: int) -> float:

@@ -8,10 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +18,35 @@ from torch import Tensor, nn
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics._evaluation import evaluating, placed_like
 from dealias.metrics.consistency import top1
-from dealias.metrics.intervals import clustered_wilson_interval
-from dealias.perturb.shifts import circular_shift, crop, resize_and_crop, zero_fill_shift
+from dealias.metrics.intervals import clustered_wilson_interval, wilson_interval
+from dealias.metrics.views import Mode, ShiftedViews
 
-Mode: TypeAlias = Literal["crop", "circular", "zero_fill", "diagonal"]
 Batches: TypeAlias = Tensor | Iterable[Tensor | Sequence[Tensor]]
-_DEFAULT_MAX_SHIFT = {"circular": 32, "zero_fill": 3}
 
 
 @dataclass(frozen=True, eq=False)
 class ConsistencyResult:
-    """What `measure_consistency` found.
+    """What `measure_consistency` found; shares, with confidence intervals at `level` whose units are the images.
 
     Attributes:
         mode: as given.
-        consistency: share of the pairs with the same top-1.
-        interval: confidence interval of `consistency` at `level`; the images are its independent units, not the pairs.
+        consistency: share of the pairs with the same top-1. One less it is the flip probability.
+        interval: of `consistency`.
         level: as given.
         agreements, total: numbers of pairs.
         images: number of images.
+        unanimity: share of the images of which all views have the same top-1 (k-way agreement, k = `views`).
+        unanimity_interval: of `unanimity`.
+        views: number of views of an image.
+        correct_consistency: of the pairs with at least one right prediction, the share with the same; None without
+            targets, or without such a pair. It does not reward a network for being wrong in the same way twice.
+        correct_consistency_interval: of `correct_consistency`.
+        accuracy: share of right predictions over all views; None without targets.
+        worst_case_accuracy: share of the images right in every view; None without targets.
+        worst_case_accuracy_interval: of `worst_case_accuracy`.
         probabilities: diagonal mode: P(correct) of every image at every shift, float32 (images, shifts).
         variation: diagonal mode: mean over the images and neighbouring shifts of |P(correct) - P(correct one pixel
-            on)|.
+            on)|: the total variation along the diagonal over the number of its steps.
     """
 
     mode: str
@@ -50,6 +56,14 @@ class ConsistencyResult:
     agreements: int
     total: int
     images: int
+    unanimity: float
+    unanimity_interval: tuple[float, float]
+    views: int
+    correct_consistency: float | None = None
+    correct_consistency_interval: tuple[float, float] | None = None
+    accuracy: float | None = None
+    worst_case_accuracy: float | None = None
+    worst_case_accuracy_interval: tuple[float, float] | None = None
     probabilities: Tensor | None = None
     variation: float | None = None
 
@@ -60,15 +74,16 @@ def measure_consistency(
     *,
     mode: Mode = "crop",
     targets: Tensor | None = None,
+    batch_size: int = 64,
+    level: float = 0.95,
+    progress: Callable[[int], None] | None = None,
     pairs: int = 5,
     seed: int = 0,
-    batch_size: int = 64,
     crop_size: int = 224,
     image_size: int | None = None,
     max_shift: int | None = None,
+    step: int | None = None,
     fill: float = 0.0,
-    level: float = 0.95,
-    progress: Callable[[int], None] | None = None,
 ) -> ConsistencyResult:
     """How often a network gives two shifts of the same image the same top-1 class.
 
@@ -79,10 +94,20 @@ def measure_consistency(
     Modes:
         "crop": two windows of `crop_size` pixels, both offsets drawn from 0..image_size - crop_size - 1: 0..31 for 224
             out of 256 (Zhang 2019, section 4.2).
-        "circular": two rolls, both axes drawn from [-max_shift, max_shift); 32 by default.
+        "circular": two rolls, both axes drawn from [-max_shift, max_shift); 32 by default (Chaman and Dokmanic, Truly
+            shift-invariant convolutional neural networks, CVPR 2021).
+        "fractional": two rolls by fractions of a pixel, both axes drawn uniformly from [-max_shift, max_shift), by
+            `dealias.perturb.fourier_shift` (after Michaeli et al., Alias-Free Convnets, CVPR 2023).
         "zero_fill": two shifts, both axes drawn from [-max_shift, max_shift]; 3 by default; `fill` enters.
         "diagonal": the windows at the offsets (0, 0), (1, 1), ... (image_size - crop_size, ...): 33 for 224 out of 256.
-            The pairs are the neighbours along the diagonal; P(correct) and its variation are returned too.
+            The pairs are the neighbours along the diagonal; P(correct) and its variation are returned too (Zhang 2019,
+            section 4.2, figure 6).
+        "one_pixel": two windows one pixel apart, drawn from all such pairs; 1 - consistency is the probability that
+            the top-1 changes with one pixel (Azulay and Weiss, Why do deep convolutional networks generalize so poorly
+            to small image transformations?, JMLR 2019).
+        "grid": the windows at every `step`-th offset on both axes, by default 5 x 5; the pairs are each of them with
+            the one in the middle. `worst_case_accuracy` is what an adversary who may choose among them leaves
+            (Engstrom et al., Exploring the landscape of spatial robustness, ICML 2019).
 
     The shifts of an image depend on `seed` and its place among the images alone, so the result does not depend on how
     they are batched. The interval is `clustered_wilson_interval`: the pairs of an image are alike.
@@ -92,117 +117,160 @@ def measure_consistency(
         images: float (N, C, H, W), normalised as the model expects; or an iterable of such batches or of (images,
             targets).
         mode: see above.
-        targets: the classes (N,) of `images` where that is a tensor; only the diagonal mode needs them.
+        targets: the classes (N,) of `images` where that is a tensor; the mode diagonal needs them, others tell
+            accuracies with them.
+        batch_size: number of shifted images in a forward pass, at most.
+        level: of the intervals.
+        progress: called with the number of images done, after each forward pass.
         pairs: drawn for each image.
         seed: of the shifts.
-        batch_size: number of shifted images in a forward pass, at most.
-        crop_size, image_size: of the modes crop and diagonal. Images whose short side is larger than `image_size` (8/7
-            of `crop_size` by default) are resized to it and cropped in the middle.
-        max_shift: of the modes circular and zero_fill, in pixels.
+        crop_size, image_size: of the modes crop, diagonal, one_pixel and grid. Images whose short side is larger than
+            `image_size` (8/7 of `crop_size` by default) are resized to it and cropped in the middle.
+        max_shift: of the modes circular, fractional and zero_fill, in pixels.
+        step: of the mode grid, in pixels; a quarter of the room by default.
         fill: of the mode zero_fill, in the units of the normalised images.
-        level: of the interval.
-        progress: called with the number of images done, after each forward pass.
 
     Raises:
         InputError: an argument is out of range, images are too small, there are none, or the model's logits have NaN.
         InputTypeError: an argument is of the wrong type.
     """
-    views = _Views(mode, pairs, seed, crop_size, image_size, max_shift, fill)
+    arguments: dict[str, Any] = {"pairs": pairs, "seed": seed, "crop_size": crop_size, "image_size": image_size}
+    arguments |= {"max_shift": max_shift, "step": step, "fill": fill}
+    return measure_consistencies(
+        model,
+        images,
+        {mode: arguments},
+        targets=targets,
+        batch_size=batch_size,
+        level=level,
+        progress=progress,
+    )[mode]
+
+
+def measure_consistencies(
+    model: nn.Module,
+    images: Batches,
+    modes: Mapping[Mode, Mapping[str, Any]],
+    *,
+    targets: Tensor | None = None,
+    batch_size: int = 64,
+    level: float = 0.95,
+    progress: Callable[[int], None] | None = None,
+) -> dict[Mode, ConsistencyResult]:
+    """`measure_consistency` in several modes in one pass over the images.
+
+    >>> from dealias.models import vgg_small
+    >>> modes = {"circular": {"max_shift": 16}, "zero_fill": {"max_shift": 3}}
+    >>> found = measure_consistencies(vgg_small(), torch.rand(4, 1, 32, 32), modes)
+    >>> [(mode, result.total) for mode, result in found.items()]
+    [('circular', 20), ('zero_fill', 20)]
+
+    Args:
+        modes: for each mode its own arguments: those from `pairs` on of `measure_consistency`.
+        model, images, targets, batch_size, level, progress: as for `measure_consistency`.
+
+    Raises:
+        InputError, InputTypeError: as for `measure_consistency`; or `modes` is empty.
+    """
+    if not modes:
+        raise InputError("modes is empty: name at least one")
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size!r} is too small: it must be at least 1")
-    chunk = max(1, batch_size // views.count)
-    agreements: list[int] = []
+    kinds = {mode: ShiftedViews(mode, **arguments) for mode, arguments in modes.items()}
+    counts = {mode: ViewCounts.none() for mode in modes}
+    chunk = max(1, batch_size // max(views.count for views in kinds.values()))
     probabilities: list[Tensor] = []
+    done = 0
     with evaluating(model):
         for batch, classes in _chunks(images, targets, chunk):
-            if mode == "diagonal" and classes is None:
+            if "diagonal" in kinds and classes is None:
                 raise InputError(
                     "mode='diagonal' needs the correct classes: give targets, or batches of (images, targets)"
                 )
-            shifted = views.of(placed_like(batch, model), first=len(agreements))
-            logits = torch.cat([_logits(model, part) for part in torch.split(shifted, batch_size)])
-            predictions = top1("the model's output", logits).view(len(batch), views.count)
-            if mode == "diagonal":
-                same = predictions[:, 1:] == predictions[:, :-1]
-                assert classes is not None  # checked above
-                probabilities.append(_probabilities(logits.view(len(batch), views.count, -1), classes))
-            else:
-                same = predictions[:, 0::2] == predictions[:, 1::2]
-            agreements += same.sum(1).tolist()
+            placed = placed_like(batch, model)
+            for mode, views in kinds.items():
+                shifted = views.of(placed, range(done, done + len(batch)))
+                logits = torch.cat([check_logits(model(part)) for part in torch.split(shifted, batch_size)])
+                predictions = top1("the model's output", logits).view(len(batch), views.count)
+                counts[mode].add(predictions, classes, views)
+                if mode == "diagonal":
+                    assert classes is not None  # checked above
+                    curves = correct_probabilities(logits.view(len(batch), views.count, -1), classes)
+                    probabilities.append(curves)
+            done += len(batch)
             if progress is not None:
-                progress(len(agreements))
-    if not agreements:
+                progress(done)
+    if not done:
         raise InputError("images is empty: give at least one image")
-    trials = views.count - 1 if mode == "diagonal" else pairs
     curve = torch.cat(probabilities) if probabilities else None
-    return ConsistencyResult(
-        mode=mode,
-        consistency=sum(agreements) / (len(agreements) * trials),
-        interval=clustered_wilson_interval(agreements, trials, level),
-        level=level,
-        agreements=sum(agreements),
-        total=len(agreements) * trials,
-        images=len(agreements),
-        probabilities=curve,
-        variation=None if curve is None else float(curve.diff(dim=1).abs().mean()),
-    )
+    return {mode: counts[mode].result(kinds[mode], level, curve if mode == "diagonal" else None) for mode in kinds}
 
 
-class _Views:
-    """The shifted copies of an image that a mode compares."""
+@dataclass(frozen=True)
+class ViewCounts:
+    """What of an image's views is counted: whole numbers, one of each for each image.
 
-    def __init__(
-        self,
-        mode: str,
-        pairs: int,
-        seed: int,
-        crop_size: int,
-        image_size: int | None,
-        max_shift: int | None,
-        fill: float,
-    ) -> None:
-        if mode not in ("crop", "circular", "zero_fill", "diagonal"):
-            raise InputError(f"mode={mode!r} is unknown: use crop, circular, zero_fill or diagonal")
-        for name, value in (("pairs", pairs), ("crop_size", crop_size), ("max_shift", max_shift)):
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value!r} is too small: it must be at least 1")
-        self.mode, self.seed, self.fill, self.crop_size = mode, seed, fill, crop_size
-        self.max_shift = max_shift or _DEFAULT_MAX_SHIFT.get(mode, 0)
-        self.image_size = image_size or round(crop_size * 8 / 7)
-        self.room = self.image_size - crop_size
-        if mode in ("crop", "diagonal") and self.room < 1:
-            raise InputError(f"image_size={self.image_size} must be larger than crop_size={crop_size}")
-        self.count = self.room + 1 if mode == "diagonal" else 2 * pairs
+    Attributes:
+        agreements: compared pairs with the same top-1.
+        unanimous: 1 where all views have the same top-1.
+        right_views: views with the right top-1; empty without targets, as the others below.
+        right_pairs: compared pairs with at least one right top-1.
+        right_agreements: compared pairs with two.
+    """
 
-    def of(self, images: Tensor, first: int) -> Tensor:
-        """(N * count, C, h, w) of images (N, C, H, W), the first of them number `first`; an image's views in a row."""
-        if self.mode in ("crop", "diagonal"):
-            height, width = images.shape[2:]
-            if min(height, width) < self.image_size:
-                raise InputError(
-                    f"images of {height}x{width} are smaller than image_size={self.image_size}: "
-                    f"resize them, or pass a smaller crop_size and image_size"
-                )
-            images = resize_and_crop(images, self.image_size)
-        shifts = [self._shifts(first + offset) for offset in range(len(images))]
-        dy, dx = torch.tensor(shifts, device=images.device).flatten(0, 1).unbind(1)
-        copies = images.repeat_interleave(self.count, 0)
-        if self.mode == "circular":
-            return circular_shift(copies, dy, dx)
-        if self.mode == "zero_fill":
-            return zero_fill_shift(copies, dy, dx, self.fill)
-        return crop(copies, dy, dx, self.crop_size)
+    agreements: list[int]
+    unanimous: list[int]
+    right_views: list[int]
+    right_pairs: list[int]
+    right_agreements: list[int]
 
-    def _shifts(self, index: int) -> list[tuple[int, int]]:
-        if self.mode == "diagonal":
-            return [(offset, offset) for offset in range(self.count)]
-        low, high = {
-            "crop": (0, self.room),
-            "circular": (-self.max_shift, self.max_shift),
-            "zero_fill": (-self.max_shift, self.max_shift + 1),
-        }[self.mode]
-        draw = Random(f"{self.seed}/{index}")
-        return [(draw.randrange(low, high), draw.randrange(low, high)) for _ in range(self.count)]
+    @classmethod
+    def none(cls) -> ViewCounts:
+        """Of no images yet."""
+        return cls([], [], [], [], [])
+
+    def add(self, predictions: Tensor, targets: Tensor | None, views: ShiftedViews) -> None:
+        """Count a batch: the top-1 (N, views), -1 where there is none as a logit is NaN, and the classes (N,)."""
+        first, second = (predictions[:, list(side)] for side in zip(*views.compared, strict=True))
+        self.agreements.extend(((first == second) & (first >= 0)).sum(1).tolist())
+        same = (predictions == predictions[:, :1]) & (predictions >= 0)
+        self.unanimous.extend(same.all(1).int().tolist())
+        if targets is None:
+            return
+        right = targets.to(predictions.device).unsqueeze(1)
+        self.right_views.extend((predictions == right).sum(1).tolist())
+        self.right_pairs.extend(((first == right) | (second == right)).sum(1).tolist())
+        self.right_agreements.extend(((first == right) & (second == right)).sum(1).tolist())
+
+    def result(self, views: ShiftedViews, level: float, probabilities: Tensor | None = None) -> ConsistencyResult:
+        """The shares and their intervals."""
+        images, trials = len(self.agreements), len(views.compared)
+        known: dict[str, Any] = {}
+        if self.right_views:
+            always = sum(count == views.count for count in self.right_views)
+            known["accuracy"] = sum(self.right_views) / (images * views.count)
+            known["worst_case_accuracy"] = always / images
+            known["worst_case_accuracy_interval"] = wilson_interval(always, images, level)
+        if any(self.right_pairs):
+            known["correct_consistency"] = sum(self.right_agreements) / sum(self.right_pairs)
+            known["correct_consistency_interval"] = clustered_wilson_interval(
+                self.right_agreements, self.right_pairs, level
+            )
+        return ConsistencyResult(
+            mode=views.mode,
+            consistency=sum(self.agreements) / (images * trials),
+            interval=clustered_wilson_interval(self.agreements, trials, level),
+            level=level,
+            agreements=sum(self.agreements),
+            total=images * trials,
+            images=images,
+            unanimity=sum(self.unanimous) / images,
+            unanimity_interval=wilson_interval(sum(self.unanimous), images, level),
+            views=views.count,
+            **known,
+            probabilities=probabilities,
+            variation=None if probabilities is None else float(probabilities.diff(dim=1).abs().mean()),
+        )
 
 
 def _chunks(images: Batches, targets: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -223,15 +291,15 @@ def _chunks(images: Batches, targets: Tensor | None, size: int) -> Iterator[tupl
             yield pixels[part], None if classes is None else torch.as_tensor(classes)[part]
 
 
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    output = model(images)
+def check_logits(output: object) -> Tensor:
+    """The output of a classifier, or an error that says what it is instead."""
     if not isinstance(output, Tensor) or output.ndim != 2:
         found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"the model's output is {found}: shift consistency takes classifiers with logits (N, classes)")
     return output
 
 
-def _probabilities(logits: Tensor, classes: Tensor) -> Tensor:
+def correct_probabilities(logits: Tensor, classes: Tensor) -> Tensor:
     """P(correct) (N, views) of logits (N, views, classes)."""
     known = logits.shape[-1]
     if int(classes.min()) < 0 or int(classes.max()) >= known:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dealias.perturb.shifts import circular_shift, crop, resize_and_crop, zero_fill_shift
+from dealias.perturb.shifts import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
 if TYPE_CHECKING:
     from dealias.perturb.corruptions import CORRUPTIONS, VALIDATION_CORRUPTIONS, corrupt
@@ -19,6 +19,7 @@ __all__ = [
     "circular_shift",
     "corrupt",
     "crop",
+    "fourier_shift",
     "read_video",
     "released_corruption",
     "released_videos",

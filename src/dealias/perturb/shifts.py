@@ -23,6 +23,7 @@ from torch import Tensor
 from dealias.errors import InputError, InputTypeError
 
 Shift: TypeAlias = int | Sequence[int] | Tensor
+SubpixelShift: TypeAlias = float | Sequence[float] | Tensor
 
 
 def circular_shift(images: Tensor, dy: Shift, dx: Shift) -> Tensor:
@@ -56,6 +57,47 @@ def zero_fill_shift(images: Tensor, dy: Shift, dx: Shift, fill: float = 0.0) -> 
     inside_rows, inside_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
     return moved.masked_fill(~inside.view(*inside.shape[-moved.ndim :]), fill)
+
+
+def fourier_shift(images: Tensor, dy: SubpixelShift, dx: SubpixelShift) -> Tensor:
+    """Roll each image by `dy` rows and `dx` columns that may be fractions of a pixel.
+
+    >>> wave = torch.cos(torch.arange(8) * torch.pi / 2).expand(1, 1, 8, 8)
+    >>> fourier_shift(wave, 0, 0.5)[0, 0, 0, :4].mul(100).round().tolist()
+    [71.0, 71.0, -71.0, -71.0]
+
+    The band-limited periodic image through the pixels (trigonometric interpolation), sampled elsewhere: each frequency
+    is turned in phase (discrete Fourier transform). What of the Nyquist frequency of an even size is no cosine after
+    the shift cannot be sampled and is lost, so whole shifts equal `circular_shift` and others are no exact inverses.
+
+    Args:
+        images: float (N, C, H, W) or one image (C, H, W).
+        dy, dx: one number, or N of them, in pixels.
+
+    Returns:
+        Images of the same shape and dtype; values may go beyond the range of the pixels.
+
+    Raises:
+        InputError: as for `circular_shift`, or a shift is not finite.
+        InputTypeError: `images` is no float tensor, or a shift is no real number.
+
+    Source: Michaeli et al., Alias-Free Convnets, CVPR 2023, which measures fractional shifts so.
+    """
+    batch = _as_batch(images)
+    if not batch.is_floating_point():
+        raise InputTypeError(f"images have dtype {images.dtype}: sub-pixel shifts need float images")
+    working = batch if batch.dtype == torch.float64 else batch.float()
+    for axis, name, shift in ((2, "dy", dy), (3, "dx", dx)):
+        size = batch.shape[axis]
+        turns = _fractions(name, shift, working) * torch.fft.rfftfreq(size, dtype=working.dtype, device=images.device)
+        phases = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
+        if size % 2 == 0:  # what is sampled of the Nyquist frequency is a cosine
+            phases = torch.cat([phases[:, :-1], torch.complex(phases[:, -1:].real, torch.zeros_like(turns[:, :1]))], 1)
+        spectrum = torch.fft.rfft(working, dim=axis)
+        working = torch.fft.irfft(
+            spectrum * (phases[:, None, :, None] if axis == 2 else phases[:, None, None, :]), n=size, dim=axis
+        )
+    return working.to(images.dtype).view(images.shape)
 
 
 def crop(images: Tensor, top: Shift, left: Shift, size: int | tuple[int, int]) -> Tensor:
@@ -126,8 +168,24 @@ def _per_image(name: str, shift: Shift, images: Tensor) -> Tensor:
     values = torch.as_tensor(shift, device=images.device)
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise InputTypeError(f"{name}={shift!r} must be an int or a sequence of ints")
+    return _one_or_each(name, values, images)
+
+
+def _fractions(name: str, shift: SubpixelShift, images: Tensor) -> Tensor:
+    """The shifts as (N, 1) or (1, 1), in the dtype of the images."""
+    values = torch.as_tensor(shift, device=images.device)
+    if values.is_complex() or values.dtype == torch.bool:
+        raise InputTypeError(f"{name}={shift!r} must be a real number or a sequence of them")
+    if not values.isfinite().all():
+        raise InputError(f"{name}={shift!r} must be finite")
+    return _one_or_each(name, values.to(images.dtype), images)
+
+
+def _one_or_each(name: str, values: Tensor, images: Tensor) -> Tensor:
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(images)):
-        raise InputError(f"{name} has shape {tuple(values.shape)}: use one int, or {len(images)}, one for each image")
+        raise InputError(
+            f"{name} has shape {tuple(values.shape)}: use one number, or {len(images)}, one for each image"
+        )
     return values.reshape(-1, 1)
 
 

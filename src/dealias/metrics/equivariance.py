@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from dealias.metrics._evaluation import evaluating, placed_like
 from dealias.nn import MaxBlurPool2d
 from dealias.perturb.shifts import circular_shift
 
-Stage: TypeAlias = Literal["output", "max"]
+Stage: TypeAlias = Literal["input", "max", "output"]
 Layer: TypeAlias = str | tuple[str, Stage]
 Shifts: TypeAlias = tuple[Sequence[int] | Tensor, Sequence[int] | Tensor]
 
@@ -46,8 +46,8 @@ def internal_feature_distance(
     pixels of 1 - cosine similarity over channels, of F(Shift(X)) and Shift(F(X)). 0 is perfect shift-equivariance. Two
     zero vectors have distance 0, a zero and another vector 1.
 
-    A max-pooling layer has two stages: its maximum, taken at every pixel, and its output, behind the blur if any and
-    the subsampling. A circular maximum of a pool without padding keeps the size of the map: it wraps around behind.
+    What reaches a layer is its stage "input". A max-pooling layer has one more: its maximum, taken at every pixel,
+    before its output, behind the blur if any and the subsampling. A circular maximum of a pool without padding keeps the size of the map: it wraps around behind.
 
     Args:
         model: run in eval mode, without gradients, on the device where it is; its modes are restored.
@@ -55,7 +55,7 @@ def internal_feature_distance(
         layer: path of a module with feature maps (N, C, h, w), as in `model.named_modules()`. Of a module that runs
             several times in a forward pass, the last time counts.
         shifts: rows dy and columns dx, in pixels; all of them, `range(H)` and `range(W)`, by default.
-        stage: "output", or "max" of an `nn.MaxPool2d` or `dealias.nn.MaxBlurPool2d`.
+        stage: "output", "input", or "max" of an `nn.MaxPool2d` or `dealias.nn.MaxBlurPool2d`.
         batch_size: number of images in a forward pass, at most.
         progress: called with the number of (image, shift) pairs done, after each forward pass.
 
@@ -151,8 +151,8 @@ class _Probe:
         if path not in modules:
             raise InputError(f"layer={path!r} is no module of {type(model).__name__}: see model.named_modules()")
         module = modules[path]
-        if stage not in ("output", "max"):
-            raise InputError(f"stage={stage!r} is unknown: use output or max")
+        if stage not in get_args(Stage):
+            raise InputError(f"stage={stage!r} is unknown: use input, max or output")
         if stage == "max" and not isinstance(module, nn.MaxPool2d | MaxBlurPool2d):
             raise InputError(
                 f"layer={path!r} is a {type(module).__name__}: "
@@ -183,7 +183,7 @@ class _Probe:
         return self.sums.cpu()
 
     def catch_input(self, module: nn.Module, inputs: tuple[object, ...]) -> None:
-        self._catch(inputs[0], dense_max_of=module)
+        self._catch(inputs[0] if inputs else None, dense_max_of=module if self.stage == "max" else None)
 
     def catch_output(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         self._catch(output)
@@ -207,9 +207,9 @@ class _Probe:
 @contextmanager
 def _listening(probes: Sequence[_Probe]) -> Iterator[None]:
     handles = [
-        probe.module.register_forward_pre_hook(probe.catch_input)
-        if probe.stage == "max"
-        else probe.module.register_forward_hook(probe.catch_output)
+        probe.module.register_forward_hook(probe.catch_output)
+        if probe.stage == "output"
+        else probe.module.register_forward_pre_hook(probe.catch_input)
         for probe in probes
     ]
     try:
