@@ -17,9 +17,12 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +59,7 @@ def randomize(network: nn.Module) -> nn.Module:
             nn.init.normal_(module.bias, std=0.1)
             module.num_batches_tracked.fill_(7)
         elif isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.normal_(module.bias, std=0.1)
     return network.eval()
@@ -81,6 +84,14 @@ def differ(one: nn.Module, other: nn.Module, size: int) -> float:
     return float((expected - got).abs().max() / expected.std())
 
 
+@contextmanager
+def no_initial_weights() -> Iterator[None]:
+    """Skip the initial weights of new networks, which others replace: drawing them takes longest."""
+    names = ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "uniform_", "trunc_normal_")
+    with patch.multiple(nn.init, **{name: lambda tensor, *_, **__: tensor for name in names}):
+        yield
+
+
 @torch.inference_mode()
 def compare(authors: Any, name: str, filters: list[int], sizes: list[int], folder: Path) -> dict[str, list[float]]:
     """The differences of the logits at each input size, by filter."""
@@ -88,14 +99,16 @@ def compare(authors: Any, name: str, filters: list[int], sizes: list[int], folde
     results: dict[str, list[float]] = {}
     for taps in filters:
         torch.manual_seed(taps)
-        theirs = randomize(getattr(authors, name)(pretrained=False, filter_size=taps))
-        save_as_released(theirs, path, parallel=taps % 2 == 1)
-        ours = create_model(f"torchvision:{name}", antialias=True, filter=taps, recipe="zhang2019").eval()
+        with no_initial_weights():
+            theirs = getattr(authors, name)(pretrained=False, filter_size=taps)
+            ours = create_model(f"torchvision:{name}", antialias=True, filter=taps, recipe="zhang2019").eval()
+        save_as_released(randomize(theirs), path, parallel=taps % 2 == 1)
         load_zhang_checkpoint(ours, path)
         results[f"{taps} taps"] = [differ(theirs, ours, size) for size in sizes]
-    plain = create_model(f"torchvision:{name}")
-    theirs = randomize(getattr(authors, name)(pretrained=False, filter_size=4))
-    save_as_released(theirs, path, parallel=False)
+    with no_initial_weights():
+        theirs = getattr(authors, name)(pretrained=False, filter_size=4)
+        plain = create_model(f"torchvision:{name}")
+    save_as_released(randomize(theirs), path, parallel=False)
     load_zhang_checkpoint(plain, path)
     other = antialias(plain, torch.zeros(1, 3, 224, 224), filter=3, recipe="zhang2019", inplace=True).eval()
     return results | {CONTROL: [differ(theirs, other, size) for size in sizes]}

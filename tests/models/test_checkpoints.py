@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 import random
 import re
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,11 +17,21 @@ from dealias.errors import InputError
 from dealias.models import load_weights, load_zhang_checkpoint, vgg_small
 from dealias.models._torchvision import import_torchvision
 
+
+def zeros(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: torch.zeros_like(value) for key, value in state.items()}
+
+
 WRAPPINGS = {
     "plain.pth": lambda state: state,
     "state_dict.pth.tar": lambda state: {"epoch": 3, "state_dict": state, "arch": "vgg"},
     "model.pt": lambda state: {"model": state, "optimizer": {"lr": 0.1}},
     "nested.pth": lambda state: {"model": {"state_dict": state}},
+    "averaged.pth": lambda state: {"state_dict": zeros(state), "state_dict_ema": state},
+    "swa.pth": lambda state: {
+        "model": zeros(state),
+        "model_ema": {"n_averaged": torch.tensor(4), **{f"module.{key}": value for key, value in state.items()}},
+    },
     "parallel.pth": lambda state: {f"module.{key}": value for key, value in state.items()},
     "compiled.pth": lambda state: {"state_dict": {f"_orig_mod.module.{key}": value for key, value in state.items()}},
 }
@@ -81,6 +93,20 @@ def test_misfits_name_keys_and_shapes_and_load_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_misfits_that_an_argument_would_cure(tmp_path: Path) -> None:
+    torch.save(vgg_small(num_classes=3).state_dict(), tmp_path / "three.pth")
+    torch.save(vgg_small(in_chans=2).state_dict(), tmp_path / "two.pth")
+    torch.save(vgg_small(in_chans=2, num_classes=3).state_dict(), tmp_path / "both.pth")
+    with pytest.raises(
+        InputError, match=r"classifier.weight is \(3, 64\) .* and \(10, 64\) .*: .* with num_classes=3$"
+    ):
+        load_weights(vgg_small(), tmp_path / "three.pth")
+    with pytest.raises(InputError, match=r"features.0.weight is \(16, 2, 3, 3\) in .* with in_chans=2$"):
+        load_weights(vgg_small(), tmp_path / "two.pth")
+    with pytest.raises(InputError, match=r"classifier.bias is \(3,\) in the file and \(10,\) in the model\)$"):
+        load_weights(vgg_small(), tmp_path / "both.pth")
+
+
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     good = tmp_path / "good.pth"
     torch.save(vgg_small().state_dict(), good)
@@ -113,6 +139,11 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
             load_weights(vgg_small(), tmp_path / name)
 
 
+def binomial(taps: int) -> Tensor:
+    row = torch.tensor([math.comb(taps - 1, i) / 2 ** (taps - 1) for i in range(taps)])
+    return torch.outer(row, row).expand(64, 1, taps, taps).clone()
+
+
 def blurred_numbers(features: nn.Sequential, filters: dict[int, int], prefix: str = "features") -> dict[str, str]:
     """New names of a Sequential's layers with `filters[i]` layers inserted behind layer i, and the buffers of those."""
     names, shift = {}, 0
@@ -126,7 +157,7 @@ def released_file(model: nn.Module, rename, filters: list[tuple[str, str]], taps
     """A state dict as the paper's networks write it: renamed layers, and (before which layer, name) of the buffers."""
     state: OrderedDict[str, Tensor] = OrderedDict()
     for key, value in model.state_dict().items():
-        state |= {name: torch.rand(64, 1, taps, taps) for before, name in filters if key.startswith(before)}
+        state |= {name: binomial(taps) for before, name in filters if key.startswith(before)}
         state[rename(key)] = value
         filters = [(before, name) for before, name in filters if not key.startswith(before)]
     assert not filters
@@ -186,7 +217,7 @@ def sequential(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
         behind[1] = 1
     names = blurred_numbers(model.features, behind)
     state = released_file(model, lambda key: names.get(key, key), [])
-    state |= {f"features.{100 + i}.filt": torch.rand(64, 1, 4, 4) for i in behind}
+    state |= {f"features.{100 + i}.filt": binomial(4) for i in behind}
     return model, state
 
 
@@ -228,14 +259,49 @@ def test_zhang_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
     torch.save(state, path)
     models = import_torchvision().models
     converted = antialias(model, torch.zeros(1, 3, 64, 64), filter="bin5", recipe="zhang2019")
-    with pytest.raises(InputError, match="filters of 4 taps, the model of 5"):
+    with pytest.raises(InputError, match=r"filters of 4 taps \(maxpool.1.filt\), the model of 5: .* filter=4"):
         load_zhang_checkpoint(converted, path)
     load_zhang_checkpoint(antialias(model, torch.zeros(1, 3, 64, 64), recipe="zhang2019"), path)
-    with pytest.raises(InputError, match="tensors beside the filters"):
+    with pytest.raises(InputError, match=r"layer2.0.bn1.bias \(128,\) in the file stands where layer1.2"):
         load_zhang_checkpoint(models.resnet34(num_classes=5), path)
-    with pytest.raises(InputError, match=r"fc.weight \(5, 512\) in the file stands where fc.weight \(6, 512\)"):
+    torch.save({**state, "ssl_head.weight": torch.rand(3, 3)}, tmp_path / "more.pth")
+    with pytest.raises(InputError, match="123 tensors beside the filters, the model 122"):
+        load_zhang_checkpoint(model, tmp_path / "more.pth")
+    with pytest.raises(InputError, match=r"fc.weight is \(5, 512\) in the file and \(6, 512\).* with num_classes=5$"):
         load_zhang_checkpoint(models.resnet18(num_classes=6), path)
+    wide = models.resnet18(num_classes=5)
+    wide.layer2[0].conv2 = nn.Conv2d(128, 128, 5, bias=False)
+    with pytest.raises(InputError, match=r"layer2.0.conv2.1.weight is \(128, 128, 3, 3\) in the file"):
+        load_zhang_checkpoint(wide, path)
+    uneven = antialias(model, torch.zeros(1, 3, 64, 64), filter=[1, 2, 3, 4], recipe="zhang2019")
+    with pytest.raises(InputError, match=r"other filters of 4 taps \(maxpool.1.filt\)"):
+        load_zhang_checkpoint(uneven, path)
     swapped = {key.replace("bn1", "norm1"): value for key, value in state.items()}
     torch.save(swapped, path)
     with pytest.raises(InputError, match="norm1"):
         load_zhang_checkpoint(model, path)
+
+
+def test_zhang_checkpoints_in_any_order(tmp_path: Path) -> None:
+    model, state = mobilenet()
+    expected = {key: value.clone() for key, value in model.state_dict().items()}
+    save_file(dict(sorted(state.items())), tmp_path / "mobilenet_v2_lpf4.safetensors")
+    for tensor in model.state_dict().values():
+        tensor.zero_()
+    load_zhang_checkpoint(model, tmp_path / "mobilenet_v2_lpf4.safetensors")
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
+def test_models_converted_in_another_way_than_the_released_ones_are_told(tmp_path: Path) -> None:
+    model, state = resnet("resnet18")
+    torch.save(state, tmp_path / "lpf4.pth")
+    example = torch.zeros(1, 3, 64, 64)
+    with pytest.warns(UserWarning, match=r"its stem pools over \(3, 3\) pixels.*recipe='zhang2019'"):
+        load_zhang_checkpoint(antialias(model, example), tmp_path / "lpf4.pth")
+    with pytest.warns(UserWarning, match="8 places, the released network in 7"):
+        load_zhang_checkpoint(antialias(model, example, recipe="zhang2019", stem=True), tmp_path / "lpf4.pth")
+    circular = antialias(model, example, recipe="zhang2019", padding_mode="circular")
+    with pytest.warns(UserWarning, match="padding_mode='circular'"):
+        load_zhang_checkpoint(circular, tmp_path / "lpf4.pth")
+    with warnings.catch_warnings(action="error"):
+        load_zhang_checkpoint(antialias(model, example, recipe="zhang2019"), tmp_path / "lpf4.pth")

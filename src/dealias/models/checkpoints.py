@@ -6,7 +6,7 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from dealias.errors import InputError, require
 from dealias.nn import BlurPool2d, MaxBlurPool2d
 
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
+# The moving average of the weights first, as timm does: it is what such a training run evaluates.
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
+_FILTER = ".filt"  # of the paper's released networks
+_AVERAGED = "n_averaged"  # the counter beside the weights of torch.optim.swa_utils.AveragedModel
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 # What unpickling arbitrary bytes raises.
 _NO_CHECKPOINT = (
@@ -38,7 +41,8 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
 
     Reads `.safetensors` and what `torch.save` wrote (`.pth`, `.pt`, `.pth.tar`, ...) with `weights_only=True`. Takes
     the state dict out of `{"state_dict": ...}`, `{"model": ...}` or `{"model_state_dict": ...}`, and the prefixes of
-    DataParallel and torch.compile off the names.
+    DataParallel and torch.compile off the names. Where the file also has moving averages of the weights, under
+    `"state_dict_ema"` or `"model_ema"`, these are read, as timm does.
 
     Raises:
         InputError: the file cannot be read or holds no state dict.
@@ -63,7 +67,7 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
             f"weights={str(path)!r} holds no state dict: expected tensors by name, "
             f"or such a dict under {' or '.join(map(repr, _WRAPPERS))}"
         )
-    return {_plain_name(str(key)): value for key, value in content.items()}
+    return {_plain_name(str(key)): value for key, value in content.items() if key != _AVERAGED}
 
 
 def _read(path: Path) -> object:
@@ -102,23 +106,42 @@ def load_weights(model: nn.Module, path: str | PathLike[str]) -> None:
             and the shapes that differ.
     """
     stored = read_state_dict(path)
-    if any(key.endswith(".filt") for key in stored):
+    if any(key.endswith(_FILTER) for key in stored):
         _load_zhang(model, stored, path)
         return
+    _load(model, stored, path, {})
+
+
+def _load(
+    model: nn.Module, stored: Mapping[str, Tensor], path: str | PathLike[str], written: Mapping[str, str]
+) -> None:
+    """Load `stored`, all of it or nothing; `written` has the names of tensors that the file calls otherwise."""
     own = model.state_dict()
     # PyTorch before 0.4.1 did not store num_batches_tracked; load_state_dict keeps the model's then
     missing = [key for key in own if key not in stored and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in stored if key not in own]
-    differing = [
-        f"{key} is {tuple(stored[key].shape)} in the file and {tuple(own[key].shape)} in the model"
-        for key in own
-        if key in stored and stored[key].shape != own[key].shape
+    differing = [key for key in own if key in stored and stored[key].shape != own[key].shape]
+    shapes = [
+        f"{written.get(key, key)} is {tuple(stored[key].shape)} in the file and {tuple(own[key].shape)} in the model"
+        for key in differing
     ]
-    counts = (("missing key", missing), ("unexpected key", unexpected), ("shape mismatch", differing))
+    counts = (("missing key", missing), ("unexpected key", unexpected), ("shape mismatch", shapes))
     problems = [_first_few(what, items) for what, items in counts if items]
     if problems:
-        raise InputError(f"weights={str(path)!r} does not fit {type(model).__name__}: {'; '.join(problems)}")
-    model.load_state_dict(stored)
+        cure = "" if missing or unexpected else _cure([(stored[key].shape, own[key].shape) for key in differing])
+        raise InputError(f"weights={str(path)!r} does not fit {type(model).__name__}: {'; '.join(problems)}{cure}")
+    model.load_state_dict(stored, strict=len(stored) == len(own))
+
+
+def _cure(shapes: list[tuple[torch.Size, torch.Size]]) -> str:
+    """Which argument of `create_model` would make the shapes agree, if one would."""
+    numbers = {(theirs[0], ours[0]) for theirs, ours in shapes if theirs[1:] == ours[1:]}
+    if len(numbers) == 1 and all(theirs[1:] == ours[1:] for theirs, ours in shapes):
+        return f": build the model with num_classes={min(numbers)[0]}"
+    theirs, ours = shapes[0]
+    if len(shapes) == 1 and len(theirs) > 2 and (theirs[0], theirs[2:]) == (ours[0], ours[2:]):
+        return f": build the model with in_chans={theirs[1]}"
+    return ""
 
 
 def _first_few(what: str, items: list[str]) -> str:
@@ -131,53 +154,87 @@ def load_zhang_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
     """Load one of the paper's released `*_lpfK*.pth` files into a torchvision network.
 
     The released networks hold their filters as `.filt` buffers and their blurs as numbered layers, which shifts the
-    numbers of the layers behind: `layer2.0.conv3.1.weight` is torchvision's `layer2.0.conv3.weight`. Both list the same
-    layers in the same order, so they are matched by position, and names (but for numbers) and shapes have to agree.
+    numbers of the layers behind: `layer2.0.conv3.1.weight` is torchvision's `layer2.0.conv3.weight`. Both number the
+    same layers in the same order, so they are matched by it, and names (but for numbers) and shapes have to agree.
 
     To compute what the released network does, `model` has to be anti-aliased, before or after, with the filter of K
     taps and `recipe="zhang2019"`.
 
     Raises:
         InputError: the file is no checkpoint, is of another architecture, or `model` has another filter.
+
+    Warns:
+        UserWarning: `model` is anti-aliased, but not as the released network.
     """
     _load_zhang(model, read_state_dict(path), path)
 
 
-def _load_zhang(model: nn.Module, stored: dict[str, Tensor], path: str | PathLike[str]) -> None:
-    _check_filters(model, stored, path)
-    own = model.state_dict()
-    layers = {key: value for key, value in stored.items() if not key.endswith(".filt")}
-    if not any(key.endswith("num_batches_tracked") for key in layers):
-        own = {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")}
-    if len(layers) != len(own):
-        raise InputError(
-            f"weights={str(path)!r} does not fit {type(model).__name__}: "
-            f"it has {len(layers)} tensors beside the filters, the model {len(own)}"
-        )
-    for (theirs, value), (ours, target) in zip(layers.items(), own.items(), strict=True):
-        if _words(theirs) != _words(ours) or value.shape != target.shape:
+def _load_zhang(model: nn.Module, stored: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
+    filters = {key: value for key, value in stored.items() if key.endswith(_FILTER)}
+    blurs = [module for module in model.modules() if isinstance(module, BlurPool2d | MaxBlurPool2d)]
+    _check_filters(filters, blurs, path)
+    # not by their order in the file, which safetensors does not keep
+    theirs = sorted(stored.keys() - filters.keys(), key=_by_numbers)
+    ours = sorted(model.state_dict(), key=_by_numbers)
+    if not any(key.endswith("num_batches_tracked") for key in theirs):
+        ours = [key for key in ours if not key.endswith("num_batches_tracked")]
+    problem = f"weights={str(path)!r} does not fit {type(model).__name__}"
+    for their_key, our_key in zip(theirs, ours, strict=False):
+        if _words(their_key) != _words(our_key):
             raise InputError(
-                f"weights={str(path)!r} does not fit {type(model).__name__}: {theirs} {tuple(value.shape)} in the file "
-                f"stands where {ours} {tuple(target.shape)} does in the model"
+                f"{problem}: {their_key} {tuple(stored[their_key].shape)} in the file stands where {our_key} "
+                f"{tuple(model.state_dict()[our_key].shape)} does in the model"
             )
-    model.load_state_dict(dict(zip(own, layers.values(), strict=True)), strict=len(own) == len(model.state_dict()))
+    if len(theirs) != len(ours):
+        raise InputError(f"{problem}: it has {len(theirs)} tensors beside the filters, the model {len(ours)}")
+    written = dict(zip(ours, theirs, strict=True))
+    _load(model, {key: stored[name] for key, name in written.items()}, path, written)
+    _warn_of_differences(model, filters, blurs)
 
 
-def _check_filters(model: nn.Module, stored: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
+def _check_filters(
+    filters: Mapping[str, Tensor], blurs: Sequence[BlurPool2d | MaxBlurPool2d], path: str | PathLike[str]
+) -> None:
     """A checkpoint trained with one filter computes something else with another; a baseline model has none yet."""
-    theirs = {value.shape[-1] for key, value in stored.items() if key.endswith(".filt")}
-    ours = {len(module.taps) for module in model.modules() if isinstance(module, BlurPool2d | MaxBlurPool2d)}
-    if theirs and ours and theirs != ours:
-        raise InputError(
-            f"weights={str(path)!r} has filters of {_listed(theirs)} taps, the model of {_listed(ours)}: "
-            f"anti-alias it with filter={max(theirs)}"
+    for key, theirs in filters.items():
+        for taps in {blur.taps for blur in blurs}:
+            ours = torch.outer(torch.tensor(taps), torch.tensor(taps))
+            if theirs.shape[-2:] != ours.shape or not torch.allclose(theirs.float(), ours, rtol=0.01):
+                size = theirs.shape[-1] if theirs.ndim else 0
+                kind = "filters" if size != len(taps) else "other filters"
+                raise InputError(
+                    f"weights={str(path)!r} has {kind} of {size} taps ({key}), the model of {len(taps)}: "
+                    f"anti-alias it with filter={size}"
+                )
+
+
+def _warn_of_differences(
+    model: nn.Module, filters: Mapping[str, Tensor], blurs: Sequence[BlurPool2d | MaxBlurPool2d]
+) -> None:
+    """Say what of an anti-aliased model shows that it is not converted as the released network is."""
+    if not filters or not blurs:
+        return
+    differences = []
+    if len(blurs) != len(filters):
+        differences.append(f"it blurs in {len(blurs)} places, the released network in {len(filters)}")
+    if borders := sorted({blur.padding_mode for blur in blurs} - {"reflect"}):
+        differences.append(f"its blurs have padding_mode={borders[0]!r}, the released network's 'reflect'")
+    stem = getattr(model, "maxpool", None)  # a ResNet's
+    if isinstance(stem, MaxBlurPool2d) and stem.kernel_size != (2, 2):
+        differences.append(f"its stem pools over {stem.kernel_size} pixels, the released network's over (2, 2)")
+    if differences:
+        warnings.warn(
+            f"the {type(model).__name__} has the weights of the released network but computes something else: "
+            f"{'; '.join(differences)}. recipe='zhang2019' with the other arguments left as they are computes the same",
+            stacklevel=4,
         )
 
 
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(numbers)))
+def _by_numbers(key: str) -> list[tuple[int, str]]:
+    """Sorts layer 10 behind layer 9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in key.split(".")]
 
 
 def _words(key: str) -> list[str]:
-    """The name without numbers: what inserted layers leave alone."""
-    return [word for part in key.split(".") if (word := part.rstrip("0123456789"))]
+    """The name without the numbers of layers: what inserted layers leave alone."""
+    return [part for part in key.split(".") if not part.isdecimal()]
