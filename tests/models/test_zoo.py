@@ -119,6 +119,8 @@ def test_list_models() -> None:
     assert not any("maskrcnn" in name for name in names)  # classification networks alone
     assert set(list_models("torchvision:vgg1?")) == {f"torchvision:vgg{depth}" for depth in (11, 13, 16, 19)}
     assert list_models("no such *") == []
+    assert list_models("VGG13_bn") == list_models("*vgg13_bn*")
+    assert {"dealias:vgg13_bn_cifar", "timm:vgg13_bn", "torchvision:vgg13_bn"} <= set(list_models("VGG13_bn"))
 
 
 def test_input_sizes_and_normalisations() -> None:

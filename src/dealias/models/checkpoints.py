@@ -179,6 +179,9 @@ def _load_zhang(model: nn.Module, stored: Mapping[str, Tensor], path: str | Path
     if not any(key.endswith("num_batches_tracked") for key in theirs):
         ours = [key for key in ours if not key.endswith("num_batches_tracked")]
     problem = f"weights={str(path)!r} does not fit {type(model).__name__}"
+    known = {_words(key) for key in ours}
+    if unknown := [key for key in theirs if _words(key) not in known]:
+        raise InputError(f"{problem}: {_first_few('unexpected key', unknown)}")
     for their_key, our_key in zip(theirs, ours, strict=False):
         if _words(their_key) != _words(our_key):
             raise InputError(
@@ -235,6 +238,6 @@ def _by_numbers(key: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in key.split(".")]
 
 
-def _words(key: str) -> list[str]:
+def _words(key: str) -> tuple[str, ...]:
     """The name without the numbers of layers: what inserted layers leave alone."""
-    return [part for part in key.split(".") if not part.isdecimal()]
+    return tuple(part for part in key.split(".") if not part.isdecimal())

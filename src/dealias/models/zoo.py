@@ -87,12 +87,15 @@ def create_model(
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names that `create_model` knows and match the shell-style `pattern`, sorted.
+    """The names that `create_model` knows and match `pattern`, sorted.
 
     >>> list_models("dealias:*")
     ['dealias:vgg13_bn_cifar', 'dealias:vgg_small']
+    >>> list_models("_cifar")
+    ['dealias:vgg13_bn_cifar']
 
-    A library that is not installed has none.
+    A `pattern` with `*`, `?` or `[` is a shell's, for the whole name; any other is a part of the name. Upper and lower
+    case are the same. A library that is not installed has none.
     """
     names: list[str] = []
     for source in _SOURCES:
@@ -100,7 +103,8 @@ def list_models(pattern: str = "*") -> list[str]:
             names += [f"{source}:{arch}" for arch in _architectures(source)]
         except MissingExtraError:
             continue
-    return sorted(name for name in names if fnmatchcase(name, pattern))
+    shell_pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    return sorted(name for name in names if fnmatchcase(name.lower(), shell_pattern.lower()))
 
 
 def default_input_size(model: str | nn.Module) -> tuple[int, int, int]:

@@ -1,0 +1,36 @@
+"""`dealias models`: which networks can be named."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dealias.cli.common import app
+from dealias.errors import InputError
+
+
+@app.command()
+def models(
+    pattern: Annotated[
+        str, typer.Argument(help="Part of a name, or a shell's pattern: resnet50, 'timm:*next*'.")
+    ] = "*",
+) -> None:
+    """List the networks that the other commands take by name."""
+    from importlib.util import find_spec
+
+    from dealias.models import list_models
+
+    names = list_models(pattern)
+    missing = [library for library in ("timm", "torchvision") if find_spec(library) is None]
+    hint = f"; not installed: {' and '.join(missing)} (pip install 'dealias[zoo]')" if missing else ""
+    if not names:
+        raise InputError(f"pattern={pattern!r} matches no network: dealias models lists them all{hint}")
+    table = Table("source", "model", box=None)
+    for name in names:
+        table.add_row(name.partition(":")[0], name)
+    console = Console()
+    console.print(table)
+    console.print(f"{len(names)} network{'s'[: len(names) != 1]}{hint}", markup=False, highlight=False, soft_wrap=True)
