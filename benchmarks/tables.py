@@ -1,0 +1,42 @@
+"""What the benchmarks share: tables in Markdown, and sections of a page between marks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dealias.benchmark import Row, as_csv, columns_of
+from dealias.files import prepare_output, write_whole
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A table; what a row lacks is an empty cell."""
+    columns = columns_of(rows)
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(str(row.get(name, "")) for name in columns) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def replace_section(page: Path, script: str, body: str) -> None:
+    """Put `body` between the marks of `script` in the page."""
+    begin, end = (f"<!-- {script}: {mark} -->" for mark in ("begin", "end"))
+    text = page.read_text()
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{page} lacks the marks {begin} and {end}")
+    write_whole(page, f"{before}{begin}\n{body.strip()}\n{end}{after}")
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """The options that say where to write."""
+    parser.add_argument("--output", type=Path, help="folder for tables as CSV, and plots")
+    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
+
+
+def write_csv(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write the rows to `name` in the folder, and print its path."""
+    path = prepare_output(folder) / name
+    write_whole(path, as_csv(rows))
+    print(path)

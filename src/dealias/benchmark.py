@@ -1,0 +1,241 @@
+"""Time the fused operations beside their rivals: paired ratios within one run, so that the machine's speed cancels.
+
+>>> times = race({"long": lambda: sum(range(9000)), "short": lambda: sum(range(3000))}, rounds=5)
+>>> median_ratio(times["long"], times["short"]) > 1
+True
+
+Every round times all forms, one after the other; ratios are taken within a round, then the median over the rounds. On
+one thread the clock is the thread's CPU time, so that other load on the machine does not count.
+
+The bound is the time to move what an operation must: read the input and write the output once; for the backward also
+read the output's gradient, for a ReLU or a maximum the input again, and write the input's gradient. It is measured in
+the same rounds as a copy between two buffers that have been written before: never-written ones read the zero page,
+and flatter a copy threefold.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+from dealias import functional, ops
+from dealias.filters import FILTERS
+from dealias.ops import reference
+
+Op: TypeAlias = Callable[[Tensor], Tensor]
+Row: TypeAlias = dict[str, object]
+
+TAPS = FILTERS["bin4"]
+SIZES = {112: (8, 64), 56: (8, 128), 28: (16, 256), 32: (32, 64)}
+"""Images and channels of the maps of so many pixels: the stages of ImageNet networks, and CIFAR's."""
+LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One operation with the filter bin4 at stride 2, the same in pure PyTorch, and what it must move."""
+
+    name: str
+    fused: Op
+    unfused: Op
+    aliased: Mapping[str, Op]
+    """PyTorch's own pooling layers that an anti-aliased network replaces."""
+    before_blur: nn.Module
+    """What other libraries put before their blur."""
+    reads_input_twice: bool = True
+    """The backward needs the input, too."""
+
+    def traffic(self, backward: bool) -> float:
+        """Elements that cross the memory bus, for each element of the input."""
+        forward = 1.25
+        return forward + (1.25 + self.reads_input_twice) * backward
+
+
+def contests() -> list[Contest]:
+    """The three operations; the maximum over 2 x 2 windows.
+
+    >>> [contest.name for contest in contests()]
+    ['max_blur_pool2d(2)', 'blur_pool2d', 'relu_blur_pool2d']
+    """
+    blur = (TAPS, (2, 2), "reflect")
+    maximum = {"MaxPool2d(3,2,1)": nn.MaxPool2d(3, 2, 1)}
+    return [
+        Contest(
+            "max_blur_pool2d(2)",
+            lambda x: functional.max_blur_pool2d(x, 2),
+            lambda x: reference.max_blur_pool(x, (2, 2), (1, 1), (0, 0), (0, 0), False, *blur),
+            maximum,
+            nn.MaxPool2d(2, 1),
+        ),
+        Contest(
+            "blur_pool2d",
+            functional.blur_pool2d,
+            lambda x: reference.blur_pool(x, *blur),
+            {**maximum, "AvgPool2d(2)": nn.AvgPool2d(2)},
+            nn.Identity(),
+            reads_input_twice=False,
+        ),
+        Contest(
+            "relu_blur_pool2d",
+            functional.relu_blur_pool2d,
+            lambda x: reference.relu_blur_pool(x, *blur),
+            maximum,
+            nn.ReLU(),
+        ),
+    ]
+
+
+@contextmanager
+def reference_path() -> Iterator[None]:
+    """Within it every operation takes the pure PyTorch path, as with `DEALIAS_BACKEND=reference`.
+
+    >>> with reference_path():
+    ...     ops.backend_for(torch.zeros(1, 1, 8, 8), TAPS, (2, 2))
+    'reference'
+    """
+    with mock.patch.object(ops, "backend_for", return_value="reference"):
+        yield
+
+
+def clock() -> float:
+    """Seconds of this thread's CPU time, or where PyTorch uses several threads of wall time."""
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def race(steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Seconds of each step, one after the other in every round; `warmup` rounds before these do not count."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(warmup + rounds):
+        for name, run in steps.items():
+            start = clock()
+            run()
+            if turn >= warmup:
+                times[name].append(clock() - start)
+    return times
+
+
+def median_ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the ratios of each round.
+
+    >>> median_ratio([2.0, 9.0, 8.0], [1.0, 3.0, 2.0])
+    3.0
+    """
+    return statistics.median(a / b for a, b in zip(times, others, strict=True))
+
+
+def step(op: Op, x: Tensor, backward: bool) -> Callable[[], object]:
+    """The forward, or the forward and the backward for a gradient that exists already."""
+    if not backward:
+        return lambda: op(x)
+    x = x.detach().requires_grad_()
+    upstream = torch.randn_like(op(x).detach())
+    return lambda: torch.autograd.grad(op(x), x, upstream)
+
+
+def saved_beyond_input(op: Op, x: Tensor) -> float:
+    """Bytes that the backward keeps beside the input itself, in units of the input; a filter's do not count."""
+    x = x.detach().requires_grad_()
+    kept: dict[int, int] = {}
+
+    def pack(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        op(x)
+    kept.pop(x.untyped_storage().data_ptr(), None)
+    small = x.numel() * x.element_size() / 1000
+    return sum(size for size in kept.values() if size > small) / (x.numel() * x.element_size())
+
+
+def measure(
+    contest: Contest,
+    layout: str = "NCHW",
+    dtype: str = "float32",
+    pixels: int = 56,
+    *,
+    rounds: int = 15,
+    rivals: Callable[[Contest, Tensor], Mapping[str, Op]] = lambda contest, x: {},
+) -> list[Row]:
+    """Two rows of a table: forward, and forward + backward.
+
+    Args:
+        contest: one of `contests()`.
+        layout: of `LAYOUTS`.
+        dtype: of `DTYPES`.
+        pixels: of `SIZES`.
+        rounds: paired measurements of each form.
+        rivals: more forms of the operation by name, for the contest and its input.
+
+    Returns:
+        Rows with the fused form's milliseconds, how many times the bound ("x bound") and what its backward keeps
+        beside the input in units of the input ("saved"), and for each other form how many times as long it takes.
+    """
+    images, channels = SIZES[pixels]
+    x = torch.randn(images, channels, pixels, pixels).to(DTYPES[dtype]).contiguous(memory_format=LAYOUTS[layout])
+    source, target = torch.randn(x.numel()), torch.randn(x.numel())
+    others = {"unfused": contest.unfused, **contest.aliased, **rivals(contest, x)}
+    rows: list[Row] = []
+    for backward in (False, True):
+        steps = {name: step(op, x, backward) for name, op in {"fused": contest.fused, **others}.items()}
+        times = race({**steps, "copy": lambda: target.copy_(source)}, rounds)
+        moved = contest.traffic(backward) * x.element_size() / (2 * source.element_size())
+        bound = [seconds * moved for seconds in times["copy"]]
+        row: Row = {
+            "op": contest.name,
+            "layout": layout,
+            "dtype": dtype,
+            "pixels": pixels,
+            "pass": "forward + backward" if backward else "forward",
+            "ms": round(1e3 * statistics.median(times["fused"]), 3),
+            "x bound": round(median_ratio(times["fused"], bound), 2),
+            "saved": round(saved_beyond_input(contest.fused, x), 3),
+            "saved, unfused": round(saved_beyond_input(contest.unfused, x), 3),
+        }
+        rows.append(row | {f"{name} / fused": round(median_ratio(times[name], times["fused"]), 2) for name in others})
+    return rows
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The names of all columns, in order of their first appearance.
+
+    >>> columns_of([{"op": "a", "timm": 2}, {"op": "b", "kornia": 3}])
+    ['op', 'timm', 'kornia']
+    """
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """All columns of all rows as CSV; what a row lacks is an empty field.
+
+    >>> as_csv([{"op": "a", "timm": 2}, {"op": "b"}])
+    'op,timm\\na,2\\nb,\\n'
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns_of(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def processor() -> str:
+    """The name that the system gives to the processor."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

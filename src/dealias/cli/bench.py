@@ -1,0 +1,67 @@
+"""`dealias bench`: how fast the operations are on this machine's CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from dealias.cli.common import app, show_progress
+
+PIXELS = 56
+
+
+@app.command()
+def bench(
+    threads: Annotated[int, typer.Option(help="Threads that PyTorch and the operations use.", min=1)] = 1,
+    rounds: Annotated[int, typer.Option(help="Paired measurements of each form.", min=1)] = 7,
+    output: Annotated[Path | None, typer.Option(help="Folder for the table as CSV: bench.csv.")] = None,
+) -> None:
+    """Time the operations on this CPU beside the pure PyTorch path and PyTorch's own pooling, under half a minute."""
+    import torch
+
+    from dealias import ops
+    from dealias.benchmark import LAYOUTS, SIZES, as_csv, contests, measure, processor
+    from dealias.files import prepare_output, write_whole
+
+    folder = None if output is None else prepare_output(output)
+    torch.set_num_threads(threads)
+    rows = []
+    with show_progress() as on_progress:
+        turns = [(contest, layout) for contest in contests() for layout in LAYOUTS]
+        for done, (contest, layout) in enumerate(turns):
+            on_progress(f"{contest.name} {layout}", done / len(turns))
+            rows += measure(contest, layout, pixels=PIXELS, rounds=rounds)
+    # short headings, so that the table fits a terminal of 80 columns
+    headings = {
+        "op": "op",
+        "layout": "",
+        "pass": "",
+        "ms": "ms",
+        "x bound": "bound",
+        "unfused / fused": "unfused",
+        "MaxPool2d(3,2,1) / fused": "MaxPool",
+        "AvgPool2d(2) / fused": "AvgPool",
+    }
+    images, channels = SIZES[PIXELS]
+    title = f"{processor()}, {threads} thread{'s' * (threads > 1)}, float32, {images} x {channels} maps of {PIXELS} px"
+    columns = (Column(heading, no_wrap=True) for heading in headings.values())
+    table = Table(*columns, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in rows:
+        row_text = {name: str(row.get(name, "")) for name in headings}
+        row_text["pass"] = row_text["pass"].replace("forward + ", "+ ")
+        table.add_row(*row_text.values())
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        "bound: the time over that to move the bytes. unfused (pure PyTorch), MaxPool2d(3, 2, 1), AvgPool2d(2): how "
+        "many times as long they take."
+    )
+    console.print(f"native kernels: {ops.backends()['cpu']}", markup=False)
+    if folder is not None:
+        write_whole(folder / "bench.csv", as_csv(rows))
+        console.print(folder / "bench.csv", soft_wrap=True)
