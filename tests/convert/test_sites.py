@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import refused
+from conversion import check_no_filter, refused
 from torch import nn
 
 from dealias import BlurPool2d, antialias, sites
@@ -60,13 +60,11 @@ def test_global_and_adaptive_pooling():
     ("pool", "word"),
     [
         (nn.MaxPool2d(2, return_indices=True), "return_indices"),
-        (nn.AvgPool2d(3, 2), "differ"),
-        (nn.AvgPool2d(2, padding=1), "padding"),
-        (nn.AvgPool2d(2, divisor_override=3), "divisor_override"),
-        (nn.LPPool2d(2, 2), "function"),
+        (nn.AvgPool2d(3, 2, ceil_mode=True), "ceil_mode"),
         (nn.FractionalMaxPool2d(2, output_ratio=0.5), "no rule"),
-        (nn.Upsample(scale_factor=0.5), "no rule"),
-        (nn.PixelUnshuffle(2), "no rule"),
+        (nn.Upsample(scale_factor=0.5), "antialias=True"),
+        (nn.PixelUnshuffle(2), "keeps all pixels"),
+        (nn.Unfold(3, stride=2), "no rule"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -78,29 +76,96 @@ def test_pools_without_an_anti_aliased_form_are_named(pool, word):
         assert type(antialias(model, x)[1]) is type(pool)
 
 
-def test_functions_and_slices_are_reported_with_their_place():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.weight = nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(4, 4, 3, 3))
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool2d(3, 2),
+        nn.AvgPool2d(3, 2, 1),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.AvgPool2d(2, padding=1),
+        nn.AvgPool2d(1, 2),
+        nn.AvgPool2d((3, 5), (2, 3), (1, 2), divisor_override=3),
+    ],
+    ids=str,
+)
+def test_other_averages_are_taken_at_every_pixel(pool):
+    x, model = torch.randn(1, 3, 23, 24), nn.Sequential(nn.Conv2d(3, 4, 1), pool)
+    check_no_filter(model, x)
+    dense = nn.AvgPool2d(pool.kernel_size, 1, pool.padding, False, pool.count_include_pad, pool.divisor_override)
+    stride = pool.stride if isinstance(pool.stride, tuple) else (pool.stride,) * 2
+    torch.testing.assert_close(antialias(model, x)(x), BlurPool2d("bin4", stride)(dense(model[0](x))))
 
-        def forward(self, x):
-            x = F.avg_pool2d(F.max_pool2d(self.conv(x), 2), 2)
-            x = F.conv2d(x, self.weight, stride=2)
-            x = F.interpolate(x, scale_factor=0.5)
-            x = x[:, :, ::2, ::2]
-            return F.max_pool1d(x.flatten(2), 3, 2)
 
-    found = refused(Model(), torch.randn(1, 3, 96, 96))
-    assert [(site.kind, site.path, site.stride) for site in found] == [
-        ("max_pool", "", (2, 2)),
-        ("avg_pool", "", (2, 2)),
-        ("conv", "", (2, 2)),
-        ("interpolate", "", (2, 2)),
-        ("slice", "", (2, 2)),
-        ("max_pool", "", (2,)),
+class Functions(nn.Module):
+    """Every function that subsamples, some with an anti-aliased form, some without."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.weight = nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(4, 4, 3, 3))
+
+    def forward(self, x):
+        x = F.avg_pool2d(F.max_pool2d(self.conv(x), 2), 2)
+        x = F.conv2d(x, self.weight, stride=2)
+        x = F.interpolate(x, scale_factor=0.5)
+        x = x[:, :, ::2, ::2]
+        return F.max_pool1d(x.flatten(2), 3, 2)
+
+
+def test_functions_are_reported_with_their_place():
+    found = sites(Functions(), torch.randn(1, 3, 96, 96))
+    assert [(site.kind, site.path, site.stride, site.placed) for site in found] == [
+        ("max_pool", "", (2, 2), True),
+        ("avg_pool", "", (2, 2), True),
+        ("conv", "", (2, 2), True),
+        ("interpolate", "", (2, 2), False),
+        ("slice", "", (2, 2), False),
+        ("max_pool", "", (2,), True),
     ]
-    assert all("test_sites.py:" in site.reason for site in found)
+    assert all("test_sites.py:" in (site.action or site.reason) for site in found)
+
+
+def test_maps_that_grow_are_reported_and_left_alone():
+    x = torch.randn(1, 4, 6, 6)
+    layers = [nn.ConvTranspose2d(4, 4, 2, 2), nn.Upsample(scale_factor=3), nn.PixelShuffle(2)]
+    found = sites(nn.Sequential(*layers), x)
+    assert [(site.kind, site.path, site.stride, site.status) for site in found] == [
+        ("conv_transpose", "0", (2, 2), "left alone"),
+        ("upsample", "1", (3, 3), "left alone"),
+        ("pixel_shuffle", "2", (2, 2), "left alone"),
+    ]
+    assert [site.output_size for site in found] == [(12, 12), (36, 36), (72, 72)]
+    assert sites(nn.Upsample(size=(7, 7)), torch.randn(1, 4, 1, 1)) == []
+
+
+def test_interpolation_that_filters_is_left_alone():
+    class Model(nn.Module):
+        def forward(self, x):
+            return F.interpolate(x, size=(5, 5), mode="bilinear", antialias=True)
+
+    (site,) = sites(Model(), torch.randn(1, 3, 12, 12))
+    assert (site.kind, site.status) == ("interpolate", "left alone")
+
+
+class Merging(nn.Module):
+    """Blocks of pixels made channels by views, as in Swin; `windows` keeps the blocks apart, as its attention does."""
+
+    def __init__(self, windows):
+        super().__init__()
+        self.windows = windows
+
+    def forward(self, x):  # channels last
+        n, h, w, c = x.shape
+        x = x.reshape(n, h // 2, 2, w // 4, 4, c)
+        if self.windows:
+            return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, 2, 4, c)
+        return x.permute(0, 1, 3, 4, 2, 5).flatten(3)
+
+
+def test_patch_merging_by_views():
+    x = torch.randn(2, 8, 8, 5)
+    (site,) = sites(Merging(windows=False), x)
+    assert (site.kind, site.stride, site.input_size, site.output_size) == ("pixel_unshuffle", (2, 4), (8, 8), (4, 2))
+    assert sites(Merging(windows=True), x) == []
 
 
 def test_slices_of_channels_are_no_sites():

@@ -9,7 +9,7 @@ from itertools import zip_longest
 
 from torch import nn
 
-from dealias.convert.edits import Blur, Blurring
+from dealias.convert.edits import AnswerConv, Blur, Blurring
 from dealias.convert.plan import RECIPES, Plan, make_plan
 from dealias.convert.sites import Site
 from dealias.convert.trace import ExampleInput, Node, Trace, record
@@ -182,7 +182,7 @@ def _verify(before: Trace, after: Trace, plans: Sequence[Plan], blurs: Sequence[
     """See that every blur ran as planned, and that all maps have their sizes."""
     name = "model cannot be anti-aliased as planned"
     for plan, blur in zip(plans, blurs, strict=True):
-        site, expected = plan.sites[0], [site.output_size for site in plan.sites]
+        site, expected = plan.sites[0], list(plan.blurred)
         got = [call.output.shape[-len(site.stride) :] for call in after.calls_of(blur) if call.output is not None]
         if len(got) != len(expected) or (recipe == "same-size" and got != expected):
             raise InputError(
@@ -200,7 +200,8 @@ def _changed_convolution(before: Trace, after: Trace, plans: Sequence[Plan]) -> 
         spot.node: spot.output_size  # the blur stands in front of these
         for plan in plans
         for edit in plan.decision.edits
-        if isinstance(edit, Blur) and edit.before and edit.path == plan.sites[0].path
+        if (isinstance(edit, Blur) and edit.before and edit.path == plan.sites[0].path)
+        or (isinstance(edit, AnswerConv) and edit.blur == "before")
         for spot in plan.spots
     }
     pairs = zip_longest(_convolutions(before), _convolutions(after))

@@ -1,18 +1,20 @@
 """The changes that anti-aliasing makes to a model, each at one module, by its path.
 
-No change touches a parameter, a buffer or their order: the stride of a convolution becomes smaller, a layer without
-state takes the place of another one, or a blur is hung before or behind a module as a child that a hook applies.
+No change touches a parameter, a buffer or their order: the stride of a layer becomes smaller, a layer without state
+takes the place of another one or answers a function call, or a blur is hung before or behind a module as a child that
+a hook applies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 
 from dealias import nn as layers
+from dealias.convert.calls import ConvCall, PoolCall, Window, answer_calls
 from dealias.convert.layers import AvgBlurPool1d, AvgBlurPool2d, AvgBlurPool3d
 from dealias.filters import Filter
 
@@ -31,18 +33,31 @@ class Blurring:
     filter: Filter
     padding_mode: Any
 
+    def pool(self, stride: tuple[int, ...]) -> nn.Module:
+        """A blur that subsamples by `stride`."""
+        return _BLUR_POOL[len(stride)](self.filter, stride, self.padding_mode)
+
+    def average(self, stride: tuple[int, ...], whole_windows: bool) -> nn.Module:
+        """A blur in place of an average; `whole_windows` leaves out what fills no window of the pooling."""
+        classes = _AVG_BLUR_POOL if whole_windows else _BLUR_POOL
+        return classes[len(stride)](self.filter, stride, self.padding_mode)
+
+    def maximum(self, spatial: int, **arguments: Any) -> nn.Module:
+        """A MaxBlurPool with `arguments` of `torch.nn.MaxPool`."""
+        return _MAX_BLUR_POOL[spatial](**arguments, filter=self.filter, padding_mode=self.padding_mode)
+
 
 @dataclass(frozen=True)
 class SetStride:
-    """Give the convolution at `path` another stride."""
+    """Give the convolution or pooling at `path` another stride."""
 
     path: str
     stride: tuple[int, ...]
 
     def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, None]:
         """Change `model`; return it and the layer that blurs, if there is one."""
-        convolution: Any = model.get_submodule(self.path)
-        convolution.stride = self.stride
+        layer: Any = model.get_submodule(self.path)
+        layer.stride = self.stride
         return model, None
 
 
@@ -57,7 +72,7 @@ class Blur:
     def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
         """Change `model`; return it and the layer that blurs."""
         module = model.get_submodule(self.path)
-        blur = _BLUR_POOL[len(self.stride)](blurring.filter, self.stride, blurring.padding_mode)
+        blur = blurring.pool(self.stride)
         if isinstance(module, nn.Sequential):  # which would run a child of its own accord
             module.append(blur)
             return model, blur
@@ -108,9 +123,7 @@ class ReplaceMaxPool:
         pool: Any = model.get_submodule(self.path)
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
         arguments = {name: getattr(pool, name) for name in names} | dict(self.changes)
-        blur = _MAX_BLUR_POOL[spatial_axes(pool)](
-            **arguments, filter=blurring.filter, padding_mode=blurring.padding_mode
-        )
+        blur = blurring.maximum(spatial_axes(pool), **arguments)
         return _replace(model, self.path, blur), blur
 
 
@@ -124,12 +137,82 @@ class ReplaceAvgPool:
 
     def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
         """Change `model`; return it and the layer that blurs."""
-        classes = _AVG_BLUR_POOL if self.whole_windows else _BLUR_POOL
-        blur = classes[len(self.stride)](blurring.filter, self.stride, blurring.padding_mode)
+        blur = blurring.average(self.stride, self.whole_windows)
         return _replace(model, self.path, blur), blur
 
 
-Edit: TypeAlias = SetStride | Blur | ReplaceReLU | ReplaceMaxPool | ReplaceAvgPool
+@dataclass(frozen=True)
+class AnswerMaxPool:
+    """MaxBlurPool for the function calls with this window that the module at `path` makes."""
+
+    path: str
+    window: Window
+
+    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
+        """Change `model`; return it and the layer that blurs."""
+        window = self.window
+        blur = blurring.maximum(
+            len(window.stride),
+            kernel_size=window.kernel,
+            stride=window.stride,
+            padding=window.padding,
+            dilation=window.dilation,
+            ceil_mode=window.ceil_mode,
+        )
+        answer_calls(model.get_submodule(self.path), PoolCall(window, blur))
+        return model, blur
+
+
+@dataclass(frozen=True)
+class AnswerAvgPool:
+    """A blur for the function calls with this window: in place of the average, or behind it at stride 1 (`dense`)."""
+
+    path: str
+    window: Window
+    dense: bool
+    whole_windows: bool
+
+    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
+        """Change `model`; return it and the layer that blurs."""
+        window, owner = self.window, model.get_submodule(self.path)
+        if not self.dense:
+            blur = blurring.average(window.stride, self.whole_windows)
+            answer_calls(owner, PoolCall(window, blur))
+            return model, blur
+        blur = blurring.pool(window.stride)
+        answer_calls(owner, PoolCall(window, nn.Sequential(_dense_average(window), blur)))
+        return model, blur
+
+
+def _dense_average(window: Window) -> nn.Module:
+    spatial = len(window.kernel)
+    classes: tuple[Any, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+    more = {"divisor_override": window.divisor_override} if spatial > 1 else {}
+    pool: nn.Module = classes[spatial - 1](window.kernel, 1, window.padding, False, window.count_include_pad, **more)
+    return pool
+
+
+@dataclass(frozen=True)
+class AnswerConv:
+    """Another stride for the convolutions with this window that the module at `path` makes by function calls."""
+
+    path: str
+    window: Window
+    stride: tuple[int, ...]
+    blur: Literal["before", "after"] | None = None  # None where the blur is an edit of its own
+    blur_stride: tuple[int, ...] = ()
+
+    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module | None]:
+        """Change `model`; return it and the layer that blurs, if there is one."""
+        blur = None if self.blur is None else blurring.pool(self.blur_stride)
+        before, after = (blur if self.blur == side else None for side in ("before", "after"))
+        answer_calls(model.get_submodule(self.path), ConvCall(self.window, self.stride, before, after))
+        return model, blur
+
+
+Edit: TypeAlias = (
+    SetStride | Blur | ReplaceReLU | ReplaceMaxPool | ReplaceAvgPool | AnswerMaxPool | AnswerAvgPool | AnswerConv
+)
 
 _SPATIAL = {
     1: (nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d),

@@ -22,7 +22,7 @@ class _WholeWindows(_Base):
     """Leaves out the trailing samples that fill no window, as `torch.nn.AvgPool2d(k, k)` does: floor(N / stride)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis, step in enumerate(self.stride, start=x.ndim - self.spatial):
+        for axis, step in enumerate(self.stride, start=-self.spatial):
             x = x.narrow(axis, 0, x.shape[axis] // step * step)
         return super().forward(x)
 

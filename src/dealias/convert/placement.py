@@ -79,6 +79,14 @@ def follow(trace: Trace, value: Value) -> Chain:
     return Chain(tuple(values), False)
 
 
+def beyond(value: Value) -> list[Value]:
+    """The values that `value` becomes by linear pointwise operations, which commute with a blur."""
+    values: list[Value] = []
+    while (step := _through_operations(values[-1] if values else value)) is not None and not step[1]:
+        values.append(step[0])
+    return values
+
+
 def _through_module(trace: Trace, value: Value) -> tuple[Value, bool] | None:
     """The step through a normalisation or activation module, whatever operations it is made of."""
     if value.returned or not value.consumers:

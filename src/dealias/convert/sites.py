@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
+from dealias.convert.calls import Window
 from dealias.convert.edits import spatial_axes
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 
@@ -19,10 +20,12 @@ class Site:
     """A place where a network subsamples: one call of one layer or function.
 
     Args:
-        kind: "conv", "max_pool", "avg_pool", "adaptive_pool", "interpolate", "slice", "pixel_unshuffle", or "blur"
-            where the network is anti-aliased already.
+        kind: "conv", "max_pool", "avg_pool", "adaptive_pool", "interpolate", "slice", "unfold" or "pixel_unshuffle";
+            "blur" where the network is anti-aliased already; "conv_transpose", "upsample" or "pixel_shuffle" where the
+            map grows.
         path: of the layer, as in `model.get_submodule(path)`; "" for a function, or where the layer is the model.
-        stride: for each spatial axis; input size over output size, rounded, where the site has no stride of its own.
+        stride: for each spatial axis; input size over output size, rounded, where the site has no stride of its own
+            (the other way round where the map grows).
         input_size: pixels on each spatial axis, for the example input; empty where the layer was not reached.
         output_size: the same, of what the site returns.
         status: "placed" (`antialias` blurs here), "left alone" (on purpose), or "not placed" (it cannot be).
@@ -58,6 +61,31 @@ class Spot:
     input_size: tuple[int, ...]
     output_size: tuple[int, ...]
 
+    @property
+    def window(self) -> Window:
+        """What tells the call of a convolution or a pooling from the others."""
+        return Window.of(self.kind, len(self.stride), self.node.settings)
+
+    @property
+    def dense_size(self) -> tuple[int, ...]:
+        """The size of the map that a convolution or pooling without ceil_mode would return at stride 1."""
+        settings, window = self.node.settings, self.window
+        source = self.node.inputs[0].shape
+        return tuple(
+            size + 2 * padding - dilation * (taps - 1)
+            for size, taps, padding, dilation in zip(
+                source[-len(self.stride) :],
+                window.kernel,
+                _last(settings["padding"], len(self.stride)),
+                _last(settings.get("dilation", 1), len(self.stride)),
+                strict=True,
+            )
+        )
+
+
+def _last(values: Any, spatial: int) -> tuple[int, ...]:
+    return (values,) * spatial if isinstance(values, int) else (tuple(values) * spatial)[-spatial:]
+
 
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -75,7 +103,11 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     ),
     "interpolate": (nn.Upsample,),
     "pixel_unshuffle": (nn.PixelUnshuffle,),
+    "unfold": (nn.Unfold,),
     "slice": (),
+    "conv_transpose": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    "upsample": (nn.Upsample,),
+    "pixel_shuffle": (nn.PixelShuffle,),
     "blur": (nn.Module,),
 }
 _KINDS = {
@@ -91,22 +123,36 @@ _KINDS = {
     "fractional_max_pool2d": "adaptive_pool",
     "fractional_max_pool3d": "adaptive_pool",
     "pixel_unshuffle": "pixel_unshuffle",
+    "pixel_shuffle": "pixel_shuffle",
+    "im2col": "unfold",
+    "view": "pixel_unshuffle",
+    "_unsafe_view": "pixel_unshuffle",
+    "reshape": "pixel_unshuffle",
     "slice": "slice",
     BLUR: "blur",
 }
 
 
+GROWING = ("conv_transpose", "upsample", "pixel_shuffle")
+"""The kinds of sites where the map grows: nothing is subsampled there."""
+
+
 def find_spots(trace: Trace) -> list[Spot]:
-    """Every operation of `trace` that subsamples, in order."""
+    """Every operation of `trace` that changes the resolution, in order."""
     spots = []
     for node in trace.nodes:
-        kind = "interpolate" if "upsample_" in node.op else _KINDS.get(node.op)
-        if kind is None or not node.outputs:
-            continue
-        spot = _SPOTTERS.get(kind, _resized)(kind, node)
-        if spot is not None:
+        kind = _kind(node)
+        if kind is not None and node.outputs and (spot := _SPOTTERS.get(kind, _resized)(kind, node)) is not None:
             spots.append(spot)
     return spots
+
+
+def _kind(node: Node) -> str | None:
+    if "upsample_" in node.op:
+        return "upsample" if node.outputs[0].shape[-1] > node.inputs[0].shape[-1] else "interpolate"
+    if node.op == "convolution" and node.settings.get("transposed"):
+        return "conv_transpose"
+    return _KINDS.get(node.op)
 
 
 def layer_call(kind: str, node: Node) -> Call | None:
@@ -120,8 +166,6 @@ def _strided(kind: str, node: Node) -> Spot | None:
     call = layer_call(kind, node)
     source, result = node.inputs[0], node.outputs[0]
     steps = node.settings.get("stride") or node.settings["kernel_size"]
-    if node.settings.get("transposed"):
-        return None
     if call is not None:  # the layer knows its axes: PyTorch runs some 1-D layers on 2-D maps
         source, result = call.input or source, call.output or result
         steps = getattr(call.module, "stride", steps)
@@ -177,6 +221,63 @@ def _sliced(kind: str, node: Node) -> Spot | None:
     )
 
 
+def _grown(kind: str, node: Node) -> Spot | None:
+    """A resampling to a larger map, but not of a single pixel."""
+    call = layer_call(kind, node)
+    source, result = node.inputs[0], node.outputs[0]
+    if call is not None:
+        source, result = call.input or source, call.output or result
+    sizes = list(zip(source.shape[2:], result.shape[2:], strict=True))
+    if not any(1 < old < new for old, new in sizes):
+        return None
+    return _spot(kind, node, call, tuple(max(round(new / old), 1) for old, new in sizes), source, result)
+
+
+def _unfolded(kind: str, node: Node) -> Spot | None:
+    """Windows of pixels at a stride, as `torch.nn.Unfold` takes them."""
+    stride = tuple(node.settings["stride"])
+    if max(stride) == 1:
+        return None
+    source, call = node.inputs[0], layer_call(kind, node)
+    size = source.shape[-2:]
+    reach = zip(size, node.settings["kernel_size"], node.settings["padding"], node.settings["dilation"], strict=True)
+    dense = [pixels + 2 * padding - dilation * (taps - 1) for pixels, taps, padding, dilation in reach]
+    output = tuple((pixels - 1) // step + 1 for pixels, step in zip(dense, stride, strict=True))
+    if set(output) == {1}:
+        return None
+    return Spot(kind, node, call, stride, source, node.outputs[0], size, output)
+
+
+def _unshuffled(kind: str, node: Node) -> Spot | None:
+    """Blocks of pixels made channels: `pixel_unshuffle`, or the views that Swin's patch merging is made of."""
+    if node.op == "pixel_unshuffle":
+        return _resized(kind, node)
+    moved = node.inputs[0]
+    while moved.producer is not None and moved.producer.op in ("clone", "contiguous"):
+        moved = moved.producer.inputs[0]
+    permute = moved.producer
+    split = permute.inputs[0].producer if permute is not None and permute.op == "permute" else None
+    if permute is None or split is None or split.op not in _VIEWS or len(moved.shape) != 6:
+        return None
+    source, shape = split.inputs[0], permute.inputs[0].shape
+    if len(source.shape) != 4:
+        return None
+    for first in (1, 2):  # channels last, or first
+        batch, spatial = shape[:first], shape[first : first + 4]
+        size = source.shape[first : first + 2]
+        if (spatial[0] * spatial[1], spatial[2] * spatial[3]) != size or batch != source.shape[:first]:
+            continue
+        stride, channels = (spatial[1], spatial[3]), source.shape[3 if first == 1 else 1]
+        blocks = channels * stride[0] * stride[1]
+        made = node.outputs[0].shape
+        if max(stride) > 1 and blocks in (made[-1], made[1]) and made[0] == source.shape[0]:
+            return Spot(kind, node, None, stride, source, node.outputs[0], size, (spatial[0], spatial[2]))
+    return None
+
+
+_VIEWS = ("view", "_unsafe_view", "reshape")
+
+
 def _step(node: Node) -> int:
     return int(node.settings.get("step", 1)) if node.op == "slice" else 1
 
@@ -192,6 +293,11 @@ _SPOTTERS: dict[str, Callable[[str, Node], Spot | None]] = {
     "avg_pool": _strided,
     "blur": _strided,
     "slice": _sliced,
+    "unfold": _unfolded,
+    "pixel_unshuffle": _unshuffled,
+    "conv_transpose": _grown,
+    "upsample": _grown,
+    "pixel_shuffle": _grown,
 }
 
 
