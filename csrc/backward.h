@@ -3,6 +3,9 @@
 #pragma once
 
 #include "gradient.h"
+#if defined(__AVX512F__)
+#include "strips_backward.h"
+#endif
 
 namespace dealias::DEALIAS_ISA {
 
@@ -258,6 +261,12 @@ private:
 
 template <class T> void backward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
+#if defined(__AVX512F__)
+    // A maximum over wide maps takes its rows whole: two strips would share them.
+    const bool wide = job.op == DEALIAS_MAX_BLUR && job.channels == 1 && unit.col1 - unit.col0 > kStripVectors * kBlock;
+    if (wide && backward_square<T>(job, unit, arena)) return;
+    if (backward_in_strips<T>(job, unit, arena)) return;
+#endif
     if (job.op != DEALIAS_MAX_BLUR) return backward_blur<T>(job, unit, arena);
     if (backward_square<T>(job, unit, arena)) return;
     MaxBackward<T> general(job, unit, arena);

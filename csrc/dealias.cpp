@@ -17,7 +17,7 @@ namespace {
 // Rows of scratch of this many floats keep a whole unit in the first two levels of cache.
 constexpr int64_t kRowFloats = 1024;
 constexpr int64_t kLeastColumns = 8;
-constexpr int64_t kGroupElements = 1 << 16;
+constexpr int64_t kGroupElements = 1 << 18;
 // A thread is worth its start from this many elements on.
 constexpr int64_t kThreadElements = 1 << 18;
 

@@ -2,6 +2,9 @@
 #pragma once
 
 #include "rows.h"
+#if defined(__AVX512F__)
+#include "strips.h"
+#endif
 
 namespace dealias::DEALIAS_ISA {
 
@@ -272,6 +275,9 @@ void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitc
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
+#if defined(__AVX512F__)
+    if (forward_in_strips<T>(job, unit, arena)) return;
+#endif
     const Axis &row = job.row, &col = job.col;
     const int64_t cs = job.channels, dense = col.dense;
     // The padded columns [t0, t1), and the dense columns that these stand for.

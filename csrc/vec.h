@@ -85,19 +85,36 @@ template <int K> inline Vec joined(Vec a, Vec b) {
     return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b), _mm512_castps_si512(a), K));
 }
 inline Vec shifted_in(Vec a, Vec b) { return joined<15>(a, b); }
-inline void store_interleaved(float* p, Vec a, Vec b) {
+inline void interleave(Vec a, Vec b, Vec& lower, Vec& upper) {
     const __m512i lo = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     const __m512i hi = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    store(p, _mm512_permutex2var_ps(a, lo, b));
-    store(p + 16, _mm512_permutex2var_ps(a, hi, b));
+    upper = _mm512_permutex2var_ps(a, hi, b);
+    lower = _mm512_permutex2var_ps(a, lo, b);
 }
-inline void store(bfloat16* p, Vec v) {
+inline void store_interleaved(float* p, Vec a, Vec b) {
+    Vec lower, upper;
+    interleave(a, b, lower, upper);
+    store(p, lower);
+    store(p + kWidth, upper);
+}
+inline __m256i to_bfloat16(Vec v) {
     const __m512i bits = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     rounded = _mm512_mask_mov_epi32(_mm512_srli_epi32(rounded, 16), unordered(v), _mm512_set1_epi32(0x7fc0));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
+    return _mm512_cvtepi32_epi16(rounded);
 }
+inline void store(bfloat16* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bfloat16(v)); }
+// The lanes of `m` from memory, the others from `other`; what lies behind them is not touched.
+inline Vec load_lanes(Mask m, const float* p, Vec other) { return _mm512_mask_loadu_ps(other, m, p); }
+inline Vec load_lanes(Mask m, const bfloat16* p, Vec other) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
+    return _mm512_mask_mov_ps(other, m, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+}
+inline void store_lanes(Mask m, float* p, Vec v) { _mm512_mask_storeu_ps(p, m, v); }
+inline void store_lanes(Mask m, bfloat16* p, Vec v) { _mm256_mask_storeu_epi16(p, m, to_bfloat16(v)); }
+// Lane i: number index[i] of `a` followed by `b`, or zero where `m` has none.
+inline Vec pick(Mask m, __m512i index, Vec a, Vec b) { return _mm512_maskz_permutex2var_ps(m, a, index, b); }
 
 #elif defined(__AVX2__)
 

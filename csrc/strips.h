@@ -1,0 +1,296 @@
+// Planes at stride 2 in registers: a strip of up to 64 columns walks down its map, and only x and the result touch memory.
+// Index tables, made once for many maps, bring the border of a row to its place; masks keep loads and stores inside. AVX-512
+// only: it takes the 32 registers, and its permutations across two of them.
+#pragma once
+
+#include "rows.h"
+
+namespace dealias::DEALIAS_ISA {
+
+constexpr int kStripVectors = 4;
+constexpr int kStripTaps = 5;
+template <class T> constexpr int64_t kStripAhead = 4096 / sizeof(T);  // how far ahead lines are brought into cache
+
+// Lanes of a pair of vectors that go to one vector.
+struct Route {
+    __m512i index;
+    Mask there;
+};
+
+// Columns of x in the lanes of a strip, and where the right neighbours of each are.
+struct Columns {
+    int64_t first;  // the column in lane 0; negative under the maximum's padding
+    Mask inside[kStripVectors];
+    Mask leading[kStripVectors];  // lanes of the padding in front of the map
+    __m512i beside[2][kStripVectors];
+};
+
+struct IndexOf {
+    alignas(64) int32_t lane[kBlock] = {};
+    __m512i vector() const { return _mm512_load_si512(lane); }
+};
+
+inline Mask lanes_below(int64_t n) { return static_cast<Mask>(n >= kBlock ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
+
+// Lanes for the windows that start at the columns [first, first + windows) of x; false where a neighbour is out of reach.
+inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vectors, Columns& columns) {
+    const Axis& col = job.col;
+    columns.first = first;
+    for (int v = 0; v < vectors; ++v) {
+        const int64_t start = first + v * kBlock;
+        columns.leading[v] = lanes_below(-start);
+        columns.inside[v] = static_cast<Mask>(lanes_below(col.size - start) & ~columns.leading[v]);
+        for (int64_t k = 1; k < col.kernel; ++k) {
+            IndexOf index;
+            for (int64_t lane = 0; lane < kBlock && v * kBlock + lane < windows; ++lane) {
+                int64_t source = v * kBlock + lane + k;
+                if (job.wrap && first + source >= col.size) source -= col.size;
+                const int64_t vector = source < 0 ? -1 : source / kBlock;
+                if (vector != v && vector != (v + 1) % vectors) return false;
+                index.lane[lane] = static_cast<int32_t>(source % kBlock + (vector == v ? 0 : kBlock));
+            }
+            columns.beside[k - 1][v] = index.vector();
+        }
+    }
+    return true;
+}
+
+// The maximum along rows of x, for the windows that start in each lane.
+template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
+public:
+    RowMaximum(const Job& job, const Columns& columns, const T* plane)
+        : job_(job), columns_(columns), plane_(plane), pitch_(job.col.size) {}
+
+    // Of row `r`; it may lie in the padding, or beyond either end of a map that wraps. With windows of two columns also where
+    // the second won; padding never does, not even over -inf.
+    void operator()(int64_t r, Vec* best, Mask* second = nullptr) {
+        const int64_t size = job_.row.size;
+        if (Kernel > 1 && (r < 0 || r >= size)) {
+            if (!job_.wrap) {
+                for (int v = 0; v < V; ++v) best[v] = splat(kLowest);
+                return;
+            }
+            r += r < 0 ? size : -size;
+        }
+        const T* from = plane_ + r * pitch_ + columns_.first;
+        Vec here[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            here[v] = load_lanes(columns_.inside[v], from + v * kBlock, splat(Kernel > 1 ? kLowest : 0.0f));
+            if (Relu) here[v] = rectified(here[v]);
+            __builtin_prefetch(from + v * kBlock + kStripAhead<T>);
+        }
+        if (Kernel > 1 && !Nan) {
+#pragma GCC unroll 4
+            for (int v = 0; v < V; v += 2) found_ = either(found_, unordered(here[v], here[v + (V > 1)]));
+        }
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            best[v] = here[v];
+            if (Kernel == 1) continue;
+            const Vec next = here[(v + 1) % V], right = _mm512_permutex2var_ps(here[v], columns_.beside[0][v], next);
+            if (second) second[v] = either(wins_over<Nan>(right, here[v]), columns_.leading[v]);
+            best[v] = larger_of<Nan>(best[v], right);
+            if (Kernel > 2)
+                best[v] = larger_of<Nan>(best[v], _mm512_permutex2var_ps(here[v], columns_.beside[1][v], next));
+        }
+    }
+
+    bool found_nan() const { return any(found_); }
+
+private:
+    const Job& job_;
+    const Columns& columns_;
+    const T* plane_;
+    int64_t pitch_;
+    Mask found_ = 0;
+};
+
+struct ForwardStrip {
+    Columns columns;
+    bool swap;  // tap 0 falls on odd lanes
+    int64_t begin;
+    Mask outputs[2];
+    Route tap[2][kStripTaps];
+};
+
+// For the outputs [begin, end): false if their columns do not fit into the lanes, or lie in lanes of either parity.
+inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors, ForwardStrip& strip) {
+    const Axis& col = job.col;
+    Range need = {col.dense, 0};
+    for (int64_t t = 2 * begin - job.lead; t < 2 * (end - 1) - job.lead + job.taps; ++t) {
+        const int64_t d = border(t, col.dense, job.padding_mode);
+        if (d < 0) continue;
+        need = {d < need.lo ? d : need.lo, d + 1 > need.hi ? d + 1 : need.hi};
+    }
+    const int64_t halves = (vectors + 1) / 2, windows = need.hi - need.lo;
+    if (windows < 1 || windows > vectors * kBlock || end - begin > halves * kBlock) return false;
+    if (!lay_columns(job, need.lo - col.before, windows, vectors, strip.columns)) return false;
+    strip.begin = begin;
+    strip.swap = ((2 * begin - job.lead - need.lo) & 1) != 0;
+    for (int64_t h = 0; h < halves; ++h) {
+        strip.outputs[h] = lanes_below(end - begin - h * kBlock);
+        for (int64_t b = 0; b < job.taps; ++b) {
+            IndexOf index;
+            Mask there = 0;
+            for (int64_t lane = 0; lane < kBlock && begin + h * kBlock + lane < end; ++lane) {
+                const int64_t d = border(2 * (begin + h * kBlock + lane) - job.lead + b, col.dense, job.padding_mode);
+                if (d < 0) continue;
+                if (((d - need.lo) & 1) != ((b + strip.swap) & 1)) return false;
+                index.lane[lane] = static_cast<int32_t>((d - need.lo) / 2);
+                there = static_cast<Mask>(there | (1 << lane));
+            }
+            strip.tap[h][b] = {index.vector(), there};
+        }
+    }
+    return true;
+}
+
+// Outputs of the rows [row0, row1); whether a NaN was met that these maxima do not follow.
+template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
+bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1) {
+    constexpr int kOpen = (K + 1) / 2, H = (V + 1) / 2;  // outputs that a row takes part in; vectors of outputs
+    const Axis& row = job.row;
+    Vec w[K], open[kOpen][V], carried[2][V], dense[V];
+    for (int a = 0; a < K; ++a) w[a] = splat(job.filter[a]);
+    for (auto& sums : open)
+        for (Vec& sum : sums) sum = splat(0.0f);
+    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane);
+    int64_t next = -row.size - 2;  // the window row whose first rows are carried
+    auto read = [&](int64_t t) {
+        const int64_t d = t >= 0 && t < row.dense ? t : border(t, row.dense, job.padding_mode), r = d - row.before;
+        if (d < 0) {
+            for (Vec& v : dense) v = splat(0.0f);
+            return;
+        }
+        if (Kernel > 1 && r != next) {
+            maximum(r, carried[0]);
+            if (Kernel > 2) maximum(r + 1, carried[1]);
+        }
+        maximum(r + Kernel - 1, dense);
+        if (Kernel == 1) return;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            const Vec last = dense[v];
+            dense[v] = larger_of<Nan>(Kernel > 2 ? larger_of<Nan>(carried[0][v], carried[1][v]) : carried[0][v], last);
+            carried[0][v] = Kernel > 2 ? carried[1][v] : last;
+            if (Kernel > 2) carried[1][v] = last;
+        }
+        next = r + 1;
+    };
+    for (int64_t i = row0; i < row1 + kOpen - 1; ++i) {
+        read(2 * i - job.lead);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+#pragma GCC unroll 4
+            for (int l = kOpen - 1; l > 0; --l) open[l][v] = madd(w[2 * l], dense[v], open[l - 1][v]);
+            open[0][v] = mul(w[0], dense[v]);
+        }
+        read(2 * i - job.lead + 1);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v)
+#pragma GCC unroll 4
+            for (int l = 0; l < kOpen; ++l)
+                if (2 * l + 1 < K) open[l][v] = madd(w[2 * l + 1], dense[v], open[l][v]);
+        const int64_t done = i - (kOpen - 1);
+        if (done < row0) continue;
+        Vec parity[2][H];
+#pragma GCC unroll 2
+        for (int h = 0; h < H; ++h) {
+            const Vec a = open[kOpen - 1][2 * h], b = open[kOpen - 1][2 * h + (V > 1)];
+            parity[0][h] = evens(a, b);
+            parity[1][h] = odds(a, b);
+            if (strip.swap) {
+                const Vec even = parity[0][h];
+                parity[0][h] = parity[1][h];
+                parity[1][h] = even;
+            }
+        }
+        T* to = out + done * job.col.out + strip.begin;
+#pragma GCC unroll 2
+        for (int h = 0; h < H; ++h) {
+            Vec sum;
+#pragma GCC unroll 5
+            for (int b = 0; b < K; ++b) {
+                const Route& route = strip.tap[h][b];
+                const Vec v = pick(route.there, route.index, parity[b & 1][0], parity[b & 1][H - 1]);
+                sum = b == 0 ? mul(w[0], v) : madd(w[b], v, sum);
+            }
+            store_lanes(strip.outputs[h], to + h * kBlock, sum);
+        }
+    }
+    return maximum.found_nan();
+}
+
+template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&, const T*, T*, int64_t, int64_t);
+
+template <class T, int Kernel, bool Relu, bool Nan, int K> StripForward<T> strip_forward_for(int vectors) {
+    if (vectors == 1) return strip_forward<T, Kernel, Relu, Nan, K, 1>;
+    return vectors == 2 ? strip_forward<T, Kernel, Relu, Nan, K, 2> : strip_forward<T, Kernel, Relu, Nan, K, 4>;
+}
+
+template <class T, int Kernel, bool Relu, bool Nan> StripForward<T> strip_forward_for(int64_t taps, int vectors) {
+    switch (taps) {
+        case 2: return strip_forward_for<T, Kernel, Relu, Nan, 2>(vectors);
+        case 3: return strip_forward_for<T, Kernel, Relu, Nan, 3>(vectors);
+        case 4: return strip_forward_for<T, Kernel, Relu, Nan, 4>(vectors);
+        case 5: return strip_forward_for<T, Kernel, Relu, Nan, 5>(vectors);
+        default: return nullptr;
+    }
+}
+
+template <class T, bool Nan> StripForward<T> strip_forward_for(const Job& job, int vectors) {
+    if (job.op == DEALIAS_RELU_BLUR) return strip_forward_for<T, 1, true, Nan>(job.taps, vectors);
+    if (job.col.kernel == 2) return strip_forward_for<T, 2, false, Nan>(job.taps, vectors);
+    if (job.col.kernel == 3) return strip_forward_for<T, 3, false, Nan>(job.taps, vectors);
+    return strip_forward_for<T, 1, false, Nan>(job.taps, vectors);
+}
+
+// Whether strips may do: planes, stride 2, windows of one side, filters as long as the tables.
+inline bool suits_strips(const Job& job) {
+    const Axis &row = job.row, &col = job.col;
+    return job.channels == 1 && row.stride == 2 && col.stride == 2 && job.taps >= 2 && job.taps <= kStripTaps &&
+           row.kernel == col.kernel && row.dilation * col.dilation == 1 && (!job.wrap || row.size > row.reach);
+}
+
+// Splits [begin, end) into strips of equal width that `lay` accepts; how many, or 0 if there is no way.
+template <class Strip, class Lay>
+int64_t lay_strips(int64_t begin, int64_t end, int64_t lanes, int& vectors, Strip*& strips, Arena& arena, Lay lay) {
+    const int64_t columns = end - begin;
+    vectors = lanes <= kBlock ? 1 : lanes <= 2 * kBlock ? 2 : kStripVectors;
+    for (int64_t count = (lanes + 4 * kBlock - 1) / (4 * kBlock), tries = 0; tries < 3; ++count, ++tries) {
+        const int64_t width = ((columns + count - 1) / count + 1) / 2 * 2;
+        const int64_t needed = (columns + width - 1) / width;
+        strips = take_array<Strip>(arena, needed);
+        bool fits = true;
+        for (int64_t s = 0; s < needed && fits; ++s) {
+            const int64_t from = begin + s * width;
+            fits = lay(from, from + width < end ? from + width : end, vectors, strips[s]);
+        }
+        if (fits) return needed;
+        if (vectors < kStripVectors) return 0;
+    }
+    return 0;
+}
+
+template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Arena& arena) {
+    if (!suits_strips(job)) return false;
+    int vectors;
+    ForwardStrip* strips;
+    const int64_t lanes = 2 * (unit.col1 - unit.col0) < job.col.size ? 2 * (unit.col1 - unit.col0) : job.col.size;
+    const int64_t count = lay_strips(unit.col0, unit.col1, lanes, vectors, strips, arena,
+                                     [&](int64_t begin, int64_t end, int v, ForwardStrip& strip) {
+                                         return lay_forward(job, begin, end, v, strip);
+                                     });
+    const StripForward<T> run = strip_forward_for<T, false>(job, vectors), again = strip_forward_for<T, true>(job, vectors);
+    for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
+        const T* plane = static_cast<const T*>(job.x) + image * job.row.size * job.col.size;
+        T* out = static_cast<T*>(job.result) + image * job.row.out * job.col.out;
+        for (int64_t s = 0; s < count; ++s)
+            if (run(job, strips[s], plane, out, unit.row0, unit.row1))
+                again(job, strips[s], plane, out, unit.row0, unit.row1);
+    }
+    return count > 0;
+}
+
+}  // namespace dealias::DEALIAS_ISA
