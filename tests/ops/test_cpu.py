@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as TF
 from cases import LAYOUTS, BlurCase, MaxBlurCase, blur_cases, max_blur_cases
 from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from dealias import functional as F
@@ -100,6 +102,39 @@ def test_rows_in_chunks(shape: tuple[int, ...], layout: str, padding_mode: str) 
     case = MaxBlurCase(shape, dtype, layout, "ties", 5, "bin4", (2, 2), padding_mode, (3, 2), (1, 0), (1, 1), False)
     compare("max_blur_pool2d", case)
     compare("relu_blur_pool2d", BlurCase(shape, torch.bfloat16, layout, "normal", 6, "bin5", (1, 2), padding_mode))
+
+
+# Planes at stride 2 take kernels that hold rows in a fixed number of lanes: widths on either side of each limit.
+LANES = st.sampled_from([15, 16, 17, 31, 32, 33, 40, 48, 56, 61, 63, 64, 65, 66, 112, 113, 127, 129, 225])
+
+
+@st.composite
+def strip_cases(draw: st.DrawFn) -> MaxBlurCase:
+    size = draw(st.integers(1, 3))
+    padding = draw(st.integers(0, size // 2))
+    height = draw(st.one_of(st.integers(size, 6), LANES.filter(lambda n: n < 65)))
+    return MaxBlurCase(
+        shape=(1, draw(st.integers(1, 3)), height, draw(LANES)),
+        dtype=draw(st.sampled_from(DTYPES)),
+        layout="contiguous",
+        values=draw(st.sampled_from(VALUES)),
+        seed=draw(st.integers(0, 999)),
+        filter=draw(st.sampled_from([2, 3, 4, 5, (1.0, 0.0, 2.0, 0.5), (3.0, -1.0, 0.25)])),
+        stride=(2, 2),
+        padding_mode=draw(st.sampled_from(F.PADDING_MODES)),
+        kernel_size=(size, size),
+        padding=(padding, padding),
+        dilation=(1, 1),
+        ceil_mode=draw(st.booleans()),
+    )
+
+
+@given(case=strip_cases())
+def test_planes_at_stride_2(case: MaxBlurCase) -> None:
+    compare("max_blur_pool2d", case)
+    blur = BlurCase(**{field.name: getattr(case, field.name) for field in fields(BlurCase)})
+    compare("blur_pool2d", blur)
+    compare("relu_blur_pool2d", blur)
 
 
 @pytest.mark.parametrize("taps", [8, 11, 64])
