@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import platform
 import statistics
 import time
@@ -115,15 +116,28 @@ def clock() -> float:
     return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def race(steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Seconds of each step, one after the other in every round; `warmup` rounds before these do not count."""
+def race(
+    steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2, least: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds of each step, one after the other in every round; `warmup` rounds before these do not count.
+
+    With `least` each turn is as many calls in a row as take that many seconds, after one that does not count: as in a
+    loop of its own, a step then finds the memory that it gave back itself, rather than what the one before left.
+    """
     times: dict[str, list[float]] = {name: [] for name in steps}
+    calls = dict.fromkeys(steps, 1)
     for turn in range(warmup + rounds):
         for name, run in steps.items():
+            if least and turn >= warmup:
+                run()
             start = clock()
-            run()
+            for _ in range(calls[name]):
+                run()
+            seconds = (clock() - start) / calls[name]
             if turn >= warmup:
-                times[name].append(clock() - start)
+                times[name].append(seconds)
+            else:
+                calls[name] = max(1, math.ceil(least / max(seconds, 1e-6)))
     return times
 
 
@@ -191,7 +205,7 @@ def measure(
     rows: list[Row] = []
     for backward in (False, True):
         steps = {name: step(op, x, backward) for name, op in {"fused": contest.fused, **others}.items()}
-        times = race({**steps, "copy": lambda: target.copy_(source)}, rounds)
+        times = race({**steps, "copy": lambda: target.copy_(source)}, rounds, least=0.01)
         moved = contest.traffic(backward) * x.element_size() / (2 * source.element_size())
         bound = [seconds * moved for seconds in times["copy"]]
         row: Row = {
