@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypedDict, Unpack
 
 from torch import nn
 
 from dealias.convert.edits import AnswerConv, Blur, Blurring
 from dealias.convert.plan import RECIPES, Plan, make_plan
-from dealias.convert.sites import Site
-from dealias.convert.trace import ExampleInput, Node, Trace, record
+from dealias.convert.report import ConversionReport, build_report
+from dealias.convert.sites import GROWING, Site
+from dealias.convert.trace import ExampleInput, Trace, record
 from dealias.errors import InputError
 from dealias.filters import Filter, resolve_filter
 from dealias.functional import PADDING_MODES
@@ -55,6 +59,7 @@ def antialias(
     stem: bool = False,
     recipe: str = "same-size",
     padding_mode: str = "auto",
+    strict: bool = False,
     inplace: bool = False,
 ) -> nn.Module:
     """Put a low-pass filter in front of every subsampling of `model`; its weights stay what they are.
@@ -72,8 +77,9 @@ def antialias(
     | average pooling over s at stride s | BlurPool(s) |
 
     The class of the model and the keys, shapes and order of its `state_dict` stay. Blurs are layers of `dealias.nn` in
-    place of poolings and ReLUs, or children named `antialias_before` and `antialias_after` that a hook applies. Sites
-    that cannot be expressed so (`torch.nn.functional` calls, above all) are left as they are, named in one warning.
+    place of poolings and ReLUs; children named `antialias_before` and `antialias_after` that a hook applies; or layers
+    in a child named `antialias_calls`, which answer the `torch.nn.functional` calls that the module's forward makes.
+    Sites that cannot be expressed so are left as they are, named in one warning.
 
     Args:
         model: any module that runs; weights and training mode are kept.
@@ -86,14 +92,16 @@ def antialias(
             stride 2 and a blur of stride 2, and average pooling rounds sizes up.
         padding_mode: of the blurs, see `dealias.nn.BlurPool2d`; "auto" is "circular" where all padding convolutions
             of the model pad circularly, else "reflect".
+        strict: raise an error where a site cannot be anti-aliased, in place of the warning. Sites that are left alone
+            on purpose (the stem, what is anti-aliased already) are none.
         inplace: change `model` itself; by default a copy.
 
     Returns:
         The converted model, of the class of `model` (unless that is itself a pooling layer).
 
     Raises:
-        InputError: an argument is out of range, `model` does not take `example_input`, or what `model` returns would
-            change its shape.
+        InputError: an argument is out of range, `model` does not take `example_input`, what `model` returns would
+            change its shape, or a site cannot be anti-aliased and `strict` is set.
         InputTypeError: `model` is no module, or `example_input` of another type.
 
     Warns:
@@ -101,27 +109,102 @@ def antialias(
 
     Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019, section 3.2.
     """
+    return _convert(model, example_input, filter, stem, recipe, padding_mode, strict, inplace).model
+
+
+class Arguments(TypedDict, total=False):
+    """The keyword arguments of `antialias`."""
+
+    filter: Filter
+    stem: bool
+    recipe: str
+    padding_mode: str
+    strict: bool
+    inplace: bool
+
+
+def antialias_with_report(
+    model: nn.Module, example_input: ExampleInput, **arguments: Unpack[Arguments]
+) -> tuple[nn.Module, ConversionReport]:
+    """`antialias` with the same arguments, errors and warnings; what it did and what that costs comes with the model.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
+    >>> converted, report = antialias_with_report(model, torch.rand(1, 3, 32, 32))
+    >>> report.flops, report.converted_flops
+    (388800, 446400)
+    """
+    given: Arguments = {
+        "filter": "bin4",
+        "stem": False,
+        "recipe": "same-size",
+        "padding_mode": "auto",
+        "strict": False,
+        "inplace": False,
+    }
+    given.update(arguments)
+    baseline = copy.deepcopy(model) if given["inplace"] else model
+    done = _convert(model, example_input, **given)
+    report = build_report(
+        (baseline, done.model),
+        done.traces,
+        done.plans,
+        done.blurs,
+        example_input,
+        filter=given["filter"] if isinstance(given["filter"], str | int) else list(given["filter"]),
+        stem=given["stem"],
+        recipe=given["recipe"],
+        padding_mode=done.padding_mode,
+    )
+    return done.model, report
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """A converted model, and how it came to be; `blurs` belong to the placed plans and ran in the second trace."""
+
+    model: nn.Module
+    traces: tuple[Trace, Trace]
+    plans: list[Plan]
+    blurs: list[nn.Module]
+    padding_mode: str
+
+
+def _convert(
+    model: nn.Module,
+    example_input: ExampleInput,
+    filter: Filter,
+    stem: bool,
+    recipe: str,
+    padding_mode: str,
+    strict: bool,
+    inplace: bool,
+) -> _Conversion:
     resolve_filter(filter)
     _check_choice("recipe", recipe, RECIPES)
     _check_choice("padding_mode", padding_mode, ("auto", *PADDING_MODES))
     trace = record(model, example_input)
     plans = make_plan(trace, model, stem=stem, recipe=recipe)
     placed = [plan for plan in plans if plan.blurs]
-    _warn(plans, stacklevel=3)
-    if not placed:
-        return model if inplace else copy.deepcopy(model)
+    missed = [site for plan in plans for site in plan.sites if site.status == "not placed"]
+    if strict and missed:
+        raise InputError(f"strict=True, and {len(missed)} sites cannot be anti-aliased: {'; '.join(_lines(missed))}")
+    _warn(plans, missed, stacklevel=4)
     if padding_mode == "auto":
         padding_mode = "circular" if _pads_circularly(trace) else "reflect"
+    if not placed:
+        return _Conversion(model if inplace else copy.deepcopy(model), (trace, trace), plans, [], padding_mode)
     blurring = Blurring(filter, padding_mode)
     converted, blurs = _apply(copy.deepcopy(model), placed, blurring)
-    _verify(trace, _record_converted(converted, example_input), placed, blurs, recipe)
-    if not inplace:
-        return converted
-    if converted.__class__ is not model.__class__:
-        raise InputError(
-            f"inplace=True cannot make the {type(model).__name__} given as model another layer: use the returned model"
-        )
-    return _apply(model, placed, blurring)[0]
+    after = _record_converted(converted, example_input)
+    _verify(trace, after, placed, blurs, recipe)
+    if inplace:
+        if converted.__class__ is not model.__class__:
+            raise InputError(
+                f"inplace=True cannot make the {type(model).__name__} given as model another layer: use the returned "
+                "model"
+            )
+        converted = _apply(model, placed, blurring)[0]
+    return _Conversion(converted, (trace, after), plans, blurs, padding_mode)
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -129,22 +212,26 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise InputError(f"{name}={value!r} is unknown: use one of {', '.join(choices)}")
 
 
-def _warn(plans: Sequence[Plan], stacklevel: int) -> None:
+def _lines(missed: Sequence[Site]) -> list[str]:
+    """What and why, once for all sites of which the same is to be said."""
+    said = Counter(f"{site.kind}{f' `{site.path}`' if site.path else ''}: {site.reason}" for site in missed)
+    return [f"{line} ({times} times)" if times > 1 else line for line, times in said.items()]
+
+
+def _warn(plans: Sequence[Plan], missed: Sequence[Site], stacklevel: int) -> None:
     """One warning for all that the caller may not expect: nothing to do, or sites that stay aliased."""
     words = []
+    downsampling = [site for plan in plans for site in plan.sites if site.kind not in GROWING]
     if not any(plan.blurs for plan in plans):
-        is_done = any(site.kind == "blur" for plan in plans for site in plan.sites)
         words.append(
             "the model is already anti-aliased: nothing is changed"
-            if is_done
+            if any(site.kind == "blur" for site in downsampling)
             else "the model has no downsampling site at which a blur can be placed: nothing is changed"
         )
-    missed = [site for plan in plans for site in plan.sites if site.status == "not placed"]
     if missed:
-        words.append(f"not anti-aliased, {len(missed)} of {sum(len(plan.sites) for plan in plans)} downsampling sites:")
-    lines = [f"- {site.kind}{f' `{site.path}`' if site.path else ''}: {site.reason}" for site in missed]
+        words.append(f"not anti-aliased, {len(missed)} of {len(downsampling)} downsampling sites:")
     if words:
-        warnings.warn("\n".join(["; ".join(words), *lines]), stacklevel=stacklevel)
+        warnings.warn("\n".join(["; ".join(words), *(f"- {line}" for line in _lines(missed))]), stacklevel=stacklevel)
 
 
 def _pads_circularly(trace: Trace) -> bool:
@@ -204,7 +291,7 @@ def _changed_convolution(before: Trace, after: Trace, plans: Sequence[Plan]) -> 
         or (isinstance(edit, AnswerConv) and edit.blur == "before")
         for spot in plan.spots
     }
-    pairs = zip_longest(_convolutions(before), _convolutions(after))
+    pairs = zip_longest(before.convolutions, after.convolutions)
     for old, new in pairs:
         if old is None or new is None:
             return "it convolves another number of times"
@@ -212,7 +299,3 @@ def _changed_convolution(before: Trace, after: Trace, plans: Sequence[Plan]) -> 
         if size != expected.get(old, old.inputs[0].shape[2:]):
             return f"`{old.call.path}` convolves maps of {size} pixels in place of {old.inputs[0].shape[2:]}"
     return None
-
-
-def _convolutions(trace: Trace) -> list[Node]:
-    return [node for node in trace.nodes if node.op == "convolution"]

@@ -11,6 +11,7 @@ buffers alone are left out.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
@@ -34,7 +35,7 @@ BLUR = "blur"
 """The operation of a node that stands for a whole anti-aliasing layer."""
 
 _WINDOWED = ("convolution", "_pool")
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"  # not torchvision beside it
 _OURS = ("dealias.ops", "dealias.functional", "dealias.convert")
 # What a forward pass raises on input that it does not take; a bug of ours would hardly show as one of these alone.
 _MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
@@ -93,6 +94,11 @@ class Trace:
     def calls_of(self, module: nn.Module) -> list[Call]:
         """The calls of `module`, in order."""
         return [call for call in self.calls if call.module is module]
+
+    @property
+    def convolutions(self) -> list[Node]:
+        """All convolutions but those inside a blur."""
+        return [node for node in self.nodes if node.op == "convolution"]
 
 
 def is_blur_layer(module: nn.Module) -> bool:
@@ -214,7 +220,7 @@ def _source() -> tuple[str, bool]:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; training flags, buffers and random state are as before when it ends."""
     modules = list(model.modules())
     flags = [module.training for module in modules]
@@ -250,7 +256,8 @@ def _describe(example: Any) -> str:
     return repr(example) if isinstance(example, bool | int | float | str | None) else f"a {type(example).__name__}"
 
 
-def _arguments(example: ExampleInput) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def call_arguments(example: ExampleInput) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and keyword arguments that `example` stands for."""
     if isinstance(example, Tensor):
         return (example,), {}
     if isinstance(example, tuple):
@@ -281,9 +288,9 @@ def record(model: nn.Module, example_input: ExampleInput) -> Trace:
         InputTypeError: `model` or `example_input` is of the wrong type.
     """
     _check_model(model)
-    args, kwargs = _arguments(example_input)
+    args, kwargs = call_arguments(example_input)
     recorder = _Recorder(model, [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)])
-    with _undisturbed(model), ExitStack() as hooks:
+    with undisturbed(model), ExitStack() as hooks:
         hooks.callback(register_module_forward_pre_hook(recorder.enter).remove)
         hooks.callback(register_module_forward_hook(recorder.leave, always_call=True).remove)
         try:

@@ -1,0 +1,182 @@
+"""What a conversion changed, where, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from dealias.convert.plan import Plan
+from dealias.convert.sites import GROWING, Site
+from dealias.convert.trace import ExampleInput, Node, Trace, call_arguments, undisturbed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `antialias` did to a network, and what that costs for the example input.
+
+    `rich.print(report)` shows it as a table, `report.to_json()` writes it down.
+
+    Args:
+        sites: every site, in the order of `dealias.sites`.
+        extra_flops: by site, what a forward pass costs more there: the convolution at a smaller stride, and the blur.
+        flops: of the baseline's forward pass. Two for each multiply-add of convolutions, matrix products, attention
+            and blurs, as `torch.utils.flop_counter` counts; maxima, norms and activations are not counted.
+        activation_bytes, converted_activation_bytes: the memory of the maps that a backward pass needs, beside
+            parameters and buffers, before and after.
+        filter, stem, recipe, padding_mode: the arguments of `antialias`; `padding_mode` as it was chosen.
+    """
+
+    sites: tuple[Site, ...]
+    extra_flops: tuple[int, ...]
+    flops: int
+    activation_bytes: int
+    converted_activation_bytes: int
+    filter: Any
+    stem: bool
+    recipe: str
+    padding_mode: str
+
+    @property
+    def converted_flops(self) -> int:
+        """FLOPs of the converted network's forward pass."""
+        return self.flops + sum(self.extra_flops)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in plain containers; each site has its `extra_flops`."""
+        rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("sites", "extra_flops")}
+        rest["converted_flops"] = self.converted_flops
+        pairs = zip(self.sites, self.extra_flops, strict=True)
+        return {**rest, "sites": [asdict(site) | {"extra_flops": extra} for site, extra in pairs]}
+
+    def to_json(self) -> str:
+        """The report as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def __rich__(self) -> Table:
+        table = sites_table(self.sites, [f"{extra / 1e6:+,.1f} M" if extra else "" for extra in self.extra_flops])
+        before, after = self.flops, self.converted_flops
+        memory = self.activation_bytes, self.converted_activation_bytes
+        table.caption = (
+            f"FLOPs: {before / 1e9:.2f} G before, {after / 1e9:.2f} G after{_percent(before, after)}\n"
+            f"activation memory for training: {memory[0] / 2**20:.1f} MiB before, {memory[1] / 2**20:.1f} MiB after"
+            f"{_percent(*memory)}"
+        )
+        table.caption_justify = "left"
+        return table
+
+
+def _percent(before: int, after: int) -> str:
+    return f" ({100 * (after - before) / before:+.1f}%)" if before else ""
+
+
+_STYLES = {"placed": "green", "left alone": "dim", "not placed": "yellow"}
+
+
+def sites_table(sites: Sequence[Site], extra: Sequence[str] | None = None) -> Table:
+    """A Rich table of `sites`, with a column of additional costs if given."""
+    from rich.table import Table
+    from rich.text import Text
+
+    placed = sum(site.placed for site in sites)
+    total = sum(site.kind not in GROWING for site in sites)
+    table = Table(title=f"{placed} of {total} downsampling sites anti-aliased", title_justify="left")
+    table.add_column("site", overflow="fold")
+    table.add_column("size")
+    table.add_column("what and why", ratio=1)
+    if extra:
+        table.add_column("more FLOPs", justify="right")
+    for number, site in enumerate(sites):
+        before, after = ("x".join(map(str, size)) for size in (site.input_size, site.output_size))
+        words = site.action or f"{site.status}: {site.reason}"
+        cells = (f"{site.kind}\n{site.path}".strip(), f"{before}\n-> {after}" if before else "", words)
+        table.add_row(*(Text(cell) for cell in cells), *(extra[number : number + 1] if extra else []))
+        table.rows[-1].style = _STYLES[site.status]
+    return table
+
+
+def build_report(
+    models: tuple[nn.Module, nn.Module],
+    traces: tuple[Trace, Trace],
+    plans: Sequence[Plan],
+    blurs: Sequence[nn.Module],
+    example_input: ExampleInput,
+    **settings: Any,
+) -> ConversionReport:
+    """The report of a conversion: baseline and converted network, their traces, and the blur of each placed plan."""
+    blur_of = iter(blurs)
+    costs = [_extra_flops(traces, plan, next(blur_of) if plan.blurs else None) for plan in plans]
+    memory = [activation_bytes(model, example_input) for model in models]
+    return ConversionReport(
+        tuple(site for plan in plans for site in plan.sites),
+        tuple(extra for cost in costs for extra in cost),
+        count_flops(models[0], example_input),
+        memory[0],
+        memory[1],
+        **settings,
+    )
+
+
+def _extra_flops(traces: tuple[Trace, Trace], plan: Plan, blur: Any) -> list[int]:
+    """By site: the convolution's FLOPs after less those before, and the blur's; a shared blur counts at the first."""
+    extra = [0] * len(plan.sites)
+    if blur is None:
+        return extra
+    before, after = traces
+    pairs = dict(zip(before.convolutions, after.convolutions, strict=True))
+    for number, spot in enumerate(plan.spots):
+        if spot.node in pairs:
+            extra[number] = _convolution_flops(pairs[spot.node]) - _convolution_flops(spot.node)
+    maps = [call.output.shape for call in after.calls_of(blur) if call.output is not None]
+    for number, shape in enumerate(maps):
+        extra[number] += 2 * len(blur.taps) ** blur.spatial * prod(shape)
+    return extra
+
+
+def _convolution_flops(node: Node) -> int:
+    pixels = node.inputs[0] if node.settings.get("transposed") else node.outputs[0]
+    weight: tuple[int, ...] = node.settings["weight"]
+    return 2 * prod(pixels.shape) * prod(weight[1:])
+
+
+def count_flops(model: nn.Module, example_input: ExampleInput) -> int:
+    """FLOPs of one forward pass by `torch.utils.flop_counter`: convolutions, matrix products and attention."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports half of torch's compiler
+
+    args, kwargs = call_arguments(example_input)
+    with undisturbed(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(*args, **kwargs)
+    return int(counter.get_total_flops())
+
+
+def activation_bytes(model: nn.Module, example_input: ExampleInput) -> int:
+    """Bytes of the tensors that autograd keeps between forward and backward pass, beside parameters and buffers."""
+    args, kwargs = call_arguments(example_input)
+    own = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with (
+        undisturbed(model),
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        output = model(*args, **kwargs)
+    del output  # until here, so that no storage is another one's successor
+    return sum(kept.values())
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
