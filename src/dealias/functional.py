@@ -10,7 +10,7 @@ Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019,
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -25,7 +25,9 @@ PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
 PADDING_MODES: tuple[str, ...] = ("reflect", "replicate", "circular", "zeros")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
-BlurOp: TypeAlias = Callable[[Tensor, Taps, Sequence[int], str], Tensor]
+# Single calls in the graphs of torch.fx, which cannot trace the checks inside.
+torch.fx.wrap("apply_blur")
+torch.fx.wrap("apply_max_blur")
 
 
 def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int) -> tuple[int, ...]:
@@ -76,8 +78,9 @@ def _check_input(x: Tensor, spatial: int) -> None:
         )
 
 
-def apply_blur(op: BlurOp, x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
-    """Run one of the blurring operations with every argument but the input checked already."""
+def apply_blur(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str, relu: bool = False) -> Tensor:
+    """`blur_pool`, or `relu_blur_pool`, with every argument but the input checked already."""
+    op = ops.relu_blur_pool if relu else ops.blur_pool
     spatial = len(stride)
     _check_input(x, spatial)
     if x.ndim == spatial + 1:
@@ -125,11 +128,10 @@ def apply_max_blur(
 
 
 def _blur_pool(
-    op: BlurOp, spatial: int, x: Tensor, filter: Filter, stride: int | Sequence[int], padding_mode: str
+    spatial: int, x: Tensor, filter: Filter, stride: int | Sequence[int], padding_mode: str, relu: bool = False
 ) -> Tensor:
-    return apply_blur(
-        op, x, resolve_filter(filter), per_axis("stride", stride, spatial, 1), check_padding_mode(padding_mode)
-    )
+    steps = per_axis("stride", stride, spatial, 1)
+    return apply_blur(x, resolve_filter(filter), steps, check_padding_mode(padding_mode), relu)
 
 
 def pool_arguments(
@@ -167,7 +169,7 @@ def blur_pool1d(
     x: Tensor, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
 ) -> Tensor:
     """`blur_pool2d` over one spatial axis: (N, C, L) or (C, L)."""
-    return _blur_pool(ops.blur_pool, 1, x, filter, stride, padding_mode)
+    return _blur_pool(1, x, filter, stride, padding_mode)
 
 
 def blur_pool2d(
@@ -196,14 +198,14 @@ def blur_pool2d(
         InputError: an argument is out of range, or `x` has the wrong number of axes or an empty spatial axis.
         InputTypeError: `x` is no tensor or has another dtype.
     """
-    return _blur_pool(ops.blur_pool, 2, x, filter, stride, padding_mode)
+    return _blur_pool(2, x, filter, stride, padding_mode)
 
 
 def blur_pool3d(
     x: Tensor, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
 ) -> Tensor:
     """`blur_pool2d` over three spatial axes: (N, C, D, H, W) or (C, D, H, W)."""
-    return _blur_pool(ops.blur_pool, 3, x, filter, stride, padding_mode)
+    return _blur_pool(3, x, filter, stride, padding_mode)
 
 
 def relu_blur_pool2d(
@@ -216,7 +218,7 @@ def relu_blur_pool2d(
 
     Arguments, result and errors as for `blur_pool2d`.
     """
-    return _blur_pool(ops.relu_blur_pool, 2, x, filter, stride, padding_mode)
+    return _blur_pool(2, x, filter, stride, padding_mode, relu=True)
 
 
 def max_blur_pool1d(

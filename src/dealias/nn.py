@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from dealias import ops
 from dealias.filters import FILTERS, Filter, resolve_filter
 from dealias.functional import (
     PaddingMode,
@@ -22,6 +22,10 @@ from dealias.functional import (
     per_axis,
     pool_arguments,
 )
+
+# Single calls in the graphs of torch.fx, also where they are called from here.
+torch.fx.wrap("apply_blur")
+torch.fx.wrap("apply_max_blur")
 
 
 def _brief(values: tuple[int, ...]) -> int | tuple[int, ...]:
@@ -56,7 +60,7 @@ class _BlurPool(_Blur):
         self.stride = per_axis("stride", stride, self.spatial, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return apply_blur(ops.blur_pool, x, self.taps, self.stride, self.padding_mode)
+        return apply_blur(x, self.taps, self.stride, self.padding_mode)
 
 
 class BlurPool1d(_BlurPool):
@@ -94,7 +98,7 @@ class ReLUBlurPool2d(BlurPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """ReLU, then blur and subsample."""
-        return apply_blur(ops.relu_blur_pool, x, self.taps, self.stride, self.padding_mode)
+        return apply_blur(x, self.taps, self.stride, self.padding_mode, relu=True)
 
 
 class _MaxBlurPool(_Blur):
