@@ -205,7 +205,7 @@ def measure(
     rows: list[Row] = []
     for backward in (False, True):
         steps = {name: step(op, x, backward) for name, op in {"fused": contest.fused, **others}.items()}
-        times = race({**steps, "copy": lambda: target.copy_(source)}, rounds, least=0.01)
+        times = race({**steps, "copy": lambda: target.copy_(source)}, rounds, least=0.05)
         moved = contest.traffic(backward) * x.element_size() / (2 * source.element_size())
         bound = [seconds * moved for seconds in times["copy"]]
         row: Row = {
