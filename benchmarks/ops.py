@@ -20,7 +20,7 @@ from tables import add_outputs, as_markdown, replace_section, write_csv
 from torch import Tensor, nn
 
 from dealias import ops
-from dealias.benchmark import DTYPES, LAYOUTS, SIZES, Contest, Op, Row, contests, measure, processor
+from dealias.benchmark import DTYPES, LAYOUTS, SIZES, Contest, Op, Row, columns_of, contests, measure, processor
 from dealias.models._torchvision import import_beside_torchvision
 from dealias.ops import cpu
 
@@ -60,23 +60,26 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels = list(dict.fromkeys((str(row["op"]), str(row["pass"])) for row in rows))
-    forms = [name for row in rows[:1] for name in row if name.endswith(" / fused")]
-    figure, grid = plt.subplots(
-        (len(panels) + 1) // 2, 2, figsize=(12, 1.9 * len(panels)), squeeze=False, sharex=True, layout="constrained"
-    )
+    forms = [name for name in columns_of(rows) if name.endswith(" / fused")]
+    lines = (len(panels) + 1) // 2
+    size = (12, 1.0 + lines * (0.6 + 0.55 * len(rows) / len(panels)))
+    figure, grid = plt.subplots(lines, 2, figsize=size, squeeze=False, sharex=True, layout="constrained")
     for axis, (op, which) in zip(grid.flat, panels, strict=False):
         chosen = [row for row in rows if (row["op"], row["pass"]) == (op, which)]
         height = 0.8 / len(forms)
         for index, form in enumerate(forms):
             bars = [(line + index * height, float(str(row[form]))) for line, row in enumerate(chosen) if form in row]
             label = form.removesuffix(" / fused")
-            axis.barh([y for y, _ in bars], [ratio for _, ratio in bars], height, label=label, align="edge")
+            if bars:
+                places, ratios = zip(*bars, strict=True)
+                axis.barh(places, ratios, height, label=label, align="edge", color=f"C{index}")
         labels = [f"{row['layout']} {row['dtype']} {row['pixels']} px" for row in chosen]
         axis.set(title=f"{op}, {which}", xscale="log", yticks=[line + 0.4 for line in range(len(chosen))])
         axis.set_yticklabels(labels, fontsize=7)
         axis.axvline(1, color="black", linewidth=0.8)
         axis.invert_yaxis()
-    grid[0, 0].legend(fontsize=7)
+    handles, names = max((axis.get_legend_handles_labels() for axis in grid.flat), key=lambda legend: len(legend[1]))
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     for axis in grid[-1]:
         axis.set_xlabel("time / fused operation's time")
     figure.savefig(path, dpi=120)

@@ -48,7 +48,7 @@ def print_compiled(dtype: str, capability: int) -> None:
     from dealias.ops import cuda
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, float]] = {}
     name = ""
 
     class Compiled:
@@ -57,7 +57,9 @@ def print_compiled(dtype: str, capability: int) -> None:
 
         def __getitem__(self, grid: tuple[int]) -> Any:
             def compile_only(*args: Any, **options: Any) -> None:
+                start = sum(os.times()[:4])  # of the CPU, with that of ptxas
                 result = self.kernel.warmup(*args, grid=grid, **options)
+                seconds = sum(os.times()[:4]) - start
                 binary = Path(os.environ["TRITON_CACHE_DIR"]) / "kernel.cubin"
                 binary.write_bytes(result.asm["cubin"])
                 usage = subprocess.run(
@@ -67,6 +69,7 @@ def print_compiled(dtype: str, capability: int) -> None:
                 assert counts is not None
                 ptx = result.asm["ptx"]
                 found[name] = {
+                    "seconds to compile": round(seconds, 2),
                     "registers": int(counts[1]),
                     "stack bytes": int(counts[2]),
                     "shared bytes": result.metadata.shared,

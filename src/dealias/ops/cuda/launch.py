@@ -78,7 +78,7 @@ def _cut(channels: int, width: int, outputs: int, step: int, itemsize: int, chan
     return Cut(group, 1, 1, vector, group & (group - 1) == 0 and outputs % group == 0)
 
 
-def _common(cut: Cut, maps: int, groups: int, step: int, sizes: Pair, outputs: Pair) -> dict[str, Any]:
+def _common(cut: Cut, groups: int, step: int, sizes: Pair, outputs: Pair) -> dict[str, Any]:
     group, channel_vector, vectors, input_vector, output_vector = cut
     full = (not input_vector or sizes[1] // (group * step) == groups) and (
         not output_vector or outputs[1] // group == groups
@@ -183,7 +183,7 @@ def forward(
     blocks = -(-out_height // steps)
     sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": out_height, "WO": out_width}
     sizes |= {"HD": dense[0], "WD": dense[1], "blocks": blocks, "steps_of_block": steps}
-    constants = _common(cut, channels, groups, stride[1], (height, width), (out_height, out_width)) | {
+    constants = _common(cut, groups, stride[1], (height, width), (out_height, out_width)) | {
         "SH": stride[0],
         "SW": stride[1],
         "KH": pool.kernel[0],
@@ -248,7 +248,7 @@ def backward(
     blocks = -(-total // steps)
     sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": outputs[0], "WO": outputs[1]}
     sizes |= {"blocks": blocks, "steps_of_block": steps}
-    constants = _common(cut, channels, groups, stride[1], (height, width), outputs) | {
+    constants = _common(cut, groups, stride[1], (height, width), outputs) | {
         "SH": stride[0],
         "SW": stride[1],
         "MODE": MODES[mode],

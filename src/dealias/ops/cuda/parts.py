@@ -162,12 +162,9 @@ def column(at, group, ok, COLUMN: tl.constexpr, width, vectors, fill, V: tl.cons
            CL: tl.constexpr, MASKED: tl.constexpr, FILLED: tl.constexpr):
     """Column COLUMN of each group in the row at `at`."""
     c = group * V + COLUMN
-    if COLUMN >= 0:
-        inside = c < width
-    elif COLUMN >= -V:
-        inside = c >= 0
-    else:
-        inside = (c >= 0) & (c < width)
+    inside = c < width  # also for columns on the left: the backward has groups that begin beyond the output
+    if COLUMN < 0:
+        inside = inside & (c >= 0)
     if MASKED:
         inside = inside & ok
     if CL:
