@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -145,7 +145,7 @@ class Folder:
         self._std = torch.tensor(std or (1.0,) * channels).view(-1, 1, 1)
         self.skipped: list[Skipped] = []
         try:
-            self.classes, found = _find(self.root)
+            self.classes, found = find_images(self.root)
         except OSError as error:
             raise InputError(f"images={str(root)!r} cannot be read: {error.strerror or error}") from None
         if limit is not None and limit < len(found):
@@ -212,20 +212,25 @@ def read_image(path: str | PathLike[str], *, channels: int = 3) -> Tensor:
         InputError: the file is no complete image, or cannot be read.
         MissingExtraError: Pillow is not installed.
     """
+    picture = read_picture(path)
+    picture = picture.convert("L") if channels == 1 else picture
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return pixels.view(picture.height, picture.width, channels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def read_picture(file: str | PathLike[str] | BinaryIO) -> Any:
+    """The image of a file as a Pillow picture, RGB with 8 bits; conversions and errors as for `read_image`."""
     image_module, operations = require("PIL.Image", "demo"), require("PIL.ImageOps", "demo")
     # what Pillow's decoders raise on broken files; DecompressionBombError guards against absurd sizes
     broken = (OSError, SyntaxError, ValueError, LookupError, struct.error, image_module.DecompressionBombError)
     try:
         # warnings tell of oddities that Pillow copes with
-        with warnings.catch_warnings(action="ignore"), image_module.open(path) as file:
-            image = _to_rgb(operations.exif_transpose(file), image_module)
+        with warnings.catch_warnings(action="ignore"), image_module.open(file) as opened:
+            return _to_rgb(operations.exif_transpose(opened), image_module)
     except image_module.UnidentifiedImageError:
         raise InputError("no image format that Pillow knows") from None
     except broken as error:
         raise InputError(str(error) or type(error).__name__) from None
-    image = image.convert("L") if channels == 1 else image
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, channels)
-    return pixels.permute(2, 0, 1).contiguous().float() / 255
 
 
 def _to_rgb(image: Any, image_module: Any) -> Any:
@@ -237,7 +242,12 @@ def _to_rgb(image: Any, image_module: Any) -> Any:
     return image.convert("RGB")
 
 
-def _find(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
+def find_images(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
+    """The classes below `root` and its images with the numbers of their classes, in the order of their paths.
+
+    Raises:
+        InputError: `root` is no folder, it has no class subfolders, or those have no images.
+    """
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is no folder: give one with a subfolder of images for each class")
     classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))

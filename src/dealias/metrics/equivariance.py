@@ -47,7 +47,8 @@ def internal_feature_distance(
     zero vectors have distance 0, a zero and another vector 1.
 
     What reaches a layer is its stage "input". A max-pooling layer has one more: its maximum, taken at every pixel,
-    before its output, behind the blur if any and the subsampling. A circular maximum of a pool without padding keeps the size of the map: it wraps around behind.
+    before its output, behind the blur if any and the subsampling. A circular maximum of a pool without padding keeps
+    the size of the map: it wraps around behind.
 
     Args:
         model: run in eval mode, without gradients, on the device where it is; its modes are restored.

@@ -308,6 +308,20 @@ def mean_normalised(values: Mapping[str, float], baseline: Mapping[str, float]) 
     return sum(value / baseline[name] for name, value in values.items()) / len(values)
 
 
+def sequence_counts(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -> tuple[Tensor, Tensor]:
+    """What `flip_rate` and `top5_distance` average: flips, bool, and distances, integer, both (sequences, pairs).
+
+    Unlike those it takes NaN: a frame whose logits have some is no prediction, so that its pairs are flips with the
+    largest distance, 15. Arguments and other errors as for `top5_distance`.
+    """
+    _check_sequences(logits, difficulty, dimensions=(3,))
+    broken = logits.isnan().any(-1)
+    known = logits.masked_fill(broken.unsqueeze(-1), 0.0)
+    unknown = torch.stack(torch.broadcast_tensors(*_pairs(broken, noise, difficulty))).any(0)
+    flips, distances = _flips(known, noise, difficulty), _distances(known, noise, difficulty)
+    return flips | unknown, distances.masked_fill(unknown, 15)
+
+
 def _flips(logits: Tensor, noise: bool, difficulty: int) -> Tensor:
     """Bool (sequences, pairs)."""
     _check_sequences(logits, difficulty, dimensions=(2, 3) if not _is_float(logits) else (3,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 BASELINE_COLOR = "#c2410c"
 ANTIALIASED_COLOR = "#0f766e"
+SERIES_COLORS = (BASELINE_COLOR, ANTIALIASED_COLOR, "#4338ca", "#a16207", "#be185d", "#475569")
+DARK_SERIES_COLORS = ("#fb923c", "#2dd4bf", "#a5b4fc", "#facc15", "#f472b6", "#cbd5e1")
 COLORS = {"baseline": BASELINE_COLOR, "antialiased": ANTIALIASED_COLOR}
 NAMES = {"baseline": "baseline", "antialiased": "anti-aliased"}
+
+Theme: TypeAlias = Literal["light", "dark"]
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -27,18 +31,24 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches; it belongs to no window."""
     require("matplotlib", "report")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _styled() -> Any:
+def styled(theme: Theme = "light") -> Any:
+    """The context in which a figure takes the report's look, for pages of either theme."""
     require("matplotlib", "report")
     import matplotlib
 
-    return matplotlib.rc_context(_STYLE)
+    ink, line = ("#1c1917", "#d6d3d1") if theme == "light" else ("#f5f5f4", "#57534e")
+    colors: dict[Any, Any] = dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink
+    )
+    return matplotlib.rc_context({**_STYLE, **colors, "grid.color": line, "axes.facecolor": "none"})
 
 
 def plot_shift_curves(
@@ -53,8 +63,8 @@ def plot_shift_curves(
     """
     columns = min(len(images), 2)
     rows = -(-len(images) // columns)
-    with _styled():
-        figure = _figure(7.2, 1.45 * rows + 0.5)
+    with styled():
+        figure = new_figure(7.2, 1.45 * rows + 0.5)
         axes = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[0.25, 1] * columns)
         for axis in axes.flat[2 * len(images) :]:
             axis.set_axis_off()
@@ -91,8 +101,8 @@ def plot_feature_distance(
     Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One colour scale for all.
     """
     rows = [(network, stage) for network in maps for stage in stages]
-    with _styled():
-        figure = _figure(7.2, 7.2 / max(len(layers), 4) * len(rows) + 0.9)
+    with styled():
+        figure = new_figure(7.2, 7.2 / max(len(layers), 4) * len(rows) + 0.9)
         axes = figure.subplots(len(rows), len(layers), squeeze=False)
         ceiling = max(float(values.max()) for network in maps.values() for values in network.values()) or 1.0
         picture = None

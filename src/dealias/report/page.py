@@ -7,13 +7,28 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dealias.errors import require
+from dealias.report.figures import DARK_SERIES_COLORS, SERIES_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
+
+
+Table: TypeAlias = Mapping[str, Sequence[Sequence[str]] | Sequence[str] | str]
+
+
+def vector_source(figure: Figure) -> str:
+    """A Matplotlib figure as the `data:` URL of an SVG without background, with its letters as curves."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    # no date and fixed names: the same figure gives the same bytes
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "dealias"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def picture_bytes(picture: Figure | Image) -> bytes:
@@ -39,8 +54,10 @@ def render_page(
     photos_heading: str,
     photos: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, str]],
-    table: Mapping[str, Sequence[Sequence[str]] | Sequence[str]],
     notes: Sequence[str],
+    table: Table | None = None,
+    summary: Table | None = None,
+    tables: Sequence[Table] = (),
 ) -> str:
     """The report as HTML with everything in it: styles, script and pictures.
 
@@ -50,13 +67,15 @@ def render_page(
         photos_heading: the heading over the shift slider.
         photos: for the shift slider: `name`, `label`, `shifts`, `curves` (name to probabilities), `crop` and `source`
             (a square picture as data URL, whose side is `size` pixels).
-        figures: `heading`, `text`, `source` (data URL) and `alt` of each picture.
-        table: `columns` and `rows` of ready strings.
+        figures: `heading`, `text`, `source` (data URL) and `alt` of each picture, with `dark` another for dark pages.
         notes: paragraphs on how it was measured.
+        table: `columns` and `rows` of ready strings, behind the figures.
+        summary: the same, in front of them.
+        tables: more of them, with `heading` and `text`.
     """
     jinja2 = require("jinja2", "report")
     template = resources.files("dealias.report").joinpath("templates/report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     data = json.dumps([dict(photo) for photo in photos]).replace("<", "\\u003c")
     html: str = environment.from_string(template).render(
         title=title,
@@ -66,6 +85,9 @@ def render_page(
         photos_json=data,
         figures=figures,
         table=table,
+        summary=summary,
+        tables=tables,
+        colors={"light": SERIES_COLORS, "dark": DARK_SERIES_COLORS},
         notes=notes,
     )
     return html

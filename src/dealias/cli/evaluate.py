@@ -1,0 +1,94 @@
+"""`dealias evaluate` and `dealias report`: networks side by side, and the page again from its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dealias.cli.common import Limit, Output, Seed, app, show_progress
+
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Networks, the baseline first: NAME or NAME,KEY=VALUE,... with weights=PATH, antialias=FILTER, label="
+        "TEXT, recipe, num_classes, in_chans, padding_mode.",
+    ),
+]
+
+
+@app.command()
+def evaluate(
+    models: Models,
+    images: Annotated[str, typer.Option(help="Class folders, WebDataset shards or a Hugging Face dataset on disk.")],
+    metrics: Annotated[
+        str, typer.Option(help="Separated by commas, or all: see docs/evaluation.md.")
+    ] = "accuracy,consistency,diagonal,equivariance",
+    limit: Limit = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Images in a forward pass, or auto.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")] = False,
+    output: Output = Path("runs/evaluate"),
+    seed: Seed = 0,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize the short side to it; default: the model's own.")
+    ] = None,
+    crop_size: Annotated[int | None, typer.Option(help="What the network sees; default: the model's own.")] = None,
+    difficulty: Annotated[int, typer.Option(help="Of ImageNet-P: 1, 2 or 3.")] = 1,
+    imagenet_c: Annotated[Path | None, typer.Option(help="Folder of the released ImageNet-C, read as it is.")] = None,
+    imagenet_p: Annotated[Path | None, typer.Option(help="Folder of the released ImageNet-P, read as it is.")] = None,
+    imagenet_p_rates: Annotated[
+        Path | None, typer.Option(help="CSV of the flip rates and T5Ds that mFR and mT5D divide by.")
+    ] = None,
+) -> None:
+    """Measure networks side by side: accuracy, shift consistency, ImageNet-C, ImageNet-P, and where aliasing enters."""
+    from dealias.errors import InputError
+    from dealias.evaluation import evaluate as run
+    from dealias.report.evaluation import evaluation_finding, evaluation_rows
+
+    if batch_size != "auto" and not batch_size.isdecimal():
+        raise InputError(f"batch_size={batch_size!r} is no number: use auto or a number of images")
+    with show_progress() as on_progress:
+        results = run(
+            models,
+            images,
+            output,
+            metrics=metrics.split(","),
+            limit=limit,
+            seed=seed,
+            batch_size=None if batch_size == "auto" else int(batch_size),
+            workers=workers,
+            device=device,
+            resume=resume,
+            image_size=image_size,
+            crop_size=crop_size,
+            difficulty=difficulty,
+            imagenet_c=imagenet_c,
+            imagenet_p=imagenet_p,
+            imagenet_p_rates=imagenet_p_rates,
+            on_progress=on_progress,
+        )
+    if not results:
+        return  # torchrun's first process tells
+    console = Console()
+    console.print(evaluation_finding(results), style="bold", markup=False, highlight=False)
+    table = Table("", *results["metrics"])
+    for row in evaluation_rows(results):
+        table.add_row(*row)
+    console.print(table)
+    if skipped := results["images"]["skipped"]:
+        console.print(f"{len(skipped)} files were skipped: see the report", markup=False, highlight=False)
+    console.print(output / "report.html", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of an evaluation.")]) -> None:
+    """Write the report of an evaluation again, from its results.json and slides.json."""
+    from dealias.report.evaluation import rewrite_report
+
+    Console().print(rewrite_report(run), soft_wrap=True, highlight=False)

@@ -1,0 +1,59 @@
+"""`dealias profile`: which downsampling site adds how much shift-variance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dealias.cli.common import Output, Seed, app, show_progress
+from dealias.cli.evaluate import Models
+
+
+@app.command()
+def profile(
+    models: Models,
+    images: Annotated[
+        str | None, typer.Option(help="As for evaluate; default: photographs or digits that packages bring.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 4,
+    reach: Annotated[
+        int | None,
+        typer.Option(help="Every shift up to so many pixels; default: all up to 32 x 32, else a sample.", min=1),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images in a forward pass.", min=1)] = 32,
+    output: Output = Path("runs/profile"),
+    seed: Seed = 0,
+) -> None:
+    """Rank a network's downsampling sites by the shift-variance they add: where to look first when it flickers."""
+    from dealias.evaluation.profiling import run_profile
+
+    with show_progress() as on_progress:
+        profiles = run_profile(
+            models,
+            images,
+            output,
+            count=count,
+            reach=reach,
+            device=device,
+            batch_size=batch_size,
+            seed=seed,
+            on_progress=on_progress,
+        )
+    console = Console()
+    for label, found in profiles.items():
+        table = Table("site", "kind", "grid", "distance before", "after", "added", "periodicity", title=label)
+        for site in found.ranked():
+            table.add_row(
+                site.path,
+                site.kind.replace("_", " "),
+                f"{site.grid[0]} px",
+                *(f"{value:.4f}" for value in (site.before, site.after, site.added)),
+                "-" if site.periodicity is None else f"{site.periodicity:.2f}",
+            )
+        console.print(table)
+    console.print(output / "report.html", soft_wrap=True, highlight=False)

@@ -1,0 +1,221 @@
+"""Labelled images by number, whatever they are stored in: class folders, WebDataset shards, Hugging Face datasets.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> from PIL import Image
+>>> root = Path(tempfile.mkdtemp())
+>>> (root / "cat").mkdir()
+>>> Image.new("RGB", (40, 30)).save(root / "cat" / "0.png")
+>>> source = open_source(root)
+>>> source.classes, source.labels, source.names, source.read(0).size
+(['cat'], [0], ['cat/0.png'], (40, 30))
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from random import Random
+from typing import Any, BinaryIO, TypeAlias
+
+from dealias.data.folder import EXTENSIONS, find_images, read_picture
+from dealias.errors import InputError, require
+
+Opener: TypeAlias = Callable[[int], Path | BinaryIO]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images by number.
+
+    Attributes:
+        place: where they come from, as given.
+        classes: names of the classes, by number; None where the numbers alone are known.
+        labels: the class of each image.
+        names: of each image, for people.
+        positions: the number of each image among all that the place has: the same with any `limit`.
+    """
+
+    place: str
+    classes: list[str] | None
+    labels: list[int]
+    names: list[str]
+    positions: list[int]
+    opener: Opener
+
+    def __len__(self) -> int:
+        """Number of images, unreadable ones included."""
+        return len(self.labels)
+
+    def read(self, number: int) -> Any:
+        """The image as a Pillow picture, RGB.
+
+        Raises:
+            InputError: it is no complete image.
+        """
+        return read_picture(self.opener(self.positions[number]))
+
+    def limited(self, limit: int | None, seed: int) -> Source:
+        """At most `limit` images, drawn from all by `seed`, in the same order."""
+        if limit is not None and limit < 1:
+            raise InputError(f"limit={limit!r} is too small: it must be at least 1")
+        if limit is None or limit >= len(self):
+            return self
+        chosen = sorted(Random(seed).sample(range(len(self)), limit))
+        return replace(
+            self,
+            labels=[self.labels[index] for index in chosen],
+            names=[self.names[index] for index in chosen],
+            positions=[self.positions[index] for index in chosen],
+        )
+
+    def fingerprint(self) -> str:
+        """A digest of the names and classes, which tells whether another run saw the same images."""
+        digest = hashlib.sha256()
+        for name, label, position in zip(self.names, self.labels, self.positions, strict=True):
+            digest.update(f"{position}\0{label}\0{name}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()[:16]
+
+
+def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: int = 0) -> Source:
+    """The labelled images at `place`.
+
+    Args:
+        place: a folder with a subfolder of images for each class (`torchvision.datasets.ImageFolder`); WebDataset
+            shards: a .tar file, a folder of them or a pattern such as "val-*.tar", with an image and a ".cls" for each
+            key; or a folder that `datasets.Dataset.save_to_disk` wrote, with an image and a class column.
+        limit: use at most so many images, drawn from all of them by `seed`, in the same order.
+        seed: of the images drawn.
+
+    Raises:
+        InputError: there is nothing of the kind, it has no images, or `limit` is below 1.
+        MissingExtraError: a package is not installed.
+    """
+    path = Path(place)
+    try:
+        if shards := _shards(path):
+            return _open_shards(place, shards).limited(limit, seed)
+        if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            return _open_hugging_face(place).limited(limit, seed)
+        classes, found = find_images(path)
+    except OSError as error:
+        raise InputError(f"images={str(place)!r} cannot be read: {error.strerror or error}") from None
+    paths = [path for path, _ in found]
+    return Source(
+        str(place),
+        classes,
+        [label for _, label in found],
+        [str(file.relative_to(path)) for file in paths],
+        list(range(len(paths))),
+        paths.__getitem__,
+    ).limited(limit, seed)
+
+
+def _shards(path: Path) -> list[str]:
+    if glob.has_magic(str(path)) and not path.exists():
+        found = sorted(glob.glob(str(path)))
+        if not found:
+            raise InputError(f"images={str(path)!r} matches no file")
+    elif path.is_dir() and not any(entry.is_dir() for entry in path.iterdir()):
+        found = [str(entry) for entry in sorted(path.iterdir()) if entry.suffix == ".tar"]
+    else:
+        found = [str(path)] if path.is_file() else []
+    return found
+
+
+@dataclass(frozen=True)
+class _Member:
+    shard: str
+    start: int
+    size: int
+
+
+def _open_member(members: Sequence[_Member], number: int) -> BinaryIO:
+    member = members[number]
+    with open(member.shard, "rb") as file:
+        file.seek(member.start)
+        return io.BytesIO(file.read(member.size))
+
+
+def _open_shards(place: str | PathLike[str], shards: Sequence[str]) -> Source:
+    """An index of all shards, so that any image can be read at once: order and numbers do not depend on workers."""
+    members, labels, names = [], [], []
+    for shard in shards:
+        for key, files in _samples(shard).items():
+            image = next((files[extension] for extension in files if f".{extension}" in EXTENSIONS), None)
+            if image is None:
+                continue
+            if "cls" not in files:
+                raise InputError(f"images={str(place)!r}: {shard} has an image {key}, but no {key}.cls beside it")
+            text = _open_member([files["cls"]], 0).read()
+            if not text.strip().isdigit():
+                raise InputError(
+                    f"images={str(place)!r}: {shard} has {text[:20]!r} in {key}.cls: expected the number of a class"
+                )
+            members.append(image)
+            labels.append(int(text))
+            names.append(f"{Path(shard).name}/{key}")
+    if not members:
+        raise InputError(
+            f"images={str(place)!r} has nothing to read: its shards hold no images with a class, KEY.jpg and KEY.cls"
+        )
+    return Source(str(place), None, labels, names, list(range(len(names))), partial(_open_member, members))
+
+
+def _samples(shard: str) -> dict[str, dict[str, _Member]]:
+    """The files of each sample by extension: WebDataset's key is the path up to the name's first dot."""
+    found: dict[str, dict[str, _Member]] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for entry in archive:
+                if entry.isfile():
+                    folder, slash, name = entry.name.rpartition("/")
+                    stem, _, extension = name.partition(".")
+                    files = found.setdefault(f"{folder}{slash}{stem}", {})
+                    files[extension.lower()] = _Member(shard, entry.offset_data, entry.size)
+    except tarfile.TarError as error:
+        raise InputError(f"{shard!r} is no uncompressed tar file: {error}") from None
+    return found
+
+
+def _open_hugging_face(place: str | PathLike[str]) -> Source:
+    library = require("datasets", "data")
+    stored = library.load_from_disk(str(place))
+    if isinstance(stored, library.DatasetDict):
+        splits = [name for name in ("validation", "test", *stored) if name in stored]
+        if len(stored) > 1 and splits[0] not in ("validation", "test"):
+            raise InputError(
+                f"images={str(place)!r} has the splits {', '.join(stored)}: give the folder of one, "
+                f"such as {os.path.join(place, splits[0])!r}"
+            )
+        stored = stored[splits[0]]
+    images = [name for name, feature in stored.features.items() if isinstance(feature, library.Image)]
+    classes = [name for name, feature in stored.features.items() if isinstance(feature, library.ClassLabel)]
+    classes += [name for name in ("label", "labels", "fine_label", "class") if name in stored.features]
+    if not images or not classes:
+        raise InputError(
+            f"images={str(place)!r} has the columns {', '.join(stored.features)}: expected one of type Image and "
+            "one of type ClassLabel or named label"
+        )
+    labels = list(stored.with_format(None)[classes[0]])
+    if not labels or any(not isinstance(label, int) or label < 0 for label in labels):
+        raise InputError(f"images={str(place)!r} has rows without a class in {classes[0]!r}, or no rows")
+    names = getattr(stored.features[classes[0]], "names", None)
+    encoded = stored.select_columns([images[0]]).cast_column(images[0], library.Image(decode=False))
+    rows = range(len(labels))
+    return Source(
+        str(place), names, labels, [f"row {row}" for row in rows], list(rows), partial(_open_row, encoded, images[0])
+    )
+
+
+def _open_row(rows: Any, column: str, number: int) -> Path | BinaryIO:
+    cell = rows[number][column]
+    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])

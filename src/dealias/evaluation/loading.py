@@ -1,0 +1,108 @@
+"""Units of work: which images of which task, read and perturbed in the loader's processes, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from dealias.data import Preprocessing
+from dealias.data.preprocess import Pixels
+from dealias.errors import InputError
+from dealias.evaluation.store import UnitKey
+from dealias.evaluation.tasks import Task
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some images of a task, for the networks that share a preprocessing."""
+
+    task: Task
+    group: int
+    preprocessing: Preprocessing
+    start: int
+    stop: int
+
+    @property
+    def key(self) -> UnitKey:
+        """See `dealias.evaluation.store.unit_key`."""
+        return self.task.name, self.group, self.start
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The views of a unit's images.
+
+    Attributes:
+        unit: its place among the units loaded.
+        views: bytes (N, views, C, H, W) of the images that could be read; None if none could.
+        numbers: of those images in the source.
+        skipped: numbers of the others, and why.
+        enlarged: how many images are smaller than what the network sees.
+    """
+
+    unit: int
+    views: Pixels | None
+    numbers: list[int]
+    skipped: list[tuple[int, str]]
+    enlarged: int
+
+
+class Units(Dataset[Loaded]):
+    """Loads units; a `torch.utils.data` Dataset."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._units = units
+
+    def __len__(self) -> int:
+        """Number of units."""
+        return len(self._units)
+
+    def __getitem__(self, index: int) -> Loaded:
+        """Read one unit: each image gives the same views whoever reads it."""
+        unit = self._units[index]
+        source, preprocessing = unit.task.source, unit.preprocessing
+        views, numbers, skipped, enlarged = [], [], [], 0
+        for number in range(unit.start, unit.stop):
+            try:
+                picture: Any = unit.task.open(number)
+            except InputError as error:
+                skipped.append((number, str(error)))
+                continue
+            enlarged += isinstance(picture, Image.Image) and min(picture.size) < preprocessing.crop_size
+            views.append(unit.task.views(picture, source.positions[number], preprocessing))
+            numbers.append(number)
+        return Loaded(index, np.stack(views) if views else None, numbers, skipped, enlarged)
+
+
+def load_units(units: Sequence[Unit], workers: int) -> Iterator[Loaded]:
+    """The units in order, read ahead by so many processes, or as they are asked for."""
+    loader = DataLoader(
+        Units(units),
+        batch_size=None,
+        num_workers=min(workers, len(units)),
+        collate_fn=_as_it_is,
+        prefetch_factor=2 if workers and units else None,
+        worker_init_fn=_one_thread,
+    )
+    yield from loader
+
+
+def default_workers(processes: int = 1) -> int:
+    """As many as there are cores beside the networks', at least one, at most eight for each process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores // processes - 1, 1), 8)
+
+
+def _as_it_is(loaded: Any) -> Any:
+    return loaded  # arrays go through a pipe: containers often have little shared memory
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

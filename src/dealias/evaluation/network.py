@@ -1,0 +1,100 @@
+"""A network that is evaluated: what runs it, and what it makes of images and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from dealias.data import Preprocessing, preprocessing_for
+from dealias.errors import InputError
+from dealias.evaluation.specs import ModelSpec
+from dealias.metrics.measure import check_logits
+
+
+@dataclass
+class Network:
+    """A network, ready to run.
+
+    Attributes:
+        spec: as asked for.
+        model: in eval mode, on its device.
+        preprocessing: of its images.
+        device: where it runs.
+        batch_size: of a forward pass, at most; halved where the device's memory does not do.
+        classes: number of its logits.
+        labels: its class of each class of the images; None where they do not match.
+    """
+
+    spec: ModelSpec
+    model: nn.Module
+    preprocessing: Preprocessing
+    device: torch.device
+    batch_size: int
+    classes: int = 0
+    labels: Sequence[int] | None = field(default=None, repr=False)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of bytes or normalised images, on the CPU; a row with NaN is NaN throughout."""
+        parts: list[Tensor] = []
+        start = 0
+        while start < len(images):
+            part = images[start : start + self.batch_size].to(self.device)
+            try:
+                parts.append(check_logits(self.model(self.see(part))).float().cpu())
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise InputError(f"{self.spec.label} does not fit into the memory of {self.device}") from None
+                self.batch_size //= 2
+                torch.cuda.empty_cache()
+                continue
+            start += len(part)
+        found = torch.cat(parts)
+        return found.masked_fill(found.isnan().any(1, keepdim=True), torch.nan)
+
+    def see(self, images: Tensor) -> Tensor:
+        """Images as the network takes them: bytes are normalised."""
+        return self.preprocessing.normalise(images) if images.dtype == torch.uint8 else images
+
+    def targets(self, labels: Sequence[int]) -> Tensor | None:
+        """The network's classes of images with these labels."""
+        return None if self.labels is None else torch.tensor([self.labels[label] for label in labels])
+
+    def blank(self) -> Tensor:
+        """An empty image (1, C, H, W) of the size that the network sees, on its device."""
+        side = self.preprocessing.crop_size
+        return torch.zeros(1, self.preprocessing.channels, side, side, device=self.device)
+
+
+def build_network(
+    spec: ModelSpec,
+    device: torch.device,
+    batch_size: int,
+    *,
+    image_size: int | None = None,
+    crop_size: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """The network of `spec` on `device`; see `dealias.evaluation.evaluate` for the arguments.
+
+    Raises:
+        InputError, MissingExtraError: as `ModelSpec.build` and `dealias.data.preprocessing_for`.
+    """
+    torch.manual_seed(seed)  # of weights that no checkpoint gives
+    model = spec.build()
+    named = spec.name if spec.name.partition(":")[0] in ("torchvision", "timm", "dealias") else model
+    preprocessing = preprocessing_for(named, image_size=image_size, crop_size=crop_size)
+    if spec.in_chans is not None and spec.in_chans != preprocessing.channels:
+        mean, std = (sum(values) / len(values) for values in (preprocessing.mean, preprocessing.std))
+        preprocessing = replace(
+            preprocessing,
+            channels=spec.in_chans,
+            mean=(mean,) * spec.in_chans,
+            std=(std,) * spec.in_chans,
+        )
+    network = Network(spec, model.to(device), preprocessing, device, batch_size)
+    network.classes = network.predict(network.blank()).shape[1]
+    return network

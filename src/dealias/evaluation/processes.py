@@ -1,0 +1,67 @@
+"""The processes that torchrun starts: each counts its share, the first gathers and writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from dealias.errors import InputError
+
+_Found = TypeVar("_Found")
+
+
+@contextmanager
+def process_group() -> Iterator[tuple[int, int]]:
+    """This process's rank and their number; (0, 1) without torchrun."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield 0, 1
+        return
+    started = not dist.is_initialized()
+    if started:
+        dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def gather(found: _Found, rank: int, processes: int) -> list[_Found]:
+    """What each process found, in the first of them; nothing in the others."""
+    if processes == 1:
+        return [found]
+    everything: list[_Found] | None = [found] * processes if rank == 0 else None
+    dist.gather_object(found, everything)
+    return everything or []
+
+
+def share(found: _Found, processes: int) -> _Found:
+    """What the first process found."""
+    if processes == 1:
+        return found
+    values = [found]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def pick_device(device: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA where it is, else Apple's MPS, else the CPU.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        if device == "cuda":
+            device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(torch.cuda.device_count(), 1)}"
+        picked = torch.device(device)
+        torch.zeros(1, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return picked

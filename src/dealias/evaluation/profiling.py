@@ -1,0 +1,126 @@
+"""Profiles of networks side by side, as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dealias.data import Preprocessing, mnist_digits, open_source, photos
+from dealias.errors import InputError
+from dealias.evaluation.network import build_network
+from dealias.evaluation.processes import pick_device
+from dealias.evaluation.shared import versions
+from dealias.evaluation.specs import ModelSpec, label_models
+from dealias.files import prepare_output, write_whole
+from dealias.profile import Profile, profile_model
+from dealias.progress import OnProgress
+from dealias.report.evaluation import render_profiles
+
+
+def run_profile(
+    models: Sequence[ModelSpec | str],
+    images: str | Path | None,
+    output: str | Path,
+    *,
+    count: int = 4,
+    reach: int | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    seed: int = 0,
+    on_progress: OnProgress = lambda stage, done: None,
+) -> dict[str, Profile]:
+    """Profile networks; write `profile.json`, `profile.csv` and `report.html` into `output`.
+
+    Args:
+        models: as for `dealias.evaluation.evaluate`.
+        images: as for `dealias.data.open_source`; None takes photographs, or digits for networks of one channel, that
+            packages bring.
+        output: the folder to write into; it is created.
+        count: number of images, drawn by `seed`.
+        reach: every shift from 0 to so many pixels less one, on both axes; None as in `dealias.profile.profile_model`.
+        device, batch_size: of the forward passes.
+        seed: of the images drawn.
+        on_progress: told the stage and the fraction of the work done.
+
+    Returns:
+        The profile of each network, by its label.
+
+    Raises:
+        InputError: an argument will not do, or no image can be read.
+        MissingExtraError: a package is not installed.
+    """
+    folder = prepare_output(output)
+    specs = label_models(models)
+    place = pick_device(device)
+    shifts = None if reach is None else (range(reach), range(reach))
+    profiles: dict[str, Profile] = {}
+    sizes = {}
+    for index, spec in enumerate(specs):
+        network = build_network(spec, place, batch_size, seed=seed)
+        pixels = _pixels(images, network.preprocessing, count, seed)
+
+        def tell(done: int, total: int, index: int = index, label: str = spec.label) -> None:
+            on_progress(label, (index + done / total) / len(specs))
+
+        seen = network.see(pixels.to(place))
+        profiles[spec.label] = profile_model(network.model, seen, shifts=shifts, batch_size=batch_size, progress=tell)
+        sizes[spec.label] = len(pixels)
+    stored: dict[str, Any] = {
+        "networks": {spec.label: spec.identity() for spec in specs},
+        "images": {"place": None if images is None else str(images), "count": sizes},
+        "profiles": {label: profile.as_json() for label, profile in profiles.items()},
+        "seed": seed,
+        "versions": versions(),
+    }
+    write_whole(folder / "profile.json", json.dumps(stored, indent=1) + "\n")
+    write_whole(folder / "profile.csv", _table(profiles))
+    write_whole(folder / "report.html", render_profiles(stored))
+    return profiles
+
+
+def _pixels(images: str | Path | None, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
+    """Bytes (N, C, H, W) of what the network sees."""
+    if images is None:
+        return _bundled(preprocessing, count)
+    source = open_source(images, limit=count, seed=seed)
+    found = []
+    reasons: list[str] = []
+    for number in range(len(source)):
+        try:
+            picture = source.read(number)
+        except InputError as error:
+            reasons.append(f"{source.names[number]}: {error}")
+            continue
+        found.append(torch.from_numpy(preprocessing.centre(preprocessing.square(picture, preprocessing.image_size))))
+    if not found:
+        raise InputError(f"images={str(images)!r} has no readable image among those drawn; {reasons[0]}")
+    return torch.stack(found)
+
+
+def _bundled(preprocessing: Preprocessing, count: int) -> Tensor:
+    side = preprocessing.crop_size
+    if preprocessing.channels == 1:
+        pixels, _ = mnist_digits()
+        chosen = pixels[:: len(pixels) // count][:count].unsqueeze(1).float() / 255
+        resized = torch.nn.functional.interpolate(chosen, (side, side), mode="bilinear", align_corners=False)
+    else:
+        resized = torch.stack(list(photos(side).values()))[:count]
+    return (resized * 255).round().byte()
+
+
+def _table(profiles: dict[str, Profile]) -> str:
+    text = io.StringIO()
+    columns = ("path", "kind", "status", "before", "maximum", "after", "added", "periodicity")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["network", *columns, "grid"])
+    for label, profile in profiles.items():
+        for site in profile.ranked():
+            writer.writerow([label, *(getattr(site, column) for column in columns), "x".join(map(str, site.grid))])
+    return text.getvalue()

@@ -1,0 +1,194 @@
+"""`evaluate`: plan the work, count unit by unit, keep every count, then tell what they amount to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dealias.convert import sites
+from dealias.data import open_source
+from dealias.errors import InputError
+from dealias.evaluation.loading import Loaded, Unit, default_workers, load_units
+from dealias.evaluation.network import Network, build_network
+from dealias.evaluation.plan import Plan, make_plan, match_classes
+from dealias.evaluation.processes import gather, pick_device, process_group, share
+from dealias.evaluation.results import summarise, write_results
+from dealias.evaluation.shared import versions
+from dealias.evaluation.slides import make_slides
+from dealias.evaluation.specs import ModelSpec, label_models
+from dealias.evaluation.store import Record, RunStore, unit_key
+from dealias.progress import OnProgress
+
+DEFAULT_METRICS = ("accuracy", "consistency", "diagonal", "equivariance")
+
+
+def evaluate(
+    models: Sequence[ModelSpec | str],
+    images: str | Path,
+    output: str | Path,
+    *,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    limit: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    image_size: int | None = None,
+    crop_size: int | None = None,
+    difficulty: int = 1,
+    imagenet_c: str | Path | None = None,
+    imagenet_p: str | Path | None = None,
+    imagenet_p_rates: str | Path | None = None,
+    on_progress: OnProgress = lambda stage, done: None,
+) -> dict[str, Any]:
+    """Measure networks side by side on labelled images; write `results.json`, `results.csv` and `report.html`.
+
+    Every unit of work, some images of one task, is kept in `counts.jsonl` as soon as it is counted. Units, their
+    random draws and their forward passes depend on the arguments alone: not on the number of workers, on what was
+    counted before an interruption, or, under torchrun, on the number of processes.
+
+    Args:
+        models: the networks, the baseline first: names as for `dealias.models.create_model`, "NAME,KEY=VALUE,..." as
+            for `ModelSpec.parse`, or specs.
+        images: as for `dealias.data.open_source`.
+        output: the folder to write into; it is created.
+        metrics: names of `dealias.evaluation.METRICS`, or "all".
+        limit: use at most so many images, drawn from all of them by `seed`.
+        seed: of the images, shifts and perturbations drawn.
+        batch_size: of a forward pass, at most; None takes 32 on a CPU, elsewhere 256, halved until it fits.
+        workers: processes that read and perturb images; None takes one for each core but one.
+        device: as in PyTorch; "auto" takes a GPU where there is one.
+        resume: continue a run in `output` that was interrupted.
+        image_size, crop_size: other sizes than those of `dealias.data.preprocessing_for`.
+        difficulty: of ImageNet-P: 1, 2 or 3.
+        imagenet_c, imagenet_p: folders of the released data sets, read in place of making perturbations.
+        imagenet_p_rates: CSV file (perturbation,flip_rate,t5d) of the network by whose rates mFR and mT5D divide.
+        on_progress: told the stage and the fraction of the work done.
+
+    Returns:
+        What `results.json` holds; in the other processes of torchrun an empty dict.
+
+    Raises:
+        InputError: an argument will not do, or the folder has a run already, or one with other settings.
+        MissingExtraError: a package is not installed.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r} is too small: it must be at least 1")
+    if workers is not None and workers < 0:
+        raise InputError(f"workers={workers!r} must not be negative")
+    specs = label_models(models)
+    source = open_source(images, limit=limit, seed=seed)
+    place = pick_device(device)
+    size = batch_size or (32 if place.type == "cpu" else 256)
+    networks = [
+        build_network(spec, place, size, image_size=image_size, crop_size=crop_size, seed=seed) for spec in specs
+    ]
+    for network in networks:
+        network.labels = match_classes(source, network.classes)
+    plan = make_plan(
+        source,
+        networks,
+        metrics,
+        seed=seed,
+        limit=limit,
+        difficulty=difficulty,
+        imagenet_c=imagenet_c,
+        imagenet_p=imagenet_p,
+    )
+    settings = {
+        "models": [spec.identity() for spec in specs],
+        "labels": [spec.label for spec in specs],
+        "preprocessing": [asdict(network.preprocessing) for network in networks],
+        "metrics": plan.metrics,
+        "images": source.fingerprint(),
+        "count": len(source),
+        "seed": seed,
+        "difficulty": difficulty,
+        "released": [task.source.fingerprint() for task in plan.tasks[0] if task.source.place != source.place],
+    }
+    with process_group() as (rank, processes):
+        store = RunStore(output, settings, resume=resume) if rank == 0 else None
+        done = share({unit_key(record) for record in store.records()} if store else set(), processes)
+        pending = [unit for unit in plan.units if unit.key not in done]
+        timing = _count_all(
+            pending[rank::processes],
+            networks,
+            plan,
+            store,
+            default_workers(processes) if workers is None else workers,
+            rank,
+            processes,
+            rounds=-(-len(pending) // processes),
+            on_progress=on_progress,
+        )
+        if store is None:
+            return {}
+        on_progress("writing the report", 0.97)
+        results = summarise(store.records(), plan, networks, settings, rates=imagenet_p_rates)
+        results["sites"] = {
+            each.spec.label: [asdict(site) for site in sites(each.model, each.blank())] for each in networks
+        }
+        results["versions"] = versions()
+        slides = make_slides(store.records(), plan, networks)
+        write_results(store.folder, results, slides, timing)
+        on_progress("writing the report", 1.0)
+        return results
+
+
+def _count_all(
+    units: Sequence[Unit],
+    networks: Sequence[Network],
+    plan: Plan,
+    store: RunStore | None,
+    workers: int,
+    rank: int,
+    processes: int,
+    *,
+    rounds: int,
+    on_progress: OnProgress,
+) -> Mapping[str, float]:
+    """Count this process's units; after each, the first process keeps what all of them found."""
+    started = time.perf_counter()
+    waited = 0.0
+    loaded = load_units(units, workers)
+    for step in range(rounds):
+        record: Record | None = None
+        if step < len(units):
+            before = time.perf_counter()
+            found = next(loaded)
+            waited += time.perf_counter() - before
+            record = _count(units[found.unit], found, networks, plan)
+        for each in gather(record, rank, processes):
+            if each is not None and store is not None:
+                store.append(each)
+        on_progress(units[min(step, len(units) - 1)].task.name if units else "counting", 0.96 * (step + 1) / rounds)
+    return {"seconds": time.perf_counter() - started, "waited_for_images": waited, "workers": workers}
+
+
+def _count(unit: Unit, loaded: Loaded, networks: Sequence[Network], plan: Plan) -> Record:
+    """The record of one unit; see `dealias.evaluation.store`."""
+    source = unit.task.source
+    positions = [source.positions[number] for number in loaded.numbers]
+    counts = {}
+    if loaded.views is not None:
+        views = torch.from_numpy(loaded.views)
+        labels = [source.labels[number] for number in loaded.numbers]
+        for network in plan.of_group(networks, unit.group):
+            targets = network.targets(labels) if unit.task.labelled else None
+            counts[network.spec.label] = unit.task.count(views, network, targets, positions)
+    return {
+        "task": unit.task.name,
+        "group": unit.group,
+        "start": unit.start,
+        "positions": positions,
+        "numbers": loaded.numbers,
+        "skipped": loaded.skipped,
+        "enlarged": loaded.enlarged,
+        "counts": counts,
+    }

@@ -1,0 +1,90 @@
+"""The user's own images for the report's slider: P(class) of the most unstable ones at every shift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dealias.evaluation.network import Network
+from dealias.evaluation.plan import Plan
+from dealias.evaluation.store import Record
+from dealias.perturb import circular_shift, crop
+from dealias.report import picture_bytes, picture_source
+
+SLIDES = 8
+
+
+def make_slides(records: Sequence[Record], plan: Plan, networks: Sequence[Network]) -> list[dict[str, Any]]:
+    """For the images on which the baseline is least stable, that first: a picture and each network's curve.
+
+    The curve is P(class) at every shift along the diagonal, of the right class where it is known, else of the class
+    with the highest mean probability of the baseline. Networks with another preprocessing than the baseline's are left
+    out: they see other windows.
+    """
+    baseline = networks[0]
+    preprocessing = baseline.preprocessing
+    shown = [network for network in networks if network.preprocessing == preprocessing]
+    slides = []
+    for number in _unstable(records, plan, baseline.spec.label):
+        pixels = preprocessing.square(plan.source.read(number), preprocessing.shift_size)
+        views, shifts = _views(torch.from_numpy(pixels), preprocessing.crop_size)
+        probabilities = {network.spec.label: network.predict(views).softmax(1).nan_to_num(0.0) for network in shown}
+        targets = baseline.targets([plan.source.labels[number]])
+        known = targets is not None
+        label = int(targets) if targets is not None else int(probabilities[baseline.spec.label].mean(0).argmax())
+        names = plan.source.classes
+        class_name = names[plan.source.labels[number]] if known and names else f"class {label}"
+        slides.append(
+            {
+                "name": plan.source.names[number],
+                "label": class_name,
+                "right": known,
+                "shifts": shifts,
+                "curves": {
+                    name: [round(value, 4) for value in found[:, label].tolist()]
+                    for name, found in probabilities.items()
+                },
+                "crop": preprocessing.crop_size,
+                "size": preprocessing.shift_size,
+                "source": picture_source(picture_bytes(_picture(pixels))),
+            }
+        )
+    return slides
+
+
+def _unstable(records: Sequence[Record], plan: Plan, label: str) -> list[int]:
+    """Numbers of the images, those first on which the network's predictions agree least between shifts."""
+    stability: dict[int, tuple[float, float]] = {}
+    for record in records:
+        if record["task"] != "shifts" or record["group"] != 0 or not record["positions"]:
+            continue
+        counts = record["counts"][label]
+        modes = [found for found in counts.values() if isinstance(found, dict)]
+        agreements = [sum(values) for values in zip(*(found["agreements"] for found in modes), strict=True)]
+        variation = counts.get("diagonal", {}).get("variation", [0.0] * len(record["numbers"]))
+        for number, agree, vary in zip(record["numbers"], agreements or variation, variation, strict=True):
+            stability[number] = (agree, -vary)
+    if not stability:  # shifts were not asked for: the first images that can be read
+        read = {position for record in records for position in record["positions"]}
+        chosen = [number for number, position in enumerate(plan.source.positions) if position in read]
+        return chosen[:SLIDES]
+    return sorted(stability, key=lambda number: (*stability[number], number))[:SLIDES]
+
+
+def _views(pixels: torch.Tensor, side: int) -> tuple[torch.Tensor, list[int]]:
+    """Windows along the diagonal of bytes (C, H, W); where there is no room to slide, circular shifts."""
+    room = pixels.shape[1] - side
+    if room:
+        shifts = list(range(room + 1))
+        return torch.stack([crop(pixels, shift, shift, side) for shift in shifts]), shifts
+    shifts = list(range(-(side // 2), side // 2))
+    # a window that moves down sees the image move up
+    return torch.stack([circular_shift(pixels, -shift, -shift) for shift in shifts]), shifts
+
+
+def _picture(pixels: np.ndarray[Any, Any]) -> Image.Image:
+    return Image.fromarray(np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0).copy())

@@ -1,0 +1,111 @@
+"""Which networks to evaluate, as text.
+
+>>> spec = ModelSpec.parse("dealias:vgg_small,antialias=bin5,label=mine")
+>>> spec.name, spec.antialias, spec.label
+('dealias:vgg_small', 'bin5', 'mine')
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dealias.errors import InputError
+from dealias.models import create_model
+
+_NUMBERS = ("num_classes", "in_chans")
+_TEXTS = ("weights", "antialias", "recipe", "padding_mode", "label")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network by name, with what is done to it.
+
+    Attributes:
+        name: as for `dealias.models.create_model`.
+        weights: path of a checkpoint.
+        antialias: filter of `dealias.antialias`; None leaves the network as it is.
+        recipe: of the anti-aliasing.
+        padding_mode, num_classes, in_chans: of the network's constructor; None leaves its own.
+        label: what tables and plots call it.
+    """
+
+    name: str
+    weights: str | None = None
+    antialias: str | None = None
+    recipe: str = "same-size"
+    padding_mode: str | None = None
+    num_classes: int | None = None
+    in_chans: int | None = None
+    label: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> ModelSpec:
+        """The network that "NAME,KEY=VALUE,..." describes; the keys are the other attributes.
+
+        Raises:
+            InputError: an unknown key, or a value that is no number where one is needed.
+        """
+        name, *pairs = text.split(",")
+        settings: dict[str, Any] = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not equals or key not in _NUMBERS + _TEXTS or not value:
+                raise InputError(
+                    f"model={text!r} has {pair!r}: write NAME,KEY=VALUE,... with {', '.join(_TEXTS + _NUMBERS)}"
+                )
+            if key in _NUMBERS and not value.isdecimal():
+                raise InputError(f"model={text!r} has {pair!r}: {key} must be a number")
+            settings[key] = int(value) if key in _NUMBERS else value
+        return cls(name, **settings)
+
+    def build(self) -> nn.Module:
+        """The network in eval mode.
+
+        Raises:
+            InputError, MissingExtraError: as `dealias.models.create_model`.
+        """
+        own = {"padding_mode": self.padding_mode} if self.padding_mode else {}
+        filters: Any = self.antialias or "bin4"
+        return create_model(
+            self.name,
+            antialias=self.antialias is not None,
+            filter=int(filters) if filters.isdecimal() else filters,
+            recipe=self.recipe,
+            num_classes=self.num_classes,
+            in_chans=self.in_chans,
+            weights=self.weights,
+            **own,
+        ).eval()
+
+    def identity(self) -> dict[str, Any]:
+        """What makes another network of it: all but the label, and a digest of the checkpoint."""
+        found = {key: value for key, value in asdict(self).items() if value is not None and key != "label"}
+        if self.weights is not None and Path(self.weights).is_file():
+            with open(self.weights, "rb") as file:
+                found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return found
+
+
+def label_models(models: Sequence[ModelSpec | str]) -> list[ModelSpec]:
+    """The networks, each with a label of its own.
+
+    Raises:
+        InputError: there are none, or two have the same label.
+    """
+    specs = [ModelSpec.parse(model) if isinstance(model, str) else model for model in models]
+    if not specs:
+        raise InputError("models is empty: name at least one network")
+    labelled: list[ModelSpec] = []
+    for spec in specs:
+        own = spec.label or spec.name.partition(":")[2] + (f" + {spec.antialias}" if spec.antialias else "")
+        same = sum(each.label == own or each.label.startswith(f"{own} #") for each in labelled)
+        if same and spec.label:
+            raise InputError(f"label={own!r} names two networks: give each its own")
+        labelled.append(replace(spec, label=f"{own} #{same + 1}" if same else own))
+    return labelled

@@ -1,0 +1,108 @@
+"""A run's folder: its settings, and the counts found so far, a line of JSON for each unit of work."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dealias.errors import InputError
+from dealias.files import prepare_output, write_whole
+
+Record: TypeAlias = dict[str, Any]
+UnitKey: TypeAlias = tuple[str, int, int]
+SETTINGS, COUNTS = "settings.json", "counts.jsonl"
+
+
+def unit_key(record: Record) -> UnitKey:
+    """What tells a unit of work from the others: task, group of networks, first image."""
+    return record["task"], record["group"], record["start"]
+
+
+class RunStore:
+    """The folder of one run, written by one process.
+
+    Args:
+        output: the folder.
+        settings: all that the counts depend on, as JSON has it.
+        resume: continue a run of the same settings if there is one.
+
+    Raises:
+        InputError: the folder cannot be written, has a run already, or has one with other settings.
+    """
+
+    def __init__(self, output: str | Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.folder = prepare_output(output)
+        self._lines = self.folder / COUNTS
+        wanted = json.loads(json.dumps(settings))
+        stored = self.folder / SETTINGS
+        if stored.exists():
+            if not resume:
+                raise InputError(f"output={str(output)!r} has a run already: pass --resume, or name another folder")
+            _check_same(str(output), json.loads(stored.read_text()), wanted)
+        elif any(self.folder.iterdir()):
+            raise InputError(f"output={str(output)!r} has other files: name a new folder, or one of an evaluation")
+        else:
+            write_whole(stored, json.dumps(wanted, indent=1) + "\n")
+        self._drop_half_a_line()
+
+    def records(self) -> list[Record]:
+        """What is there so far, each unit once."""
+        if not self._lines.exists():
+            return []
+        found = {unit_key(record): record for record in _parsed(self._lines)}
+        return list(found.values())
+
+    def append(self, record: Record) -> None:
+        """Keep a unit's counts, whatever happens next.
+
+        Raises:
+            InputError: the disk is full, or the folder has gone.
+        """
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        try:
+            with open(self._lines, "ab", buffering=0) as file:
+                written = file.write(line)
+                if written != len(line):
+                    raise OSError(28, os.strerror(28))
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(
+                f"output={str(self.folder)!r} cannot be written ({error.strerror}): what was counted before is kept; "
+                "make room and continue with --resume"
+            ) from None
+
+    def _drop_half_a_line(self) -> None:
+        """A killed run may leave the beginning of a line."""
+        if not self._lines.exists():
+            return
+        content = self._lines.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(self._lines, whole)
+
+
+def _parsed(path: Path) -> Iterator[Record]:
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                raise InputError(f"{str(path)!r} is damaged in line {number}: start again in another folder") from None
+
+
+def _check_same(output: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differing = [key for key in {**stored, **wanted} if stored.get(key) != wanted.get(key)]
+    if differing:
+        key = differing[0]
+        raise InputError(
+            f"output={output!r} has a run with other settings ({', '.join(differing)}): {key} was "
+            f"{_short(stored.get(key))} and is {_short(wanted.get(key))}; name another folder"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

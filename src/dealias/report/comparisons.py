@@ -1,0 +1,267 @@
+"""Plots of an evaluation: networks side by side, each plot a function that returns a Matplotlib figure."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dealias.errors import InputError
+from dealias.report.figures import DARK_SERIES_COLORS, SERIES_COLORS, Theme, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 7.2
+MAPPED_SITES = 6
+
+
+def series_color(index: int, theme: Theme = "light") -> str:
+    """The colour of the network of that place, the baseline being 0."""
+    colors = SERIES_COLORS if theme == "light" else DARK_SERIES_COLORS
+    return colors[index % len(colors)]
+
+
+@cache
+def published_networks() -> tuple[dict[str, Any], ...]:
+    """Accuracy and consistency on ImageNet, in percent, of the paper's networks, before and after anti-aliasing.
+
+    >>> next(row for row in published_networks() if row["model"] == "resnet50")["antialiased_consistency"]
+    91.32
+
+    Source: the paper's authors' published table of torchvision's networks.
+    """
+    return _read_reference("zhang2019_imagenet.csv")
+
+
+@cache
+def published_filters() -> tuple[dict[str, Any], ...]:
+    """Accuracy and consistency on ImageNet, in percent, of the paper's networks with each of its filters.
+
+    Source: Zhang (2019), section 4.2.
+    """
+    return _read_reference("zhang2019_filters.csv")
+
+
+def _read_reference(name: str) -> tuple[dict[str, Any], ...]:
+    text = resources.files("dealias.report").joinpath(f"reference/{name}").read_text(encoding="utf-8")
+    return tuple(
+        {key: value if key in ("model", "filter") else float(value) for key, value in row.items()}
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def plot_accuracy_consistency(
+    networks: Mapping[str, Mapping[str, Any]], *, published: bool = True, theme: Theme = "light"
+) -> Figure:
+    """Accuracy against consistency: the networks in colour with their intervals, the paper's behind them.
+
+    Args:
+        networks: for each its `accuracy` and `consistency`, figures with `value` and `interval`, fractions.
+        published: draw the paper's networks on ImageNet: rings for the baselines, dots for the anti-aliased, a line
+            from one to the other; small dots for the filters between.
+        theme: of the page.
+    """
+    with styled(theme):
+        figure = new_figure(WIDTH, 4.3)
+        axis = figure.subplots()
+        muted = "#78716c" if theme == "light" else "#a8a29e"
+        if published:
+            _draw_published(axis, muted)
+        for index, (name, found) in enumerate(networks.items()):
+            (x, across), (y, along) = (_whiskers(found[key]) for key in ("consistency", "accuracy"))
+            color = series_color(index, theme)
+            axis.errorbar(x, y, xerr=across, yerr=along, fmt="o", color=color, markersize=8, elinewidth=1.3, label=name)
+        axis.set_xlabel("consistency (%)")
+        axis.set_ylabel("accuracy (%)")
+        axis.grid(alpha=0.5, linewidth=0.6)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def _whiskers(figure: Mapping[str, Any]) -> tuple[float, Any]:
+    """A share in percent, and how far the ends of its interval are from it."""
+    value = 100 * figure["value"]
+    return value, np.abs(100 * np.asarray(figure["interval"])[:, None] - value)
+
+
+def _draw_published(axis: Axes, color: str) -> None:
+    axis.scatter(
+        [row["consistency"] for row in published_filters()],
+        [row["accuracy"] for row in published_filters()],
+        s=6,
+        color=color,
+        alpha=0.45,
+        linewidths=0,
+        label="other filters (paper)",
+    )
+    x, y = (
+        [[row[f"{form}_{key}"] for row in published_networks()] for form in ("baseline", "antialiased")]
+        for key in ("consistency", "accuracy")
+    )
+    axis.plot(x, y, color=color, linewidth=0.8, alpha=0.6, zorder=1)
+    axis.scatter(x[0], y[0], s=22, facecolors="none", edgecolors=color, label="baseline (paper)")
+    axis.scatter(x[1], y[1], s=22, color=color, linewidths=0, label="anti-aliased (paper)")
+    for row in published_networks():
+        if row["model"] in ("alexnet", "vgg16", "resnet18", "resnet50", "resnext101_32x8d", "mobilenet_v2"):
+            place = (row["antialiased_consistency"], row["antialiased_accuracy"])
+            axis.annotate(row["model"], place, (4, -3), textcoords="offset points", fontsize=7, color=color)
+
+
+def plot_mean_probability(curves: Mapping[str, Sequence[float]], *, theme: Theme = "light") -> Figure:
+    """Mean P(correct) over all images at each offset along the diagonal, a line for each network."""
+    with styled(theme):
+        figure = new_figure(WIDTH, 2.5)
+        axis = figure.subplots()
+        for index, (name, values) in enumerate(curves.items()):
+            axis.plot(range(len(values)), values, color=series_color(index, theme), linewidth=1.8, label=name)
+        axis.set_xlabel("shift along the diagonal (px)")
+        axis.set_ylabel("mean P(correct)")
+        axis.set_xlim(0, max(len(values) for values in curves.values()) - 1)
+        axis.grid(alpha=0.5, linewidth=0.6)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def plot_bars(
+    values: Mapping[str, Mapping[str, float]],
+    label: str,
+    *,
+    intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    theme: Theme = "light",
+) -> Figure:
+    """Horizontal bars, a group for each row and in it one for each network: corruption errors, flip rates, sites.
+
+    Args:
+        values: for each network, for each row.
+        label: of the values' axis.
+        intervals: ends of the whiskers, for each network and row.
+        theme: of the page.
+    """
+    rows = list(dict.fromkeys(row for found in values.values() for row in found))
+    if not rows:
+        raise InputError("values is empty: give at least one row")
+    thickness = 0.8 / len(values)
+    with styled(theme):
+        figure = new_figure(WIDTH, 0.8 + len(rows) * max(0.16 * len(values) + 0.12, 0.26))
+        axis = figure.subplots()
+        for index, (name, found) in enumerate(values.items()):
+            shown = [(place, row) for place, row in enumerate(rows) if row in found]
+            places = [place + (index - (len(values) - 1) / 2) * thickness for place, _ in shown]
+            lengths = [found[row] for _, row in shown]
+            color = series_color(index, theme)
+            axis.barh(places, lengths, height=0.9 * thickness, color=color, label=name)
+            if intervals is not None:
+                ends = np.array([intervals[name][row] for _, row in shown]).T
+                whiskers = np.abs(ends - np.array(lengths))
+                axis.errorbar(
+                    lengths, places, xerr=whiskers, fmt="none", ecolor=axis.yaxis.label.get_color(), elinewidth=0.8
+                )
+        axis.set_yticks(range(len(rows)), [row.replace("_", " ") for row in rows])
+        axis.set_ylim(len(rows) - 0.4, -0.6)
+        axis.set_xlabel(label)
+        axis.axvline(0, color=axis.yaxis.label.get_color(), linewidth=0.8)
+        axis.grid(axis="x", alpha=0.5, linewidth=0.6)
+        axis.set_axisbelow(True)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Any]]], *, theme: Theme = "light") -> Figure:
+    """Error against severity: a panel for each corruption, a line for each network.
+
+    Args:
+        table: for each network, for each corruption, for each severity a figure with `value`.
+        theme: of the page.
+    """
+    names = list(dict.fromkeys(name for found in table.values() for name in found))
+    columns = 5
+    rows = -(-len(names) // columns)
+    with styled(theme):
+        figure = new_figure(WIDTH, 1.25 * rows + 0.6)
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axis in axes.flat[len(names) :]:
+            axis.set_axis_off()
+        for axis, name in zip(axes.flat, names, strict=False):
+            for index, (network, found) in enumerate(table.items()):
+                cells = found.get(name, {})
+                axis.plot(
+                    [int(severity) for severity in cells],
+                    [100 * cell["value"] for cell in cells.values()],
+                    color=series_color(index, theme),
+                    linewidth=1.5,
+                    marker=".",
+                    markersize=4,
+                    label=network,
+                )
+            axis.set_title(name.replace("_", " "), fontsize=8)
+            axis.set_ylim(0, 103)
+            axis.set_xticks(range(1, 6))
+            axis.grid(alpha=0.5, linewidth=0.5)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("error (%)")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def plot_site_maps(profiles: Mapping[str, Any], *, theme: Theme = "light") -> Figure:
+    """Internal feature distance as heat maps over shifts: a column for each site, rows for each network and stage.
+
+    Args:
+        profiles: for each network a `dealias.profile.Profile`; the first `MAPPED_SITES` sites are shown.
+        theme: of the page.
+
+    Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One scale for all.
+    """
+    titles = {"max": "max", "output": "subsampled"}
+    rows = [
+        (network, stage)
+        for network, profile in profiles.items()
+        for stage in titles
+        if any(stage in site.maps for site in profile.sites[:MAPPED_SITES])
+    ]
+    columns = max(min(len(profile.sites), MAPPED_SITES) for profile in profiles.values())
+    ceiling = max(np.max(site.maps["output"]) for profile in profiles.values() for site in profile.sites) or 1.0
+    with styled(theme):
+        cell = WIDTH / max(columns, 4)
+        figure = new_figure(WIDTH, (cell + 0.1) * len(rows) + 0.9)
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        picture: Any = None
+        for row, (network, stage) in enumerate(rows):
+            profile, color = profiles[network], series_color(list(profiles).index(network), theme)
+            for column, axis in enumerate(axes[row]):
+                axis.set_xticks([])
+                axis.set_yticks([])
+                site = profile.sites[column] if column < len(profile.sites) else None
+                if column == 0:
+                    axis.set_ylabel(f"{network}\n{titles[stage]}", color=color, fontsize=8)
+                if site is None or stage not in site.maps:
+                    axis.spines[:].set_visible(False)
+                    continue
+                values = np.asarray(site.maps[stage])
+                axis.set_title(_short(site.path), fontsize=7, loc="center")
+                picture = axis.imshow(
+                    values, cmap="magma", vmin=0, vmax=ceiling, interpolation="nearest", aspect="auto"
+                )
+                axis.set_box_aspect(1)
+                axis.set_xlabel(f"mean {values.mean():.3f}", fontsize=7, labelpad=2)
+        bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
+        shifts = next(iter(profiles.values()))
+        bar.set_label(f"1 - cosine similarity; shifts {_span(shifts.dy)} down, {_span(shifts.dx)} right", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _span(shifts: Sequence[int]) -> str:
+    if list(shifts) == list(range(shifts[0], shifts[-1] + 1)):
+        return f"{shifts[0]} to {shifts[-1]} px"
+    return f"{', '.join(map(str, shifts))} px"
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 18 else f"...{path[-16:]}"
