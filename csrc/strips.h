@@ -9,6 +9,7 @@ namespace dealias::DEALIAS_ISA {
 
 constexpr int kStripVectors = 4;
 constexpr int kStripTaps = 5;
+constexpr int64_t kBandRows = 16;
 template <class T> constexpr int64_t kStripAhead = 4096 / sizeof(T);  // how far ahead lines are brought into cache
 
 // Lanes of a pair of vectors that go to one vector.
@@ -273,6 +274,13 @@ int64_t lay_strips(int64_t begin, int64_t end, int64_t lanes, int& vectors, Stri
     return 0;
 }
 
+// Strips side by side share cache lines: they go down together, some rows at a time.
+template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips, Walk walk) {
+    const int64_t height = strips > 1 ? kBandRows : row1 - row0;
+    for (int64_t r = row0; r < row1; r += height)
+        for (int64_t s = 0; s < strips; ++s) walk(s, r, r + height < row1 ? r + height : row1);
+}
+
 template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Arena& arena) {
     if (!suits_strips(job)) return false;
     int vectors;
@@ -286,9 +294,9 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const T* plane = static_cast<const T*>(job.x) + image * job.row.size * job.col.size;
         T* out = static_cast<T*>(job.result) + image * job.row.out * job.col.out;
-        for (int64_t s = 0; s < count; ++s)
-            if (run(job, strips[s], plane, out, unit.row0, unit.row1))
-                again(job, strips[s], plane, out, unit.row0, unit.row1);
+        each_band(unit.row0, unit.row1, count, [&](int64_t s, int64_t row0, int64_t row1) {
+            if (run(job, strips[s], plane, out, row0, row1)) again(job, strips[s], plane, out, row0, row1);
+        });
     }
     return count > 0;
 }

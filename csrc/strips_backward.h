@@ -302,9 +302,9 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
         const T* plane = job.x ? static_cast<const T*>(job.x) + offset : nullptr;
         const T* grad = static_cast<const T*>(job.grad) + image * job.row.out * job.col.out;
         T* out = static_cast<T*>(job.result) + offset;
-        for (int64_t s = 0; s < count; ++s)
-            if (run(job, strips[s], plane, grad, out, unit.row0, unit.row1))
-                again(job, strips[s], plane, grad, out, unit.row0, unit.row1);
+        each_band(unit.row0, unit.row1, count, [&](int64_t s, int64_t row0, int64_t row1) {
+            if (run(job, strips[s], plane, grad, out, row0, row1)) again(job, strips[s], plane, grad, out, row0, row1);
+        });
     }
     return count > 0;
 }

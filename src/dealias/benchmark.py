@@ -121,14 +121,14 @@ def race(
 ) -> dict[str, list[float]]:
     """Seconds of each step, one after the other in every round; `warmup` rounds before these do not count.
 
-    With `least` each turn is as many calls in a row as take that many seconds, after one that does not count: as in a
+    With `least` each turn is as many calls in a row as take that many seconds, after as many that do not count: as in a
     loop of its own, a step then finds the memory that it gave back itself, rather than what the one before left.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     calls = dict.fromkeys(steps, 1)
     for turn in range(warmup + rounds):
         for name, run in steps.items():
-            if least and turn >= warmup:
+            for _ in range(calls[name] if least and turn >= warmup else 0):
                 run()
             start = clock()
             for _ in range(calls[name]):
