@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -64,3 +66,79 @@ def test_a_model_that_cannot_keep_its_shape_is_refused_whole():
     with pytest.raises(InputError, match="model does not run at the sizes of its anti-aliased form"):
         antialias(model, torch.randn(1, 3, 16, 16), inplace=True)
     assert model.strided.stride == (2, 2)
+
+
+def test_strict_makes_an_error_of_what_is_not_placed():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.pool, self.relu = nn.Conv2d(3, 4, 3, 2), nn.MaxPool2d(2), nn.ReLU()
+
+        def forward(self, x):
+            x = self.pool(self.relu(self.conv(x)))
+            return x[:, :, ::2, ::2] + x[:, :, 1::2, ::2]
+
+    model, x = Model(), torch.randn(1, 3, 34, 34)
+    with pytest.raises(
+        InputError, match=r"strict=True, and 2 sites cannot be anti-aliased: slice: .*test_api.py"
+    ) as caught:
+        antialias(model, x, strict=True, inplace=True)
+    assert len(str(caught.value).splitlines()) == 1
+    assert isinstance(model.pool, nn.MaxPool2d)
+    with pytest.warns(UserWarning, match="not anti-aliased, 2 of 4 downsampling sites") as warned:
+        antialias(model, x)
+    assert warned[0].filename == __file__
+    # a stem that is left alone on purpose is no error
+    antialias(nn.Sequential(model.conv, nn.ReLU(), nn.MaxPool2d(2)), x, strict=True)
+
+
+def test_equal_reasons_are_said_once():
+    model = nn.Sequential(*(nn.Unfold(3, stride=2) for _ in range(1)))
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unfold = model[0]
+
+        def forward(self, x):
+            return self.unfold(x) + self.unfold(x)
+
+    with pytest.warns(UserWarning, match=r"unfold `unfold`: .* \(2 times\)"):
+        antialias(Twice(), torch.randn(1, 3, 9, 9))
+
+
+def test_models_that_cannot_be_traced_are_refused_in_a_word():
+    class Scripted(nn.Module):
+        def forward(self, x):
+            return x
+
+    class Outside(nn.Module):
+        """Leaves PyTorch halfway."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, 2)
+
+        def forward(self, x):
+            return torch.as_tensor(self.conv(x).detach().numpy().copy())
+
+    x = torch.randn(1, 3, 9, 9)
+    with warnings.catch_warnings(action="ignore"), pytest.raises(InputTypeError, match="convert the original model"):
+        antialias(torch.jit.trace(Scripted(), x), x)
+    # what follows is out of sight, but never wrong: the stem is left alone, and what the model returns is checked
+    (site,) = sites(Outside(), x)
+    assert site.status == "left alone"
+    with pytest.raises(InputError, match=r"returned \[\(1, 4, 2, 4\)\] in place of"):
+        antialias(Cheating(), x)
+
+
+class Cheating(nn.Module):
+    """Its sizes depend on what a layer is made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv, self.relu = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2), nn.ReLU()
+
+    def forward(self, x):
+        y = self.relu(self.conv(self.first(x)))
+        return y[:, :, : 3 - self.conv.stride[0]]

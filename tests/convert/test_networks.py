@@ -20,6 +20,9 @@ NETWORKS = [
     *("wide_resnet50_2", "wide_resnet101_2", "densenet161", "densenet169", "densenet201"),
 ]
 SIZES = [224, 225, 97]
+# What runs them with numbers takes seconds: two in `make test`, all in `make sweep`.
+QUICK = ["resnet18", "mobilenet_v2"]
+RUN = [name if name in QUICK else pytest.param(name, marks=pytest.mark.sweep) for name in FAMILIES]
 
 
 def convolution_inputs(model, x):
@@ -84,7 +87,7 @@ class EverySecond(nn.Module):
         return x[:, :, : x.shape[2] // 2 * 2 : 2, : x.shape[3] // 2 * 2 : 2]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", RUN)
 def test_without_a_filter_logits_stay(build_network, name):
     """A dense layer sampled at the stride is the strided layer: with blurs of one tap all logits stay."""
     baseline = build_network(name)
@@ -100,7 +103,7 @@ def test_without_a_filter_logits_stay(build_network, name):
             assert_logits_close(converted(x), expected)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", RUN)
 def test_checkpoints_load_both_ways_and_copies_agree(build_network, name):
     baseline = build_network(name)
     x = torch.rand(1, 3, 65, 65)
@@ -118,7 +121,7 @@ def test_checkpoints_load_both_ways_and_copies_agree(build_network, name):
         assert torch.equal(pickle.loads(pickle.dumps(converted))(x), expected)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", RUN)
 def test_compiles_in_one_graph_and_exports(build_network, name):
     x = torch.rand(2, 3, 65, 65)
     converted = antialias(build_network(name), x)

@@ -260,3 +260,70 @@ def test_circular_networks_get_circular_blurs():
     assert antialias(own, x)[2].padding_mode == "circular"
     strided = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1, padding_mode="circular"), nn.ReLU())
     check_no_filter(strided, x, stem=True)
+
+
+class Splits(nn.Module):
+    """As Res2Net reduces: strided convolutions of the channels' parts share one ReLU, and are concatenated."""
+
+    def __init__(self, pool, last=nn.Conv2d(12, 4, 1)):  # noqa: B008
+        super().__init__()
+        self.first, self.relu, self.pool, self.last = nn.Conv2d(3, 12, 1), nn.ReLU(), pool, last
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, 2, 1) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(2))
+
+    def forward(self, x):
+        parts = torch.split(self.first(x), 4, 1)
+        done = [self.relu(norm(conv(part))) for conv, norm, part in zip(self.convs, self.norms, parts[:2], strict=True)]
+        return self.last(torch.cat([*done, self.pool(parts[2])], 1))
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(1, 2)])
+def test_a_concatenation_is_blurred_once(pool):
+    x, model = torch.randn(1, 3, 21, 22), randomize(Splits(pool))
+    check_no_filter(model, x)
+    assert placed(model, x) == {("conv", "convs.0"), ("conv", "convs.1"), ("avg_pool", "pool")}
+    converted = antialias(model, x)
+    assert [name for name, module in converted.named_modules() if isinstance(module, BlurPool2d)] == [
+        "last.antialias_before"
+    ]
+    parts = torch.split(model.first(x), 4, 1)
+    with torch.no_grad():
+        done = [
+            F.relu(norm(F.conv2d(part, conv.weight, conv.bias, padding=1)))
+            for conv, norm, part in zip(model.convs, model.norms, parts[:2], strict=True)
+        ]
+        dense = F.avg_pool2d(parts[2], pool.kernel_size, 1, pool.padding)
+        expected = model.last(BlurPool2d()(torch.cat([*done, dense], 1)))
+        torch.testing.assert_close(converted(x), expected)
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2, ceil_mode=True), nn.MaxPool2d(1, 2), nn.Conv2d(4, 4, 1, 2)])
+def test_a_concatenation_of_maps_that_differ_is_left_as_it_is(pool):
+    x = torch.randn(1, 3, 21, 22)
+    assert {site.path for site in refused(randomize(Splits(pool)), x)} == {"convs.0", "convs.1"}
+
+
+def test_a_gain_behind_the_non_linearity():
+    class Gained(nn.Module):
+        def forward(self, x):
+            return F.gelu(x).mul_(1.7)
+
+    x = torch.randn(1, 3, 21, 22)
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 3, 2), Gained())
+    check_no_filter(model, x)
+    y = 1.7 * F.gelu(F.conv2d(model[0](x), model[1].weight, model[1].bias))
+    torch.testing.assert_close(antialias(model, x)(x), BlurPool2d()(y))
+
+
+@pytest.mark.parametrize(("stride", "kept"), [(4, 2), (8, 4), (6, 3), (3, 1), (5, 1)])
+def test_patch_stems_are_split(stride, kept):
+    x = torch.randn(1, 3, 4 * stride, 4 * stride)
+    model = nn.Sequential(nn.Conv2d(3, 4, stride, stride), nn.ReLU(), nn.Conv2d(4, 4, 1))
+    (site,) = sites(model, x)
+    assert site.status == "left alone"
+    assert ("patches" in site.reason) == (stride > 3)
+    converted = antialias(model, x, stem=True)
+    assert converted[0].stride == (kept, kept)
+    y = F.relu(F.conv2d(x, model[0].weight, model[0].bias, kept))
+    torch.testing.assert_close(converted(x), model[2](BlurPool2d("bin4", stride // kept)(y)))
+    check_no_filter(model, x, stem=True)

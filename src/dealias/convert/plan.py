@@ -37,7 +37,7 @@ def make_plan(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> lis
     """What to do at every downsampling site of `trace`, by the layer that subsamples there, in order of first use."""
     groups: dict[Any, list[Spot]] = {}
     for spot in find_spots(trace):
-        groups.setdefault(_key(spot), []).append(spot)
+        groups.setdefault(_key(spot, stem), []).append(spot)
     plans = []
     for spots in groups.values():
         call = spots[0].call or _owner(spots[0])
@@ -53,12 +53,12 @@ def make_plan(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> lis
     return plans
 
 
-def _key(spot: Spot) -> Any:
+def _key(spot: Spot, stem: bool) -> Any:
     """One layer, or the function calls in one module that one answer covers."""
     if spot.call is not None and spot.call.path is not None:
         return spot.call.module
     if spot.kind in ("conv", "max_pool", "avg_pool"):
-        return _owner(spot).module, spot.window, spot.source.depth == 0
+        return _owner(spot).module, spot.window, spot.source.depth == 0 and not stem
     return spot
 
 
