@@ -9,26 +9,27 @@ convolution) eager and under `torch.compile`; `nn.MaxPool2d`. Then training step
 anti-aliased, and "sliced", the anti-aliased network with each blur replaced by strided slicing, which has the same
 convolutions; and the time that the first use of the kernels takes with an empty cache.
 
-Times are medians over repeats; buffers rotate, so that no input is in the cache when its turn comes.
+Times are medians over repeats; buffers rotate, so that no input is in the cache when its turn comes. The operations are
+replayed from CUDA graphs, so that the times are the device's; the "called" column has the fused ones' as Python calls
+them, one after the other, which on small maps is Python's time. The last table says for each target whether it holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from tables import add_outputs, as_markdown, replace_section, write_csv
 from torch import Tensor, nn
 
 from dealias import functional, ops
@@ -57,7 +58,7 @@ SHAPES = [
 ]
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-BEGIN, END = "<!-- benchmarks/gpu.py: begin -->", "<!-- benchmarks/gpu.py: end -->"
+OVERHEAD, PEAK = "anti-aliasing ops, % of the sliced step", "peak over sliced, %"
 
 Row = dict[str, Any]
 
@@ -83,6 +84,23 @@ def clock(device: str, calls: list[Callable[[], object]], repeats: int) -> float
                 call()
             seconds.append((time.perf_counter() - begin) / len(calls))
     return statistics.median(seconds)
+
+
+def replayed(device: str, calls: list[Callable[[], object]]) -> Callable[[], object]:
+    """One call that repeats all of them, on a GPU without Python between them: a CUDA graph."""
+    if device != "cuda":
+        return lambda: [call() for call in calls]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # compiles and loads all kernels before the capture
+        for call in calls:
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for call in calls:
+            call()
+    return graph.replay
 
 
 def unfused(op: str, kernel: int, padding: int) -> Callable[[Tensor], Tensor]:
@@ -121,6 +139,12 @@ class Bench:
     repeats: int
     rotate_bytes: int
     """The inputs that take turns hold at least so many bytes together: several times the cache."""
+    graphs: bool = True
+
+    def seconds(self, calls: list[Callable[[], object]]) -> float:
+        """Median seconds of one call on the device."""
+        run = replayed(self.device, calls) if self.graphs else lambda: [call() for call in calls]
+        return clock(self.device, [run], self.repeats) / len(calls)
 
     def copy(self, size: int) -> float:
         """Seconds to copy so many bytes, counting those read and those written."""
@@ -132,7 +156,7 @@ class Bench:
             )
             for _ in range(self.rotations(size))
         ]
-        return clock(self.device, [lambda a=a, b=b: a.copy_(b) for a, b in pairs], self.repeats)
+        return self.seconds([lambda a=a, b=b: a.copy_(b) for a, b in pairs])
 
     def rotations(self, size: int) -> int:
         """How many buffers of `size` bytes take turns."""
@@ -167,30 +191,23 @@ class Bench:
         name = {"operation": f"{op}{f'({kernel})' if kernel else ''}", "shape": f"{batch}x{channels}x{pixels}x{pixels}"}
         name |= {"dtype": dtype, "layout": layout}
         with torch.no_grad():
-            seconds = {
-                form: clock(self.device, [lambda x=x, run=run: run(x) for x in inputs], self.repeats)
-                for form, run in forms.items()
-            }
-        yield name | {"pass": "forward"} | self.ratios(forward, seconds)
+            calls = {form: [lambda x=x, run=run: run(x) for x in inputs] for form, run in forms.items()}
+            yield name | {"pass": "forward"} | self.ratios(forward, calls)
         for x in inputs:
             x.requires_grad_()
+        pairs = list(zip(inputs, grads, strict=True))
         both_ways = {form: with_backward(run) for form, run in forms.items()}
-        seconds = {
-            form: clock(
-                self.device,
-                [lambda x=x, g=g, run=both_ways[form]: run(x, g) for x, g in zip(inputs, grads, strict=True)],
-                self.repeats,
-            )
-            for form in forms
-        }
-        yield name | {"pass": "forward + backward"} | self.ratios(both, seconds)
+        calls = {form: [lambda x=x, g=g, run=run: run(x, g) for x, g in pairs] for form, run in both_ways.items()}
+        yield name | {"pass": "forward + backward"} | self.ratios(both, calls)
         torch.compiler.reset()
 
-    def ratios(self, size: int, seconds: dict[str, float]) -> Row:
+    def ratios(self, size: int, calls: dict[str, list[Callable[[], object]]]) -> Row:
         """The share of the copy's speed, and the other forms' times over the fused one's."""
+        called = clock(self.device, calls["fused"], self.repeats)
+        seconds = {form: self.seconds(repeated) for form, repeated in calls.items()}
         copy = self.copy(size)
-        row: Row = {"microseconds": round(seconds["fused"] * 1e6, 1), "of copy": round(copy / seconds["fused"], 3)}
-        row |= {"copy GB/s": round(size / copy / 1e9)}
+        row: Row = {"microseconds": round(seconds["fused"] * 1e6, 1), "called": round(called * 1e6, 1)}
+        row |= {"of copy": round(copy / seconds["fused"], 3), "copy GB/s": round(size / copy / 1e9)}
         for form in ("eager", "compiled", "MaxPool2d"):
             row[f"{form} / fused"] = round(seconds[form] / seconds["fused"], 2) if form in seconds else ""
         return row
@@ -209,10 +226,8 @@ class Bench:
                     "batch": batch,
                     **{f"{form} images/s": round(batch / seconds) for form, seconds in times.items()},
                     **{f"{form} peak GB": round(size / 1e9, 2) for form, size in peaks.items()},
-                    "anti-aliasing ops, % of the sliced step": round(
-                        100 * (times["anti-aliased"] / times["sliced"] - 1), 1
-                    ),
-                    "peak over sliced, %": round(100 * (peaks["anti-aliased"] / max(peaks["sliced"], 1) - 1), 1),
+                    OVERHEAD: round(100 * (times["anti-aliased"] / times["sliced"] - 1), 1),
+                    PEAK: round(100 * (peaks["anti-aliased"] / max(peaks["sliced"], 1) - 1), 1),
                 }
 
     def step(self, architecture: str, form: str, compiled: bool, batch: int, pixels: int) -> tuple[float, float]:
@@ -290,34 +305,38 @@ def first_use() -> list[Row]:
         return rows
 
 
-def markdown(rows: list[Row]) -> str:
-    """A table."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-    return "\n".join([*lines, *("| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows)])
-
-
-def write(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
-
-
-def write_csv(path: Path, rows: list[Row]) -> None:
-    """The rows as CSV."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
-    os.replace(part, path)
+def verdicts(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """For each target what was measured at worst, and whether it holds; of what was not measured, nothing."""
+    operations, networks = tables.get("operations", []), tables.get("networks", [])
+    large = [
+        row for row in operations if int(row["shape"].split("x")[-1]) >= 56 and int(row["shape"].split("x")[0]) >= 64
+    ]
+    pooled = [row for row in operations if row["pass"] == "forward + backward" and row["MaxPool2d / fused"] != ""]
+    resnets = [row for row in networks if row["network"] == "resnet50"]
+    worst = [
+        ("share of the copy's speed, 56 px and batch 64 and above", min, 0.8, [row["of copy"] for row in large]),
+        ("compiled unfused form / fused, all shapes", min, 1.0, [row["compiled / fused"] for row in operations]),
+        ("MaxPool2d / max_blur_pool2d, forward + backward", min, 1.0, [row["MaxPool2d / fused"] for row in pooled]),
+        ("ResNet-50: anti-aliasing ops, % of the sliced step", max, 3.0, [row[OVERHEAD] for row in resnets]),
+        ("ResNet-50: peak memory over sliced, %", max, 10.0, [row[PEAK] for row in resnets]),
+        ("first use of all three, seconds", max, 5.0, [row["seconds"] for row in tables.get("first-use", [])]),
+    ]
+    return [
+        {
+            "target": f"{name}: at {'least' if of is min else 'most'} {limit:g}",
+            "worst": of(values),
+            "holds": "yes" if (of(values) >= limit if of is min else of(values) <= limit) else "no",
+        }
+        for name, of, limit, values in worst
+        if values
+    ]
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="Measure the fused kernels on a GPU.")
-    parser.add_argument("--output", type=Path, help="folder for the CSV files")
-    parser.add_argument("--markdown", type=Path, help="file whose section between the two marks gets the tables")
+    add_outputs(parser)
+    parser.add_argument("--no-graphs", action="store_true", help="time the operations as Python calls them")
     parser.add_argument(
         "--sections", nargs="+", default=["start", "ops", "networks"], choices=["start", "ops", "networks"]
     )
@@ -331,7 +350,10 @@ def main() -> None:
     cuda = options.device == "cuda"
     name = torch.cuda.get_device_name() if cuda else "CPU"
     bench = Bench(
-        options.device, options.repeats, 4 * torch.cuda.get_device_properties(0).L2_cache_size if cuda else 2**20
+        options.device,
+        options.repeats,
+        4 * torch.cuda.get_device_properties(0).L2_cache_size if cuda else 2**20,
+        not options.no_graphs,
     )
     shapes = [SHAPES[3], SHAPES[7], SHAPES[13]] if options.quick else SHAPES
     tables: dict[str, list[Row]] = {}
@@ -348,18 +370,15 @@ def main() -> None:
                             print(*row.values(), sep="  ", flush=True)
     if "networks" in options.sections:
         tables["networks"] = list(bench.networks(options.batch[0], 64 if options.quick else 224))
-    text = f"Device: {name}; torch {torch.__version__}.\n\n" + "\n\n".join(map(markdown, tables.values())) + "\n"
+    if any(tables.values()):
+        tables["targets"] = verdicts(tables)
+    text = f"Device: {name}; torch {torch.__version__}.\n\n" + "\n\n".join(map(as_markdown, tables.values()))
     print("\n" + text)
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
         for table, rows in tables.items():
-            write_csv(options.output / f"gpu-{table}.csv", [{"device": name, **row} for row in rows])
+            write_csv(options.output, f"gpu-{table}.csv", [{"device": name, **row} for row in rows])
     if options.markdown:
-        page = options.markdown.read_text()
-        if BEGIN not in page or END not in page:
-            raise SystemExit(f"{options.markdown} lacks the marks {BEGIN} and {END}")
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        write(options.markdown, f"{before}{BEGIN}\n{text}{END}{after}")
+        replace_section(options.markdown, "benchmarks/gpu.py", text)
 
 
 if __name__ == "__main__":
