@@ -49,7 +49,7 @@ def evaluate(
     """Measure networks side by side: accuracy, shift consistency, ImageNet-C, ImageNet-P, and where aliasing enters."""
     from dealias.errors import InputError
     from dealias.evaluation import evaluate as run
-    from dealias.report.evaluation import evaluation_finding, evaluation_rows
+    from dealias.report.metrics import evaluation_columns, evaluation_finding, evaluation_rows
 
     if batch_size != "auto" and not batch_size.isdecimal():
         raise InputError(f"batch_size={batch_size!r} is no number: use auto or a number of images")
@@ -77,7 +77,7 @@ def evaluate(
         return  # torchrun's first process tells
     console = Console()
     console.print(evaluation_finding(results), style="bold", markup=False, highlight=False)
-    table = Table("", *results["metrics"])
+    table = Table(*evaluation_columns(results))
     for row in evaluation_rows(results):
         table.add_row(*row)
     console.print(table)

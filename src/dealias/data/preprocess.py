@@ -72,7 +72,7 @@ class Preprocessing:
             resampling = getattr(require("PIL.Image", "robustness").Resampling, self.interpolation.upper())
             picture = picture.resize((size * width // short, size * height // short), resampling)
         left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
-        pixels = np.asarray(picture.crop((left, top, left + size, top + size)))
+        pixels = np.array(picture.crop((left, top, left + size, top + size)))
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
     def centre(self, pixels: Pixels) -> Pixels:

@@ -21,7 +21,7 @@ from dealias.evaluation.specs import ModelSpec, label_models
 from dealias.files import prepare_output, write_whole
 from dealias.profile import Profile, profile_model
 from dealias.progress import OnProgress
-from dealias.report.evaluation import render_profiles
+from dealias.report.profiles import render_profiles
 
 
 def run_profile(

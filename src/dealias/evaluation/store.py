@@ -56,7 +56,7 @@ class RunStore:
         return list(found.values())
 
     def append(self, record: Record) -> None:
-        """Keep a unit's counts, whatever happens next.
+        """Keep a unit's counts, though the process be killed next.
 
         Raises:
             InputError: the disk is full, or the folder has gone.
@@ -67,7 +67,6 @@ class RunStore:
                 written = file.write(line)
                 if written != len(line):
                     raise OSError(28, os.strerror(28))
-                os.fsync(file.fileno())
         except OSError as error:
             raise InputError(
                 f"output={str(self.folder)!r} cannot be written ({error.strerror}): what was counted before is kept; "

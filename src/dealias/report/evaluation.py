@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from dealias.errors import InputError
 from dealias.files import write_whole
@@ -15,129 +15,13 @@ from dealias.report.comparisons import (
     plot_bars,
     plot_mean_probability,
     plot_severities,
-    plot_site_maps,
 )
-from dealias.report.figures import Theme
-from dealias.report.page import render_page, vector_source
-from dealias.report.summary import MetricText, format_share
+from dealias.report.metrics import METRICS, consistency_key, evaluation_columns, evaluation_finding, evaluation_rows
+from dealias.report.page import render_page
+from dealias.report.profiles import Plot, drawn, profile_figures
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Plot: TypeAlias = "tuple[str, str, str, Callable[[Theme], Figure]]"
-"""Heading, text, alternative text, and the plot for pages of either theme."""
-
-_MODES = {
-    "crop": "two random windows of one image (Zhang 2019)",
-    "circular": "two random circular shifts of one image",
-    "fractional": "two random circular shifts of one image by fractions of a pixel",
-    "zero_fill": "two small random shifts of one image that move zeros in at the border",
-    "diagonal": "two neighbouring windows along the diagonal of one image",
-    "grid": "the window in the middle and another on the grid",
-}
-METRICS = {
-    "accuracy": MetricText("accuracy", "share of images with the right top-1 class."),
-    "top5_accuracy": MetricText("top-5 accuracy", "share of images with the right class among the first five."),
-    **{
-        f"{mode}_{kind}": MetricText(f"{mode.replace('_', '-')} {name}", definition.format(pairs=pairs))
-        for mode, pairs in _MODES.items()
-        for kind, name, definition in (
-            ("consistency", "consistency", "share of pairs with the same top-1 class: {pairs}."),
-            ("unanimity", "k-way agreement", "share of images with the same top-1 class in all those views."),
-            (
-                "correct_consistency",
-                "consistency where right",
-                "of the pairs with at least one right prediction, the share with the same.",
-            ),
-        )
-    },
-    "one_pixel_flip_probability": MetricText(
-        "one-pixel flip probability",
-        "share of pairs of windows one pixel apart with another top-1 class (Azulay and Weiss 2019); less is better.",
-    ),
-    "worst_case_accuracy": MetricText(
-        "worst-case accuracy", "share of images right in every window of the grid (Engstrom et al. 2019)."
-    ),
-    "probability_variation": MetricText(
-        "variation of P(correct)",
-        "mean change of P(correct class) from one diagonal shift to the next; less is better.",
-        share=False,
-    ),
-    "mean_corruption_error": MetricText(
-        "mean corruption error", "ImageNet-C, mean error over corruptions and severities; less is better."
-    ),
-    "mce": MetricText("mCE", "the same, each corruption divided by AlexNet's error; less is better."),
-    "mean_flip_rate": MetricText(
-        "mean flip rate", "ImageNet-P, share of neighbouring frames with another top-1 class; less is better."
-    ),
-    "mean_t5d": MetricText(
-        "mean T5D", "by how much the five leading classes change places, 0 to 15; less is better.", share=False
-    ),
-    "mfr": MetricText("mFR", "flip rates divided by those of the network given for it; less is better."),
-    "mt5d": MetricText("mT5D", "T5Ds divided by those of the network given for it; less is better."),
-}
-
-
-def format_figure(key: str, figure: Mapping[str, Any] | None, *, signed: bool = False) -> str:
-    """A figure of that metric with its interval, in percent where it is a share.
-
-    >>> format_figure("accuracy", {"value": 0.5, "interval": [0.4, 0.6]})
-    '50.0% (40.0 to 60.0)'
-    """
-    if figure is None:
-        return "not measured"
-    sign = "+" if signed else ""
-    scale, digits, unit = (100, 1, "" if signed else "%") if METRICS[key].share else (1, 4, "")
-    shown = f"{scale * figure['value']:{sign}.{digits}f}{unit}"
-    if not figure["interval"]:
-        return shown
-    low, high = (f"{scale * end:{sign}.{digits}f}" for end in figure["interval"])
-    return f"{shown} ({low} to {high})"
-
-
-def evaluation_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each metric that a network has: its name, each network's figure, and how far it is from the first."""
-    labels = list(results["metrics"])
-    rows = []
-    for key, text in METRICS.items():
-        figures = [results["metrics"][label].get(key) for label in labels]
-        if not any(figures):
-            continue
-        row = [text.name, format_figure(key, figures[0])]
-        for label, figure in zip(labels[1:], figures[1:], strict=True):
-            difference = results["differences"][label].get(key)
-            change = f"; {format_figure(key, difference, signed=True)}" if difference else ""
-            row.append(format_figure(key, figure) + change)
-        rows.append(row)
-    return rows
-
-
-def consistency_key(figures: Mapping[str, Any]) -> str | None:
-    """The form of consistency that stands for the others: windows', else circular shifts'."""
-    return next((key for key in ("crop_consistency", "circular_consistency") if key in figures), None)
-
-
-def evaluation_finding(results: Mapping[str, Any]) -> str:
-    """The result in a sentence."""
-    baseline = results["baseline"]
-    figures = results["metrics"][baseline]
-    key = consistency_key(figures) or next(iter(figures), None)
-    if key is None:
-        return f"{baseline} was measured; see below."
-    name = METRICS[key].name
-    found = f"{baseline}: {name} {_plain(key, figures[key])} on {figures[key]['images']:,} images"
-    others = []
-    for label, each in results["differences"].items():
-        if key not in each:
-            continue
-        low, high = each[key]["interval"] or (-1.0, 1.0)
-        verdict = "" if low > 0 or high < 0 else ", not told apart by this many images"
-        others.append(f"{label} {_plain(key, results['metrics'][label][key])}{verdict}")
-    return f"{'; '.join([found, *others])}."
-
-
-def _plain(key: str, figure: Mapping[str, Any]) -> str:
-    return format_share(figure["value"]) if METRICS[key].share else f"{figure['value']:.4f}"
+    pass
 
 
 def evaluation_figures(results: Mapping[str, Any]) -> list[Plot]:
@@ -175,7 +59,7 @@ def evaluation_figures(results: Mapping[str, Any]) -> list[Plot]:
     profiles = {label: Profile.from_json(stored) for label, stored in results["profiles"].items()}
     profiles = {label: profile for label, profile in profiles.items() if profile.sites}
     if profiles:
-        found += _profile_figures(profiles)
+        found += profile_figures(profiles)
     corruptions = {label: table for label, table in results["corruptions"].items() if table}
     if corruptions:
         found += _corruption_figures(corruptions)
@@ -201,29 +85,6 @@ def evaluation_figures(results: Mapping[str, Any]) -> list[Plot]:
             )
         )
     return found
-
-
-def _profile_figures(profiles: Mapping[str, Profile]) -> list[Plot]:
-    return [
-        (
-            "Where the aliasing enters",
-            "Internal feature distance over circular shifts at the downsampling sites: how far F(Shift(X)) is from "
-            "Shift(F(X)). Dark is shift-equivariant. Max-pooling is split in its maximum, taken at every pixel, and "
-            "its subsampling, which adds the stride's grid unless a low-pass filter comes first.",
-            "Heat maps of the internal feature distance at the downsampling sites.",
-            lambda theme: plot_site_maps(profiles, theme=theme),
-        ),
-        (
-            "Which site adds how much",
-            "Mean distance behind the site less that in front of it. Look first at the longest bars.",
-            "Bars of the feature distance that each downsampling site adds.",
-            lambda theme: plot_bars(
-                {label: {site.path: site.added for site in profile.sites} for label, profile in profiles.items()},
-                "internal feature distance added",
-                theme=theme,
-            ),
-        ),
-    ]
 
 
 def _corruption_figures(
@@ -295,26 +156,13 @@ def render_evaluation(results: Mapping[str, Any], slides: Sequence[Mapping[str, 
         finding=evaluation_finding(results),
         photos_heading="Your images, the least stable first",
         photos=slides,
-        figures=_drawn(evaluation_figures(results)),
-        summary={"columns": ["", *labels], "rows": evaluation_rows(results)}
+        figures=drawn(evaluation_figures(results)),
+        summary={"columns": evaluation_columns(results), "rows": evaluation_rows(results)}
         if any(results["metrics"].values())
         else None,
         tables=[*_table_of_corruptions(results), *site_tables(results)],
         notes=_notes(results),
     )
-
-
-def _drawn(figures: Iterable[Plot]) -> list[dict[str, str]]:
-    return [
-        {
-            "heading": heading,
-            "text": text,
-            "alt": alt,
-            "source": vector_source(plot("light")),
-            "dark": vector_source(plot("dark")),
-        }
-        for heading, text, alt, plot in figures
-    ]
 
 
 def _table_of_corruptions(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -339,8 +187,8 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
         if any(key in figures for figures in results["metrics"].values())
     ]
     notes.append(
-        "Intervals are 95%; the images are their independent units. Behind a semicolon: the difference from "
-        f"{results['baseline']} with the interval of paired images, in percentage points where the figure is a share."
+        "Intervals are 95%; the images are their independent units. Change: from "
+        f"{results['baseline']}, with the interval of paired images, in percentage points where the figure is a share."
     )
     for label, network in results["networks"].items():
         size = network["preprocessing"]
@@ -385,63 +233,3 @@ def rewrite_report(folder: str | Path) -> Path:
     page = place / "report.html"
     write_whole(page, render_evaluation(results, slides))
     return page
-
-
-def render_profiles(stored: Mapping[str, Any]) -> str:
-    """The report of `dealias profile`, from what its `profile.json` holds."""
-    profiles = {label: Profile.from_json(found) for label, found in stored["profiles"].items()}
-    measured = {label: profile for label, profile in profiles.items() if profile.sites}
-    findings = [
-        f"{label}: {profile.ranked()[0].path} adds most shift-variance ({profile.ranked()[0].added:.3f})"
-        for label, profile in measured.items()
-    ]
-    columns = [
-        "site",
-        "kind",
-        "pixels a sample",
-        "distance before",
-        "behind the maximum",
-        "after",
-        "added",
-        "periodicity",
-    ]
-    tables = [
-        {
-            "heading": f"Sites of {label}, what adds most first",
-            "text": "Internal feature distance, means over the shifts. Periodicity 1: it vanishes on the grid.",
-            "columns": columns,
-            "rows": [
-                [
-                    site.path,
-                    site.kind.replace("_", " "),
-                    _times(site.grid),
-                    f"{site.before:.4f}",
-                    "-" if site.maximum is None else f"{site.maximum:.4f}",
-                    f"{site.after:.4f}",
-                    f"{site.added:.4f}",
-                    "-" if site.periodicity is None else f"{site.periodicity:.2f}",
-                ]
-                for site in profile.ranked()
-            ],
-        }
-        for label, profile in measured.items()
-    ]
-    return render_page(
-        title=f"dealias profile of {', '.join(profiles)}",
-        finding=f"{'; '.join(findings)}." if findings else "No downsampling site has feature maps.",
-        photos_heading="",
-        photos=[],
-        figures=_drawn(_profile_figures(measured) if measured else []),
-        tables=tables,
-        notes=[
-            *(
-                f"{label}: not profiled, as no layer of its own returns their maps: {', '.join(profile.missed)}."
-                for label, profile in profiles.items()
-                if profile.missed
-            ),
-            f"{next(iter(stored['images']['count'].values()))} images"
-            + (f" of {stored['images']['place']}" if stored["images"]["place"] else " that packages bring")
-            + f"; seed {stored['seed']}. All figures are in profile.json and profile.csv beside this page.",
-            ", ".join(f"{name} {version}" for name, version in stored["versions"].items()) + ".",
-        ],
-    )

@@ -1,0 +1,115 @@
+"""The report of profiles: which downsampling site adds how much shift-variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dealias.profile import Profile
+from dealias.report.comparisons import plot_bars, plot_site_maps
+from dealias.report.figures import Theme
+from dealias.report.page import render_page, vector_source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Plot: TypeAlias = "tuple[str, str, str, Callable[[Theme], Figure]]"
+"""Heading, text, alternative text, and the plot for pages of either theme."""
+
+
+def profile_figures(profiles: Mapping[str, Profile]) -> list[Plot]:
+    """Heat maps of the sites, and bars of what each adds."""
+    return [
+        (
+            "Where the aliasing enters",
+            "Internal feature distance over circular shifts at the downsampling sites: how far F(Shift(X)) is from "
+            "Shift(F(X)). Dark is shift-equivariant. Max-pooling is split in its maximum, taken at every pixel, and "
+            "its subsampling, which adds the stride's grid unless a low-pass filter comes first.",
+            "Heat maps of the internal feature distance at the downsampling sites.",
+            lambda theme: plot_site_maps(profiles, theme=theme),
+        ),
+        (
+            "Which site adds how much",
+            "Mean distance behind the site less that in front of it. Look first at the longest bars.",
+            "Bars of the feature distance that each downsampling site adds.",
+            lambda theme: plot_bars(
+                {label: {site.path: site.added for site in profile.sites} for label, profile in profiles.items()},
+                "internal feature distance added",
+                theme=theme,
+            ),
+        ),
+    ]
+
+
+def drawn(figures: Iterable[Plot]) -> list[dict[str, str]]:
+    """The figures as `render_page` takes them."""
+    return [
+        {
+            "heading": heading,
+            "text": text,
+            "alt": alt,
+            "source": vector_source(plot("light")),
+            "dark": vector_source(plot("dark")),
+        }
+        for heading, text, alt, plot in figures
+    ]
+
+
+def render_profiles(stored: Mapping[str, Any]) -> str:
+    """The report of `dealias profile`, from what its `profile.json` holds."""
+    profiles = {label: Profile.from_json(found) for label, found in stored["profiles"].items()}
+    measured = {label: profile for label, profile in profiles.items() if profile.sites}
+    findings = [
+        f"{label}: {profile.ranked()[0].path} adds most shift-variance ({profile.ranked()[0].added:.3f})"
+        for label, profile in measured.items()
+    ]
+    columns = [
+        "site",
+        "kind",
+        "pixels a sample",
+        "distance before",
+        "behind the maximum",
+        "after",
+        "added",
+        "periodicity",
+    ]
+    tables = [
+        {
+            "heading": f"Sites of {label}, what adds most first",
+            "text": "Internal feature distance, means over the shifts. Periodicity 1: it vanishes on the grid.",
+            "columns": columns,
+            "rows": [
+                [
+                    site.path,
+                    site.kind.replace("_", " "),
+                    "x".join(map(str, site.grid)),
+                    f"{site.before:.4f}",
+                    "-" if site.maximum is None else f"{site.maximum:.4f}",
+                    f"{site.after:.4f}",
+                    f"{site.added:.4f}",
+                    "-" if site.periodicity is None else f"{site.periodicity:.2f}",
+                ]
+                for site in profile.ranked()
+            ],
+        }
+        for label, profile in measured.items()
+    ]
+    return render_page(
+        title=f"dealias profile of {', '.join(profiles)}",
+        finding=f"{'; '.join(findings)}." if findings else "No downsampling site has feature maps.",
+        photos_heading="",
+        photos=[],
+        figures=drawn(profile_figures(measured) if measured else []),
+        tables=tables,
+        notes=[
+            *(
+                f"{label}: not profiled, as no layer of its own returns their maps: {', '.join(profile.missed)}."
+                for label, profile in profiles.items()
+                if profile.missed
+            ),
+            f"{next(iter(stored['images']['count'].values()))} images"
+            + (f" of {stored['images']['place']}" if stored["images"]["place"] else " that packages bring")
+            + f"; seed {stored['seed']}. All figures are in profile.json and profile.csv beside this page.",
+            ", ".join(f"{name} {version}" for name, version in stored["versions"].items()) + ".",
+        ],
+    )
