@@ -40,8 +40,8 @@ Op: TypeAlias = Callable[[Tensor], Tensor]
 Row: TypeAlias = dict[str, object]
 
 TAPS = FILTERS["bin4"]
-SIZES = {112: (8, 64), 56: (8, 128), 28: (16, 256), 32: (32, 64)}
-"""Images and channels of the maps of so many pixels: the stages of ImageNet networks, and CIFAR's."""
+SIZES = {112: (4, 64), 56: (8, 128), 28: (16, 256), 32: (32, 64)}
+"""Images and channels of the maps of so many pixels, of about as many bytes each: ImageNet networks' stages, CIFAR's."""
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
