@@ -270,3 +270,22 @@ def test_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fused, "import_module", import_module)
     assert ops.backends()["cuda"] == "triton is not installed"
+
+
+def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    def devices() -> list[str]:
+        monkeypatch.setattr(ops, "_covered", {})
+        with FakeTensorMode():
+            inputs = [torch.empty(2, 3, 9, 8, device=device) for device in ("cuda", "mps")]
+            for x in inputs:
+                y = functional.max_blur_pool2d(x, 2)
+                assert (y.shape, y.device.type) == ((2, 3, 4, 4), x.device.type)
+            return [ops.backend_for(x, TAPS, (2, 2), (2, 2), (1, 1)) for x in inputs]
+
+    monkeypatch.setattr(ops, "unavailable", lambda device: "triton is not installed")
+    assert devices() == ["reference"] * 2
+    monkeypatch.setattr(ops, "unavailable", lambda device: None)
+    monkeypatch.setitem(fused._backends, "cuda", ReferenceBackend())
+    assert devices() == ["cuda", "reference"]

@@ -52,7 +52,8 @@ def bench(
     columns = (Column(heading, no_wrap=True) for heading in headings.values())
     table = Table(*columns, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
-        row_text = {name: str(row.get(name, "")) for name in headings}
+        cells = ((name, row.get(name, "")) for name in headings)
+        row_text = {name: f"{cell:.3g}" if isinstance(cell, float) else str(cell) for name, cell in cells}
         row_text["pass"] = row_text["pass"].replace("forward + ", "+ ")
         table.add_row(*row_text.values())
     console = Console(highlight=False)
