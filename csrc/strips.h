@@ -60,24 +60,25 @@ inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vect
 template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
 public:
     RowMaximum(const Job& job, const Columns& columns, const T* plane)
-        : job_(job), columns_(columns), plane_(plane), pitch_(job.col.size) {}
+        : columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap) {
+        for (int v = 0; v < V; ++v) inside_[v] = columns.inside[v];
+    }
 
     // Of row `r`; it may lie in the padding, or beyond either end of a map that wraps. With windows of two columns also where
     // the second won; padding never does, not even over -inf.
     void operator()(int64_t r, Vec* best, Mask* second = nullptr) {
-        const int64_t size = job_.row.size;
-        if (Kernel > 1 && (r < 0 || r >= size)) {
-            if (!job_.wrap) {
+        if (Kernel > 1 && (r < 0 || r >= size_)) {
+            if (!wrap_) {
                 for (int v = 0; v < V; ++v) best[v] = splat(kLowest);
                 return;
             }
-            r += r < 0 ? size : -size;
+            r += r < 0 ? size_ : -size_;
         }
-        const T* from = plane_ + r * pitch_ + columns_.first;
+        const T* from = from_ + r * pitch_;
         Vec here[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            here[v] = load_lanes(columns_.inside[v], from + v * kBlock, splat(Kernel > 1 ? kLowest : 0.0f));
+            here[v] = load_lanes(inside_[v], from + v * kBlock, splat(Kernel > 1 ? kLowest : 0.0f));
             if (Relu) here[v] = rectified(here[v]);
             __builtin_prefetch(from + v * kBlock + kStripAhead<T>);
         }
@@ -100,11 +101,11 @@ public:
     bool found_nan() const { return any(found_); }
 
 private:
-    const Job& job_;
     const Columns& columns_;
-    const T* plane_;
-    int64_t pitch_;
-    Mask found_ = 0;
+    const T* from_;
+    int64_t pitch_, size_;
+    bool wrap_;
+    Mask inside_[V], found_ = 0;
 };
 
 struct ForwardStrip {
@@ -151,15 +152,17 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
 template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
 bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1) {
     constexpr int kOpen = (K + 1) / 2, H = (V + 1) / 2;  // outputs that a row takes part in; vectors of outputs
-    const Axis& row = job.row;
+    const int64_t dense_rows = job.row.dense, before = job.row.before, lead = job.lead, out_pitch = job.col.out;
+    const int mode = job.padding_mode;
+    const bool zeros = mode == DEALIAS_ZEROS, swap = strip.swap;
     Vec w[K], open[kOpen][V], carried[2][V], dense[V];
     for (int a = 0; a < K; ++a) w[a] = splat(job.filter[a]);
     for (auto& sums : open)
         for (Vec& sum : sums) sum = splat(0.0f);
     RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane);
-    int64_t next = -row.size - 2;  // the window row whose first rows are carried
+    int64_t next = -job.row.size - 2;  // the window row whose first rows are carried
     auto read = [&](int64_t t) {
-        const int64_t d = t >= 0 && t < row.dense ? t : border(t, row.dense, job.padding_mode), r = d - row.before;
+        const int64_t d = border(t, dense_rows, mode), r = d - before;
         if (d < 0) {
             for (Vec& v : dense) v = splat(0.0f);
             return;
@@ -180,14 +183,14 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
         next = r + 1;
     };
     for (int64_t i = row0; i < row1 + kOpen - 1; ++i) {
-        read(2 * i - job.lead);
+        read(2 * i - lead);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
             for (int l = kOpen - 1; l > 0; --l) open[l][v] = madd(w[2 * l], dense[v], open[l - 1][v]);
             open[0][v] = mul(w[0], dense[v]);
         }
-        read(2 * i - job.lead + 1);
+        read(2 * i - lead + 1);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
 #pragma GCC unroll 4
@@ -201,20 +204,22 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
             const Vec a = open[kOpen - 1][2 * h], b = open[kOpen - 1][2 * h + (V > 1)];
             parity[0][h] = evens(a, b);
             parity[1][h] = odds(a, b);
-            if (strip.swap) {
+            if (swap) {
                 const Vec even = parity[0][h];
                 parity[0][h] = parity[1][h];
                 parity[1][h] = even;
             }
         }
-        T* to = out + done * job.col.out + strip.begin;
+        T* to = out + done * out_pitch + strip.begin;
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
             Vec sum;
 #pragma GCC unroll 5
             for (int b = 0; b < K; ++b) {
                 const Route& route = strip.tap[h][b];
-                const Vec v = pick(route.there, route.index, parity[b & 1][0], parity[b & 1][H - 1]);
+                const Vec first = parity[b & 1][0], second = parity[b & 1][H - 1];
+                const Vec v = zeros ? pick(route.there, route.index, first, second)
+                                    : _mm512_permutex2var_ps(first, route.index, second);
                 sum = b == 0 ? mul(w[0], v) : madd(w[b], v, sum);
             }
             store_lanes(strip.outputs[h], to + h * kBlock, sum);

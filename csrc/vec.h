@@ -108,6 +108,7 @@ inline void store(bfloat16* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m
 // The lanes of `m` from memory, the others from `other`; what lies behind them is not touched.
 inline Vec load_lanes(Mask m, const float* p, Vec other) { return _mm512_mask_loadu_ps(other, m, p); }
 inline Vec load_lanes(Mask m, const bfloat16* p, Vec other) {
+    if (m == 0xffff) return load(p);
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
     return _mm512_mask_mov_ps(other, m, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
 }
