@@ -281,9 +281,7 @@ def test_odd_images_are_read_and_broken_ones_counted(tmp_path: Path) -> None:
 
 def test_classes_that_do_not_match(pictures: Path, tmp_path: Path) -> None:
     five = "dealias:vgg_small,in_chans=3,num_classes=5"
-    with pytest.raises(
-        InputError, match=r"accuracy.*cannot be measured: the images have 10 classes and vgg_small has 5"
-    ):
+    with pytest.raises(InputError, match=r"accuracy.*the images have 10 classes and vgg_small has 5"):
         evaluate([five], pictures, tmp_path / "run", **{**QUICK, "metrics": ("accuracy",)})
     with pytest.warns(UserWarning, match="Not measured, accuracy"):
         results = evaluate([five], pictures, tmp_path / "run", **{**QUICK, "metrics": ("accuracy", "consistency")})
@@ -296,7 +294,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     record = {"task": "shifts", "group": 0, "start": 0, "counts": {}}
     store.append(record)
     store._lines = Path("/dev/full")
-    with pytest.raises(InputError, match="No space left.*continue with --resume"):
+    with pytest.raises(InputError, match=r"No space left.*continue with --resume"):
         store.append({**record, "start": 32})
     again = RunStore(tmp_path / "run", {"seed": 0}, resume=True)
     assert again.records() == [record]

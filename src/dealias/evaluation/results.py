@@ -298,7 +298,9 @@ def _mean_by_image(each: Sequence[Mapping[int, float]]) -> dict[int, float]:
 def _difference(figure: Estimate, first: Estimate) -> dict[str, Any]:
     """How far a figure is from the baseline's, with the interval of paired images."""
     common = sorted(set(figure.each) & set(first.each))
-    interval = mean_interval([figure.each[i] - first.each[i] for i in common]) if len(common) > 1 else None
+    changes = [figure.each[position] - first.each[position] for position in common]
+    # equal changes leave nothing to judge their spread by
+    interval = mean_interval(changes) if len(set(changes)) > 1 else None
     return {"value": figure.value - first.value, "interval": interval}
 
 

@@ -1,0 +1,85 @@
+"""The report's tables and plots of an evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from evaluation_results import results, slides
+
+from dealias.errors import InputError
+from dealias.profile import Profile
+from dealias.report.comparisons import (
+    plot_accuracy_consistency,
+    plot_bars,
+    plot_mean_probability,
+    plot_severities,
+    plot_site_maps,
+    published_filters,
+    published_networks,
+)
+from dealias.report.evaluation import render_evaluation, rewrite_report
+from dealias.report.metrics import evaluation_columns, evaluation_finding, evaluation_rows
+
+
+def test_rows_show_figures_and_changes() -> None:
+    rows = evaluation_rows(results())
+    assert evaluation_columns(results()) == ["", "plain", "blurred", "change"]
+    assert rows[0] == ["accuracy", "70.0% (65.0 to 75.0)", "73.0% (68.0 to 78.0)", "+3.0 (+1.0 to +5.0)"]
+    assert rows[3][1:] == ["0.0200 (0.0000 to 0.0700)", "0.0500 (0.0000 to 0.1000)", "+0.0300 (+0.0100 to +0.0500)"]
+
+
+def test_the_finding_says_when_images_are_too_few() -> None:
+    found = results()
+    assert evaluation_finding(found) == "plain: crop consistency 85.0% on 100 images; blurred 88.0%."
+    found["differences"]["blurred"]["crop_consistency"]["interval"] = [-0.01, 0.07]
+    assert "88.0%, not told apart by this many images." in evaluation_finding(found)
+
+
+def test_the_page_says_what_was_left_out_and_escapes_names() -> None:
+    page = render_evaluation(results(), slides())
+    for said in ("cat/&lt;i&gt;broken.jpg", "returned NaN for 3 images", "2 images are smaller", "Not measured, grid."):
+        assert said in page
+    assert "<i>broken" not in page
+    assert "<b>" not in page
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_plots_draw_what_they_are_given() -> None:
+    found = results()
+    points = {
+        label: {"accuracy": figures["accuracy"], "consistency": figures["crop_consistency"]}
+        for label, figures in found["metrics"].items()
+    }
+    axis = plot_accuracy_consistency(points).axes[0]
+    drawn = [container.lines[0].get_xydata()[0].tolist() for container in axis.containers]
+    assert drawn == [pytest.approx([85, 70]), pytest.approx([88, 73])]
+    rings = next(each for each in axis.collections if each.get_label() == "baseline (paper)")
+    assert len(rings.get_offsets()) == len(published_networks()) == 23
+    assert [89.2, 76.16] in rings.get_offsets().tolist()
+    assert len(published_filters()) == 45
+    axis = plot_mean_probability(found["curves"]).axes[0]
+    assert [line.get_ydata().tolist() for line in axis.lines] == list(found["curves"].values())
+    bars = {label: {"snow": rate, "tilt": 2 * rate} for label, rate in (("plain", 0.2), ("blurred", 0.1))}
+    axis = plot_bars(bars, "rate").axes[0]
+    assert [patch.get_width() for patch in axis.patches] == [0.2, 0.4, 0.1, 0.2]
+    panels = [axis for axis in plot_severities(found["corruptions"]).axes if axis.lines]
+    assert len(panels) == 3
+    assert panels[0].lines[0].get_ydata().tolist() == pytest.approx([40, 50, 60, 70, 80])
+    profiles = {label: Profile.from_json(stored) for label, stored in found["profiles"].items()}
+    pictures = [axis.images[0] for axis in plot_site_maps(profiles).axes if axis.images]
+    assert len(pictures) == 8
+    assert {picture.get_clim() for picture in pictures} == {(0.0, 0.4)}
+    assert [site.path for site in profiles["plain"].ranked()] == ["features.3", "features.7"]
+
+
+def test_the_page_is_written_again_from_its_data(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(results()))
+    with pytest.raises(InputError, match="no folder of a finished evaluation"):
+        rewrite_report(tmp_path)
+    (tmp_path / "slides.json").write_text(json.dumps(slides()))
+    assert rewrite_report(tmp_path).read_text() == render_evaluation(results(), slides())
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(InputError, match="results of another command"):
+        rewrite_report(tmp_path)
