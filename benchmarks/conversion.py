@@ -125,17 +125,24 @@ def convolved_sizes(model: nn.Module, x: Tensor) -> dict[str, Any]:
     return found
 
 
-def same_maps(baseline: nn.Module, converted: nn.Module, x: Tensor) -> int:
-    """How many maps were compared; a 1x1 convolution with the blur in front of it sees the subsampled map."""
+def same_maps(baseline: nn.Module, converted: nn.Module, x: Tensor) -> tuple[int, list[str]]:
+    """How many maps were compared, and the parts of the model that return a map before its blur.
+
+    A 1x1 convolution with the blur in front of it sees the small map. A part whose last convolution has its activation
+    in the next part (as the stems of pre-activation networks do) returns the dense map.
+    """
     before, after = convolved_sizes(baseline, x), convolved_sizes(converted, x)
     layers = dict(baseline.named_modules())
+    dense = []
     for key, size in before.items():
         layer: Any = layers.get(key.removeprefix("> "))
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and after[key] != size:
             size = tuple(-(-pixels // step) for pixels, step in zip(size, layer.stride, strict=True))
-        if after[key] != size:
+        if key.endswith(" >") and size is not None and len(size) == 4 and after[key][2] > size[2]:
+            dense.append(key.removesuffix(" >"))
+        elif after[key] != size:
             raise AssertionError(f"{key} is {after[key]}, not {size}")
-    return len(before)
+    return len(before), dense
 
 
 def check(name: str) -> dict[str, Any]:
@@ -150,7 +157,7 @@ def check(name: str) -> dict[str, Any]:
     assert type(converted) is type(baseline)
     state = [(key, value.shape) for key, value in baseline.state_dict().items()]
     assert [(key, value.shape) for key, value in converted.state_dict().items()] == state, "state_dict"
-    maps = same_maps(baseline, converted, x)
+    maps, dense = same_maps(baseline, converted, x)
     other = torch.rand(1, channels, height + 33, width + 33, device=device)
     try:
         convolved_sizes(baseline, other)
@@ -183,6 +190,7 @@ def check(name: str) -> dict[str, Any]:
         "aliased": [str(one) for one in aliased.elements()],
         "blurs": [blurs, blurs_after],
         "maps": maps,
+        "dense": dense,
         "sizes": sizes,
         "flops": [report.flops, report.converted_flops],
         "memory": [report.activation_bytes, report.converted_activation_bytes],
@@ -263,8 +271,8 @@ def last_maps(model: nn.Module, x: Tensor) -> list[str]:
     return found
 
 
-SHIFTS = (5, 18)  # pixels, in both directions: odd and even
-PIXELS = 160  # a multiple of all strides, so that shifts are circular at every layer
+SHIFTS = ((5,), (5, 18))  # rows and columns, in pixels: odd and even
+PIXELS = 128  # a multiple of all strides, so that shifts are circular at every layer
 
 
 def equivariance(name: str) -> dict[str, Any]:
@@ -272,7 +280,7 @@ def equivariance(name: str) -> dict[str, Any]:
     from dealias.data import photos
     from dealias.metrics import internal_feature_distance
 
-    images = torch.stack(list(photos(PIXELS).values())[:4]).sub(0.45).div(0.225)
+    images = torch.stack(list(photos(PIXELS).values())[:3]).sub(0.45).div(0.225)
     baseline = build(name)
     make_circular(baseline)
     settle(baseline, images)
@@ -285,7 +293,7 @@ def equivariance(name: str) -> dict[str, Any]:
     for label, model in (("baseline", baseline), *found.items()):
         shown = copy.deepcopy(model)
         settle(shown, images)
-        distance = internal_feature_distance(shown, images, layer, shifts=(SHIFTS, SHIFTS))
+        distance = internal_feature_distance(shown, images, layer, shifts=SHIFTS)
         distances[label] = float(distance.mean())
     return {"layer": layer, **distances}
 
@@ -293,18 +301,19 @@ def equivariance(name: str) -> dict[str, Any]:
 def networks_table(lines: list[dict[str, Any]]) -> str:
     """The table of all networks, in Markdown."""
     rows = [
-        "| network | sites | blurred | left alone | not placed | maps compared | FLOPs | memory |",
+        "| network | sites | blurred | left alone | not placed, and notes | maps compared | FLOPs | memory |",
         "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
     ]
     for line in lines:
         if "error" in line:
             rows.append(f"| {line['name']} | | | | {line['error'].splitlines()[0][:120]} | | | |")
             continue
-        refused = ", ".join(f"{times} {kind}" for kind, times in line["refused"].items())
+        notes = [f"{times} {kind}" for kind, times in line["refused"].items()]
+        notes += [f"`{part}` returns the map before its blur" for part in line.get("dense", [])]
         pairs = (line["flops"], line["memory"])
         ratios = [f"{100 * (after / before - 1):+.0f}%" if before else "" for before, after in pairs]
         blurred = f"{line['placed']}" + (f" (+{line['already']} before)" if line["already"] else "")
-        cells = [line["name"], line["sites"], blurred, line["left"], refused, line["maps"], *ratios]
+        cells = [line["name"], line["sites"], blurred, line["left"], "; ".join(notes), line["maps"], *ratios]
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
 
@@ -339,7 +348,9 @@ def equivariance_table(lines: list[dict[str, Any]]) -> str:
 
 def write_tables() -> None:
     """Replace the tables between their marks in the page."""
-    networks, distances = read(RESULTS / "networks.jsonl"), read(RESULTS / "equivariance.jsonl")
+    order = [name for source, text in NETWORKS.items() for name in names_of(text, source)]
+    networks = sorted(read(RESULTS / "networks.jsonl"), key=lambda line: order.index(line["name"]))
+    distances = read(RESULTS / "equivariance.jsonl")
     text = PAGE.read_text()
     for mark, content in (
         ("summary", summary(networks)),
