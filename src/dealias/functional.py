@@ -108,8 +108,12 @@ def apply_max_blur(
         dense = size + 2 * p - reach
         out, extra = (dense - 1) // s + 1, 0
         if ceil_mode:  # a last window that leaves the map, if it starts inside the map or its leading padding
-            out = sym_min((dense + s - 2) // s, (size + p - 1) // s) + 1
-            extra = sym_max(0, (out - 1) * s + 1 - dense)
+            if p + s - 1 <= reach:  # it does; nested minima of symbolic sizes would take torch.export minutes
+                extra = (1 - dense) % s
+                out = (dense + extra - 1) // s + 1
+            else:
+                out = sym_min((dense + s - 2) // s, (size + p - 1) // s) + 1
+                extra = sym_max(0, (out - 1) * s + 1 - dense)
         if out < 1:
             least = reach + 1 - 2 * p - (s - 1 if ceil_mode else 0)
             raise InputError(
