@@ -1,5 +1,6 @@
 """Networks by name, local checkpoints, and the networks of dealias itself."""
 
+from dealias.models._torchvision import import_torchvision
 from dealias.models.checkpoints import load_weights, load_zhang_checkpoint
 from dealias.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, efficientnet_lite0, imagenet_labels
 from dealias.models.vgg import VGG, vgg13_bn_cifar, vgg_small
@@ -14,6 +15,7 @@ __all__ = [
     "default_normalization",
     "efficientnet_lite0",
     "imagenet_labels",
+    "import_torchvision",
     "list_models",
     "load_weights",
     "load_zhang_checkpoint",
