@@ -1,6 +1,6 @@
 """Anti-alias a network of your own: functions, two inputs and a dict of outputs.
 
-    python examples/convert_own.py
+python examples/convert_own.py
 """
 
 import torch
@@ -20,10 +20,12 @@ class Stereo(nn.Module):
         self.conv3 = nn.Conv2d(32, 32, 3, padding=1)
 
     def features(self, x: Tensor) -> Tensor:
+        """Maps of a quarter of the image's height and width."""
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         return self.conv3(F.relu(self.conv2(x)))
 
     def forward(self, left: Tensor, right: Tensor) -> dict[str, Tensor]:
+        """Compare the two images."""
         left, right = self.features(left), self.features(right)
         return {"left": left, "right": right, "distance": (left - right).abs().mean((1, 2, 3))}
 

@@ -1,6 +1,6 @@
 """Look at the downsampling sites of a network of timm first, then anti-alias it, its stem too.
 
-    python examples/convert_timm.py
+python examples/convert_timm.py
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Anti-alias a network of torchvision; its checkpoint loads as before.
 
-    python examples/convert_torchvision.py
+python examples/convert_torchvision.py
 """
 
 import rich

@@ -168,6 +168,24 @@ def test_patch_merging_by_views():
     assert sites(Merging(windows=True), x) == []
 
 
+def test_space_to_depth_by_views_with_channels_first():
+    class SpaceToDepth(nn.Module):
+        def forward(self, x):
+            n, c, h, w = x.shape
+            x = x.view(n, c, h // 4, 4, w // 2, 2).permute(0, 3, 5, 1, 2, 4).contiguous()
+            return x.view(n, 8 * c, h // 4, w // 2)
+
+    (site,) = sites(SpaceToDepth(), torch.randn(2, 3, 8, 12))
+    assert (site.kind, site.stride, site.input_size, site.output_size) == ("pixel_unshuffle", (4, 2), (8, 12), (2, 6))
+
+
+def test_unfolding_counts_windows():
+    (site,) = refused(nn.Unfold((3, 5), dilation=(2, 1), padding=(1, 2), stride=(2, 3)), torch.randn(1, 2, 10, 13))
+    assert (site.kind, site.stride, site.input_size, site.output_size) == ("unfold", (2, 3), (10, 13), (4, 5))
+    assert sites(nn.Unfold(3), torch.randn(1, 2, 9, 9)) == []
+    assert sites(nn.Unfold(9, stride=9), torch.randn(1, 2, 9, 9)) == []
+
+
 def test_slices_of_channels_are_no_sites():
     class Rotary(nn.Module):
         def forward(self, x):  # (batch, heads, tokens, channels)
