@@ -93,6 +93,6 @@ def slides() -> list[dict[str, Any]]:
     """What `slides.json` holds."""
     picture = Image.fromarray(np.add.outer(np.arange(40), np.arange(40)).astype(np.uint8) * 3)
     curves = {PLAIN: [0.1, 0.2, 0.3, 0.4, 0.5], BLURRED: [0.9] * 5}
-    slide = {"label": "cat <b>", "right": True, "shifts": [0, 1, 2, 3, 4], "curves": curves, "crop": 36, "size": 40}
+    slide = {"label": "cat <b>", "shifts": [0, 1, 2, 3, 4], "curves": curves, "crop": 36, "size": 40}
     source = picture_source(picture_bytes(picture))
     return [{**slide, "name": name, "source": source} for name in ("one.png", "two.png")]

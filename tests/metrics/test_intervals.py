@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from dealias.errors import InputError
-from dealias.metrics import clustered_wilson_interval, wilson_interval
+from dealias.metrics import clustered_wilson_interval, mean_interval, wilson_interval
 from dealias.metrics.intervals import student_t_quantile
 
 
@@ -79,3 +79,24 @@ def test_bad_input() -> None:
     ]:
         with pytest.raises(InputError, match=message):
             clustered_wilson_interval(*arguments)
+
+
+def test_coverage_where_images_have_different_numbers_of_trials() -> None:
+    """Agreement among right pairs: images differ in how many they have; the interval still covers."""
+    generator, repeats, images = np.random.default_rng(2), 600, 80
+    covered = 0
+    for _ in range(repeats):
+        trials = generator.integers(0, 6, size=images)
+        chances = generator.beta(1.6, 0.4, size=images)
+        low, high = clustered_wilson_interval(generator.binomial(trials, chances).tolist(), trials.tolist())
+        covered += low <= 0.8 <= high
+    assert 0.92 <= covered / repeats <= 0.985
+
+
+def test_mean_interval_is_scipys() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=30)
+    expected = stats.t.interval(0.9, 29, loc=values.mean(), scale=stats.sem(values))
+    assert mean_interval(values.tolist(), 0.9) == pytest.approx(expected, rel=1e-3)
+    assert mean_interval([1.0]) == (-np.inf, np.inf)
+    with pytest.raises(InputError, match="needs values"):
+        mean_interval([])

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
-from dealias.metrics import clustered_wilson_interval, measure_consistency
+from dealias.metrics import clustered_wilson_interval, measure_consistencies, measure_consistency
+from dealias.metrics.views import ShiftedViews
 from dealias.models import vgg_small
 
 
@@ -200,3 +201,36 @@ def test_bad_input(images: Tensor) -> None:
         measure_consistency(Argmax(), images.byte(), mode="circular")
     with pytest.raises(InputTypeError, match="ndarray"):
         measure_consistency(Argmax(), [[images.numpy()] * 2], mode="circular")
+
+
+def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
+    """k-way agreement, agreement where right, worst case: from a table of top-1 classes, in NumPy."""
+    torch.manual_seed(0)
+    model = vgg_small(in_chans=2).double().eval()
+    targets = torch.arange(11) % 3
+    modes = {"crop": {"crop_size": 32, "image_size": 40}, "grid": {"crop_size": 32, "image_size": 40, "step": 4}}
+    modes |= {"one_pixel": {"crop_size": 32, "image_size": 40}, "fractional": {"max_shift": 4}}
+    passes = []
+    batches = (passes.append(1) or (images[at : at + 4], targets[at : at + 4]) for at in range(0, 11, 4))
+    together = measure_consistencies(model, batches, modes)
+    assert len(passes) == 3
+    for mode, arguments in modes.items():
+        views = ShiftedViews(mode, **arguments)
+        with torch.no_grad():
+            tops = model(views.of(images.double(), range(11))).argmax(1).view(11, -1).numpy()
+        first, second = (tops[:, list(side)] for side in zip(*views.compared, strict=True))
+        right = targets.numpy()[:, None]
+        either = (first == right) | (second == right)
+        alone = measure_consistency(model, images, mode=mode, targets=targets, **arguments)
+        for result in (alone, together[mode]):
+            assert result.consistency == (first == second).mean()
+            assert result.unanimity == (tops == tops[:, :1]).all(1).mean()
+            assert result.accuracy == (tops == right).mean()
+            assert result.worst_case_accuracy == (tops == right).all(1).mean()
+            if either.any():
+                assert result.correct_consistency == ((first == second) & either).sum() / either.sum()
+                low, high = result.correct_consistency_interval
+                assert low <= result.correct_consistency <= high
+            else:
+                assert result.correct_consistency is None
+    assert measure_consistency(model, images, mode="circular", max_shift=4).worst_case_accuracy is None

@@ -8,7 +8,7 @@ import torch
 
 from dealias.errors import InputError, InputTypeError
 from dealias.models._torchvision import import_torchvision
-from dealias.perturb import circular_shift, crop, resize_and_crop, zero_fill_shift
+from dealias.perturb import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
 IMAGES = torch.randn(4, 2, 6, 7, generator=torch.Generator().manual_seed(0))
 DY, DX = [0, 3, -2, 13], [1, -7, 4, -20]
@@ -77,3 +77,25 @@ def test_bad_input() -> None:
             crop(IMAGES, top, left, size)
     with pytest.raises(InputError, match="size=0"):
         resize_and_crop(IMAGES, 0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 9), (8, 6), (1, 4)])
+def test_fourier_shifts_of_whole_pixels_are_circular_and_others_band_limited(height: int, width: int) -> None:
+    images = torch.rand(3, 2, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = fourier_shift(images, [0, 2, -3], [1, -5, 0])
+    assert torch.allclose(whole, circular_shift(images, [0, 2, -3], [1, -5, 0]), atol=1e-12)
+    half = fourier_shift(images, 0.5, -0.25)
+    rows, columns = (np.fft.fftfreq(size) * size for size in (height, width))
+    for axis, shift, frequencies in ((2, 0.5, rows), (3, -0.25, columns)):
+        # each sample is the sum of its frequencies, evaluated elsewhere; Nyquist's cosine is seen as a real number
+        samples = np.arange(images.shape[axis])[:, None] - shift
+        waves = np.exp(2j * np.pi * samples * frequencies / images.shape[axis])
+        spectrum = np.fft.fft(images.numpy(), axis=axis)
+        images = torch.from_numpy(np.moveaxis(np.moveaxis(spectrum, axis, -1) @ waves.T, -1, axis).real)
+        images = images / images.shape[axis]
+    np.testing.assert_allclose(half.numpy(), images.numpy(), atol=1e-12)
+    assert fourier_shift(images[0].float(), 0.5, 0).dtype == torch.float32
+    with pytest.raises(InputTypeError, match="float images"):
+        fourier_shift(torch.zeros(1, 4, 4, dtype=torch.uint8), 0.5, 0)
+    with pytest.raises(InputError, match="finite"):
+        fourier_shift(images, float("nan"), 0)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from dealias.errors import MissingExtraError
 from dealias.evaluation.network import Network
 from dealias.evaluation.plan import Plan
 from dealias.evaluation.store import Record
+from dealias.models import imagenet_labels
 from dealias.perturb import circular_shift, crop
 from dealias.report import picture_bytes, picture_source
 
@@ -21,9 +24,9 @@ SLIDES = 8
 def make_slides(records: Sequence[Record], plan: Plan, networks: Sequence[Network]) -> list[dict[str, Any]]:
     """For the images on which the baseline is least stable, that first: a picture and each network's curve.
 
-    The curve is P(class) at every shift along the diagonal, of the right class where it is known, else of the class
-    with the highest mean probability of the baseline. Networks with another preprocessing than the baseline's are left
-    out: they see other windows.
+    The curve is P(class) at every shift along the diagonal: of the right class if the baseline sees it at any shift,
+    else of the class to which it gives the highest mean probability. Networks with another preprocessing than the
+    baseline's are left out: they see other windows.
     """
     baseline = networks[0]
     preprocessing = baseline.preprocessing
@@ -33,16 +36,11 @@ def make_slides(records: Sequence[Record], plan: Plan, networks: Sequence[Networ
         pixels = preprocessing.square(plan.source.read(number), preprocessing.shift_size)
         views, shifts = _views(torch.from_numpy(pixels), preprocessing.crop_size)
         probabilities = {network.spec.label: network.predict(views).softmax(1).nan_to_num(0.0) for network in shown}
-        targets = baseline.targets([plan.source.labels[number]])
-        known = targets is not None
-        label = int(targets) if targets is not None else int(probabilities[baseline.spec.label].mean(0).argmax())
-        names = plan.source.classes
-        class_name = names[plan.source.labels[number]] if known and names else f"class {label}"
+        label = _shown_class(probabilities[baseline.spec.label], baseline, plan.source.labels[number])
         slides.append(
             {
                 "name": plan.source.names[number],
-                "label": class_name,
-                "right": known,
+                "label": _class_name(label, baseline, plan),
                 "shifts": shifts,
                 "curves": {
                     name: [round(value, 4) for value in found[:, label].tolist()]
@@ -54,6 +52,24 @@ def make_slides(records: Sequence[Record], plan: Plan, networks: Sequence[Networ
             }
         )
     return slides
+
+
+def _shown_class(probabilities: torch.Tensor, baseline: Network, label: int) -> int:
+    targets = baseline.targets([label])
+    if targets is not None and (probabilities.argmax(1) == targets).any():
+        return int(targets)
+    return int(probabilities.mean(0).argmax())
+
+
+def _class_name(label: int, baseline: Network, plan: Plan) -> str:
+    """The folder's name of the network's class, or ImageNet's, or its number."""
+    folders = plan.source.classes or []
+    if len(folders) == baseline.classes:
+        return folders[label]
+    if baseline.classes == 1000:
+        with suppress(MissingExtraError):
+            return imagenet_labels()[label]
+    return f"class {label}"
 
 
 def _unstable(records: Sequence[Record], plan: Plan, label: str) -> list[int]:

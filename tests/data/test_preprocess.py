@@ -1,0 +1,40 @@
+"""Preprocessing against torchvision's transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dealias.data import Preprocessing, preprocessing_for
+from dealias.errors import InputError
+from dealias.models._torchvision import import_torchvision
+
+
+@pytest.mark.parametrize("size", [(300, 400), (256, 256), (500, 257), (40, 90)])
+def test_the_papers_preprocessing_is_torchvisions(size: tuple[int, int]) -> None:
+    transforms = import_torchvision().models.get_model_weights("resnet18")["IMAGENET1K_V1"].transforms()
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    preprocessing = preprocessing_for("torchvision:resnet18")
+    square = preprocessing.square(picture, preprocessing.image_size)
+    seen = preprocessing.normalise(torch.from_numpy(preprocessing.centre(square).copy())[None])[0]
+    assert torch.allclose(seen, transforms(picture), atol=1e-6)
+
+
+def test_networks_have_their_own() -> None:
+    lite = preprocessing_for("timm:tf_efficientnet_lite0")
+    assert (lite.crop_size, lite.image_size, lite.interpolation) == (224, 256, "bicubic")
+    tight = preprocessing_for("timm:resnet50.a1_in1k")
+    assert (tight.image_size, tight.shift_size) == (235, 256)
+    own = preprocessing_for("dealias:vgg_small")
+    assert (own.channels, own.image_size, own.slides) == (1, 32, False)
+    assert preprocessing_for("torchvision:inception_v3").crop_size == 299
+    assert preprocessing_for("torchvision:resnet18", crop_size=112).image_size == 128
+    gray = own.square(Image.new("RGB", (40, 50), "white"), 32)
+    assert gray.shape == (1, 32, 32)
+    with pytest.raises(InputError, match="crop_size=64"):
+        preprocessing_for("torchvision:resnet18", crop_size=64, image_size=32)
+    with pytest.raises(InputError, match="4 channels"):
+        Preprocessing(32, 32, 32, 4, "bilinear", (0.0,) * 4, (1.0,) * 4)

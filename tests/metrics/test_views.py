@@ -1,0 +1,53 @@
+"""The shifts that each mode makes, against plain slices, and sub-pixel shifts against SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from dealias.errors import InputError
+from dealias.metrics.views import ShiftedViews
+
+
+def corners(mode: str, images: int, **arguments: int) -> tuple[np.ndarray, ShiftedViews]:
+    """The offsets (images, views, 2) of windows of 9 in images of 13 whose pixels tell their place."""
+    views = ShiftedViews(mode, crop_size=9, image_size=13, **arguments)
+    places = torch.arange(169.0).view(1, 1, 13, 13).expand(images, 1, 13, 13)
+    first = views.of(places, range(images))[:, 0, 0, 0].view(images, views.count).numpy().astype(int)
+    return np.stack([first // 13, first % 13], -1), views
+
+
+def test_one_pixel_pairs_are_all_neighbours_and_nothing_else() -> None:
+    found, views = corners("one_pixel", 900, pairs=4)
+    first, second = found[:, 0::2].reshape(-1, 2), found[:, 1::2].reshape(-1, 2)
+    assert (np.abs(first - second).sum(1) == 1).all()
+    seen = {(*a, *b) for a, b in zip(first.tolist(), second.tolist(), strict=True)}
+    assert len(seen) == 4 * 5 * 4  # ordered pairs of neighbours among 5 x 5 offsets
+    assert views.compared == [(0, 1), (2, 3), (4, 5), (6, 7)]
+
+
+def test_the_grid_has_every_step_and_compares_with_the_middle() -> None:
+    found, views = corners("grid", 2)
+    assert found[0].tolist() == [[top, left] for top in range(5) for left in range(5)]
+    assert views.compared == [(12, view) for view in range(25) if view != 12]
+    coarse, views = corners("grid", 1, step=2)
+    assert coarse[0].tolist() == [[top, left] for top in (0, 2, 4) for left in (0, 2, 4)]
+    with pytest.raises(InputError, match="single window"):
+        corners("grid", 1, step=9)
+
+
+def test_fractional_shifts_are_fourier_shifts_drawn_from_the_whole_range() -> None:
+    size, generator = 15, torch.Generator().manual_seed(0)
+    image = torch.rand(1, 2, size, size, generator=generator, dtype=torch.float64)
+    views = ShiftedViews("fractional", pairs=60, max_shift=4, seed=3)
+    shifted = views.of(image, [5])
+    shifts = np.array(views._shifts(5))
+    assert shifts.min() < -3.5
+    assert shifts.max() > 3.5
+    assert np.abs(shifts - shifts.round()).max() > 0.4
+    for view, (dy, dx) in enumerate(shifts[:10]):
+        for channel in range(2):
+            spectrum = ndimage.fourier_shift(np.fft.fft2(image[0, channel].numpy()), (dy, dx))
+            np.testing.assert_allclose(shifted[view, channel].numpy(), np.fft.ifft2(spectrum).real, atol=1e-12)
