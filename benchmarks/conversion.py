@@ -46,7 +46,7 @@ NETWORKS = {
         tf_efficientnet_b0 tf_efficientnetv2_b0 efficientnet_lite0 tf_efficientnet_lite0 efficientnet_es mobilenetv1_100
         mobilenetv2_100 mobilenetv3_large_100 tf_mobilenetv3_large_100 mobilenetv4_conv_small mnasnet_100 semnasnet_100
         fbnetc_100 spnasnet_100 mixnet_s tf_mixnet_s hardcorenas_a lcnet_050 tinynet_a ghostnet_100 ghostnetv2_100
-        rexnet_100 densenet121 densenetblur121d vgg11_bn inception_v3 inception_v4 inception_resnet_v2 xception
+        rexnet_100 densenet121 densenetblur121d vgg11_bn inception_v3 inception_v4 inception_resnet_v2
         xception41 xception65p dla34 dla60x hrnet_w18_small dpn68 selecsls42b cspresnet50 cspdarknet53 cs3darknet_s
         darknet53 vovnet39a ese_vovnet19b_dw hgnet_tiny hgnetv2_b0 resnet50_gn resnet33ts rexnetr_200 rdnet_tiny
         convnext_atto convnextv2_atto convmixer_768_32 coatnet_pico_rw_224 coat_tiny maxvit_rmlp_pico_rw_256

@@ -39,7 +39,12 @@ def convolution_inputs(model, x):
     return found, output
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+DEEP = ("101", "152", "161", "169", "201")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.sweep) if any(d in name for d in DEEP) else name for name in NETWORKS]
+)
 def test_sizes_and_state_are_kept(build_network, name):
     baseline = build_network(name, device="meta")
     converted = antialias(baseline, torch.empty(1, 3, 224, 224, device="meta"))
