@@ -245,7 +245,10 @@ def _dense_max(pool: nn.Module, features: Tensor) -> Tensor:
 def _lengths(features: Tensor) -> tuple[Tensor, Tensor]:
     """The lengths (N, h, w) of the vectors over the channels, 1 for zero vectors, and where those are."""
     squared = (features * features).sum(1)
-    if squared.isfinite().all() and not ((squared < torch.finfo(squared.dtype).tiny) & (features != 0).any(1)).any():
+    small = squared < torch.finfo(squared.dtype).tiny
+    # few maps have any: looking at all features once more is saved elsewhere
+    vanishing = bool(small.any()) and bool((small & (features != 0).any(1)).any())
+    if squared.isfinite().all() and not vanishing:
         lengths = squared.sqrt()
     else:  # squares that overflow or vanish
         largest = features.abs().amax(1)
