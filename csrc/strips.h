@@ -9,7 +9,6 @@ namespace dealias::DEALIAS_ISA {
 
 constexpr int kStripVectors = 4;
 constexpr int kStripTaps = 5;
-constexpr int64_t kBandRows = 16;
 template <class T> constexpr int64_t kStripAhead = 4096 / sizeof(T);  // how far ahead lines are brought into cache
 
 // Lanes of a pair of vectors that go to one vector.
@@ -56,6 +55,9 @@ inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vect
     return true;
 }
 
+// Whether pairs of vectors hold the even and the odd columns of x from the start: 16-bit numbers come so for free.
+template <class T, int Kernel, int V> constexpr bool kParted = sizeof(T) == 2 && Kernel == 1 && V > 1;
+
 // The maximum along rows of x, for the windows that start in each lane.
 template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
 public:
@@ -75,6 +77,16 @@ public:
             r += r < 0 ? size_ : -size_;
         }
         const T* from = from_ + r * pitch_;
+        if constexpr (kParted<T, Kernel, V>) {
+#pragma GCC unroll 2
+            for (int v = 0; v < V; v += 2) {
+                const auto inside = static_cast<uint32_t>(inside_[v]) | static_cast<uint32_t>(inside_[v + 1]) << kBlock;
+                load_parities(inside, from + v * kBlock, best[v], best[v + 1]);
+                if (Relu) best[v] = rectified(best[v]), best[v + 1] = rectified(best[v + 1]);
+                __builtin_prefetch(from + v * kBlock + kStripAhead<T>);
+            }
+            return;
+        }
         Vec here[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
@@ -202,8 +214,8 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
             const Vec a = open[kOpen - 1][2 * h], b = open[kOpen - 1][2 * h + (V > 1)];
-            parity[0][h] = evens(a, b);
-            parity[1][h] = odds(a, b);
+            parity[0][h] = kParted<T, Kernel, V> ? a : evens(a, b);
+            parity[1][h] = kParted<T, Kernel, V> ? b : odds(a, b);
             if (swap) {
                 const Vec even = parity[0][h];
                 parity[0][h] = parity[1][h];
@@ -279,9 +291,11 @@ int64_t lay_strips(int64_t begin, int64_t end, int64_t lanes, int& vectors, Stri
     return 0;
 }
 
+constexpr int64_t kBandOutputs = 8;
+
 // Strips side by side share cache lines: they go down together, some rows at a time.
-template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips, Walk walk) {
-    const int64_t height = strips > 1 ? kBandRows : row1 - row0;
+template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips, int64_t band, Walk walk) {
+    const int64_t height = strips > 1 ? band : row1 - row0;
     for (int64_t r = row0; r < row1; r += height)
         for (int64_t s = 0; s < strips; ++s) walk(s, r, r + height < row1 ? r + height : row1);
 }
@@ -299,7 +313,7 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const T* plane = static_cast<const T*>(job.x) + image * job.row.size * job.col.size;
         T* out = static_cast<T*>(job.result) + image * job.row.out * job.col.out;
-        each_band(unit.row0, unit.row1, count, [&](int64_t s, int64_t row0, int64_t row1) {
+        each_band(unit.row0, unit.row1, count, kBandOutputs, [&](int64_t s, int64_t row0, int64_t row1) {
             if (run(job, strips[s], plane, out, row0, row1)) again(job, strips[s], plane, out, row0, row1);
         });
     }

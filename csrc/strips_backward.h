@@ -287,6 +287,8 @@ template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan,
     }
 }
 
+constexpr int64_t kBandInputs = 64;
+
 template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Arena& arena) {
     if (!suits_strips(job) || (job.op == DEALIAS_MAX_BLUR && job.row.kernel != 2)) return false;
     int vectors;
@@ -302,7 +304,7 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
         const T* plane = job.x ? static_cast<const T*>(job.x) + offset : nullptr;
         const T* grad = static_cast<const T*>(job.grad) + image * job.row.out * job.col.out;
         T* out = static_cast<T*>(job.result) + offset;
-        each_band(unit.row0, unit.row1, count, [&](int64_t s, int64_t row0, int64_t row1) {
+        each_band(unit.row0, unit.row1, count, kBandInputs, [&](int64_t s, int64_t row0, int64_t row1) {
             if (run(job, strips[s], plane, grad, out, row0, row1)) again(job, strips[s], plane, grad, out, row0, row1);
         });
     }

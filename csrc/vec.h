@@ -112,6 +112,12 @@ inline Vec load_lanes(Mask m, const bfloat16* p, Vec other) {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
     return _mm512_mask_mov_ps(other, m, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
 }
+// As floats, the even and the odd of 32 neighbours: those of `m`, zero for the others.
+inline void load_parities(uint32_t m, const bfloat16* p, Vec& even, Vec& odd) {
+    const __m512i both = m == ~0u ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(m, p);
+    even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+    odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
 inline void store_lanes(Mask m, float* p, Vec v) { _mm512_mask_storeu_ps(p, m, v); }
 inline void store_lanes(Mask m, bfloat16* p, Vec v) { _mm256_mask_storeu_epi16(p, m, to_bfloat16(v)); }
 // Lane i: number index[i] of `a` followed by `b`, or zero where `m` has none.
