@@ -8,10 +8,13 @@ from griffe import Extension, Object
 class ExamplesAsCode(Extension):
     """Fences what begins with >>> up to the next empty line."""
 
-    def on_object(self, *, obj: Object, **kwargs: Any) -> None:
-        """Change the docstring of each object as it is read."""
-        if obj.docstring is not None:
-            obj.docstring.value = fence(obj.docstring.value)
+    def on_package(self, *, pkg: Object, **kwargs: Any) -> None:
+        """Change the docstrings of everything in a package once it is read."""
+        if pkg.docstring is not None:
+            pkg.docstring.value = fence(pkg.docstring.value)
+        for member in pkg.members.values():
+            if not member.is_alias:
+                self.on_package(pkg=member)
 
 
 def fence(text: str) -> str:

@@ -38,13 +38,13 @@ class RunStore:
         self._lines = self.folder / COUNTS
         wanted = json.loads(json.dumps(settings))
         stored = self.folder / SETTINGS
-        if stored.exists():
+        if stored.exists() and self._lines.exists():
             if not resume:
                 raise InputError(f"output={str(output)!r} has a run already: pass --resume, or name another folder")
             _check_same(str(output), json.loads(stored.read_text()), wanted)
-        elif any(self.folder.iterdir()):
+        elif not stored.exists() and any(self.folder.iterdir()):
             raise InputError(f"output={str(output)!r} has other files: name a new folder, or one of an evaluation")
-        else:
+        else:  # a run that counted nothing is none
             write_whole(stored, json.dumps(wanted, indent=1) + "\n")
         self._drop_half_a_line()
 

@@ -162,7 +162,7 @@ def plot_bars(
                 axis.errorbar(
                     lengths, places, xerr=whiskers, fmt="none", ecolor=axis.yaxis.label.get_color(), elinewidth=0.8
                 )
-        axis.set_yticks(range(len(rows)), [row.replace("_", " ") for row in rows])
+        axis.set_yticks(range(len(rows)), rows)
         axis.set_ylim(len(rows) - 0.4, -0.6)
         axis.set_xlabel(label)
         axis.axvline(0, color=axis.yaxis.label.get_color(), linewidth=0.8)

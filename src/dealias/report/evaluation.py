@@ -63,7 +63,7 @@ def evaluation_figures(results: Mapping[str, Any]) -> list[Plot]:
     corruptions = {label: table for label, table in results["corruptions"].items() if table}
     if corruptions:
         found += _corruption_figures(corruptions)
-    flips = {label: table for label, table in results["perturbations"].items() if table}
+    flips = {label: _spaced(table) for label, table in results["perturbations"].items() if table}
     if flips:
         found.append(
             (
@@ -92,7 +92,7 @@ def _corruption_figures(
 ) -> list[Plot]:
     means = {
         label: {name: 100 * sum(cell["value"] for cell in row.values()) / len(row) for name, row in table.items()}
-        for label, table in corruptions.items()
+        for label, table in ((label, _spaced(table)) for label, table in corruptions.items())
     }
     return [
         (
@@ -108,6 +108,11 @@ def _corruption_figures(
             lambda theme: plot_severities(corruptions, theme=theme),
         ),
     ]
+
+
+def _spaced(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Names for people: "motion blur"."""
+    return {name.replace("_", " "): row for name, row in table.items()}
 
 
 def site_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -171,8 +176,7 @@ def _table_of_corruptions(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not table:
             continue
         rows = [
-            [name.replace("_", " "), *(f"{100 * cell['value']:.1f}" for cell in row.values())]
-            for name, row in table.items()
+            [name, *(f"{100 * cell['value']:.1f}" for cell in row.values())] for name, row in _spaced(table).items()
         ]
         severities = [f"severity {severity}" for severity in next(iter(table.values()))]
         tables.append({"heading": f"Corruption errors of {label} (%)", "columns": ["", *severities], "rows": rows})
