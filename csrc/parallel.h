@@ -1,4 +1,4 @@
-// Threads that live for one call: nothing to keep, so nothing that a fork or an interpreter's exit could break.
+// A loop over independent pieces, on threads that wait for the next loop; a forked child starts its own.
 #pragma once
 
 #include <cstdint>
