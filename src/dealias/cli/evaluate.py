@@ -87,8 +87,24 @@ def evaluate(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Folder of an evaluation.")]) -> None:
-    """Write the report of an evaluation again, from its results.json and slides.json."""
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folder of an evaluation, or folders of training runs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the page that compares training runs; default: the first run's.")
+    ] = None,
+) -> None:
+    """Write the report of an evaluation again, or compare training runs on one page."""
+    from dealias.errors import InputError
     from dealias.report.evaluation import rewrite_report
+    from dealias.report.training import is_training_run, write_comparison
 
-    Console().print(rewrite_report(run), soft_wrap=True, highlight=False)
+    if all(is_training_run(run) for run in runs):
+        page = write_comparison(runs, output or runs[0])
+    elif len(runs) == 1:
+        page = rewrite_report(runs[0])
+    else:
+        others = ", ".join(str(run) for run in runs if not is_training_run(run))
+        raise InputError(f"run={others!r} is no folder of a training run: only those can be compared")
+    Console().print(page, soft_wrap=True, highlight=False)

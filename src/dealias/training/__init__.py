@@ -1,5 +1,17 @@
-"""Training: the loop."""
+"""Training: recipes, runs that survive, and the loop for data in memory."""
 
 from dealias.training.loop import fit
+from dealias.training.settings import Settings, load_recipe, parse_overrides, recipe_data, recipe_names, recipe_text
+from dealias.training.train import Config, train
 
-__all__ = ["fit"]
+__all__ = [
+    "Config",
+    "Settings",
+    "fit",
+    "load_recipe",
+    "parse_overrides",
+    "recipe_data",
+    "recipe_names",
+    "recipe_text",
+    "train",
+]

@@ -1,0 +1,182 @@
+"""`dealias train`, `finetune` and `recipes`: networks trained from scratch or from a baseline's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dealias.cli.common import FilterText, Limit, Model, Output, Seed, Weights, app, show_progress
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Class folders, WebDataset shards, a Hugging Face dataset on disk, or hf:NAME for a stream; with the "
+        "subfolders train and val, or beside --val-data."
+    ),
+]
+ValData = Annotated[str | None, typer.Option(help="To measure on; default: DATA/val, else a tenth of the data.")]
+Epochs = Annotated[int | None, typer.Option(help="In place of the recipe's.", min=1)]
+BatchSize = Annotated[int | None, typer.Option(help="Images in a step, over all processes.", min=1)]
+LearningRate = Annotated[float | None, typer.Option(help="In place of the recipe's.")]
+ShiftAugmentation = Annotated[
+    bool | None,
+    typer.Option("--shift-augmentation/--no-shift-augmentation", help="Random crops or none; default: the recipe's."),
+]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the recipe; repeatable.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder, exactly.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
+Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")]
+
+
+@app.command()
+def train(
+    model: Model,
+    recipe: Annotated[str, typer.Option(help="One of `dealias recipes`, or a YAML file.")] = "zhang2019-imagenet",
+    data: Data = None,
+    val_data: ValData = None,
+    weights: Weights = None,
+    antialias: Annotated[
+        bool | None, typer.Option("--antialias/--no-antialias", help="Train the anti-aliased network.")
+    ] = None,
+    filter: FilterText = "bin4",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    shift_augmentation: ShiftAugmentation = None,
+    overrides: Overrides = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: Workers = None,
+    resume: Resume = False,
+    output: Output = Path("runs/train"),
+) -> None:
+    """Train a network from scratch, with or without anti-aliasing; stop and --resume it as you like."""
+    given = {
+        "antialias": antialias,
+        "filter": None if filter == "bin4" else filter,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "shift_augmentation": shift_augmentation,
+    }
+    _run(model, recipe, data, val_data, weights, given, overrides, limit, seed, device, workers, resume, output)
+
+
+@app.command()
+def finetune(
+    model: Model,
+    weights: Annotated[Path, typer.Option(help="The baseline's checkpoint: safetensors or .pth.")],
+    recipe: Annotated[
+        str,
+        typer.Option(help="One of `dealias recipes`, or a YAML file; others than *-finetune at a tenth of the rate."),
+    ] = "zhang2019-finetune",
+    data: Data = None,
+    val_data: ValData = None,
+    antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Anti-alias the network.")] = True,
+    filter: FilterText = "bin4",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    shift_augmentation: ShiftAugmentation = None,
+    overrides: Overrides = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: Workers = None,
+    resume: Resume = False,
+    output: Output = Path("runs/finetune"),
+) -> None:
+    """Train the anti-aliased form of a network on from the baseline's weights, at a tenth of the learning rate."""
+    given = {
+        "antialias": antialias,
+        "filter": None if filter == "bin4" else filter,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "shift_augmentation": shift_augmentation,
+    }
+    _run(
+        model,
+        recipe,
+        data,
+        val_data,
+        weights,
+        given,
+        overrides,
+        limit,
+        seed,
+        device,
+        workers,
+        resume,
+        output,
+        scale=0.1,
+    )
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one, as it is written.")] = None,
+) -> None:
+    """List the recipes, or print one; --set KEY=VALUE overrides any of its settings."""
+    from dealias.training.settings import recipe_names, recipe_text
+
+    if name is not None:
+        print(recipe_text(name), end="")
+        return
+    table = Table("recipe", "", box=None)
+    for each in recipe_names():
+        table.add_row(each, recipe_text(each).splitlines()[0].removeprefix("# "))
+    Console().print(table)
+
+
+def _run(
+    model: str,
+    recipe: str,
+    data: str | None,
+    val_data: str | None,
+    weights: Path | None,
+    given: dict[str, Any],
+    overrides: list[str] | None,
+    limit: int | None,
+    seed: int,
+    device: str,
+    workers: int | None,
+    resume: bool,
+    output: Path,
+    scale: float = 1.0,
+) -> None:
+    from dealias.report.training import write_comparison
+    from dealias.training import Config, load_recipe, parse_overrides, recipe_data
+    from dealias.training import train as run
+
+    chosen = {key: value for key, value in given.items() if value is not None} | parse_overrides(overrides or [])
+    settings = load_recipe(recipe, model=model, overrides=chosen, scale_learning_rate=scale)
+    config = Config(
+        model=model,
+        settings=settings,
+        recipe=recipe,
+        data=data or recipe_data(recipe),
+        val_data=val_data,
+        weights=None if weights is None else str(weights),
+        limit=limit,
+        seed=seed,
+    )
+    with show_progress() as on_progress:
+        found = run(config, output, resume=resume, device=device, workers=workers, on_progress=on_progress)
+    if not found["is_main_process"]:
+        return
+    console = Console(highlight=False)
+    console.print(found["description"], markup=False, soft_wrap=True)
+    shares = ", ".join(
+        f"{key.replace('_', ' ')} {100 * value:.1f}%"
+        for key, value in found.items()
+        if key.endswith(("accuracy", "consistency"))
+    )
+    console.print(f"after {settings.epochs} epochs: {shares}", style="bold", markup=False, soft_wrap=True)
+    console.print(output / "checkpoints" / "best.safetensors", soft_wrap=True)
+    console.print(write_comparison([output], output), soft_wrap=True)

@@ -1,0 +1,206 @@
+"""The report of training runs: their curves and last figures on one page, from what their folders hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dealias.errors import InputError, require
+from dealias.files import prepare_output, write_whole
+from dealias.report.comparisons import WIDTH, series_color
+from dealias.report.figures import Theme, new_figure, styled
+from dealias.report.metrics import METRICS
+from dealias.report.page import render_page
+from dealias.report.profiles import Plot, drawn
+from dealias.report.summary import format_share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Points = Mapping[str, Sequence[tuple[float, float]]]
+SMOOTHED = 200  # points that a curve of losses has at most
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a run's folder holds.
+
+    Attributes:
+        label: what tables and plots call it.
+        config: of the run.
+        steps: the log's records of steps.
+        epochs: the log's records of epochs.
+        timing: the records of `timing.jsonl`.
+    """
+
+    label: str
+    config: Mapping[str, Any]
+    steps: list[dict[str, Any]]
+    epochs: list[dict[str, Any]]
+    timing: list[dict[str, Any]]
+
+
+def is_training_run(folder: str | Path) -> bool:
+    """Whether the folder is that of a training run."""
+    return (Path(folder) / "config.yaml").is_file() and (Path(folder) / "log.jsonl").is_file()
+
+
+def read_run(folder: str | Path) -> TrainingRun:
+    """A run, finished or not.
+
+    Raises:
+        InputError: it is no folder of a training run, or its log is damaged.
+    """
+    place = Path(folder)
+    yaml = require("yaml", "train")
+    try:
+        config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+        timing = place / "timing.jsonl"
+        records, timings = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+            for path in (place / "log.jsonl", timing)
+        )
+    except (OSError, yaml.YAMLError, json.JSONDecodeError) as error:
+        raise InputError(f"run={str(folder)!r} is no folder of a training run: {error}") from None
+    steps = [record for record in records if "loss" in record]
+    epochs = [record for record in records if "accuracy" in record]
+    return TrainingRun(place.resolve().name, config, steps, epochs, timings)
+
+
+def write_comparison(folders: Sequence[str | Path], output: str | Path) -> Path:
+    """Compare training runs on one page, `report.html` in `output`.
+
+    Raises:
+        InputError: a folder is none of a training run, or `output` cannot be written.
+    """
+    runs = [read_run(folder) for folder in folders]
+    page = prepare_output(output) / "report.html"
+    write_whole(page, render_training(_labelled(runs, folders)))
+    return page
+
+
+def _labelled(runs: Sequence[TrainingRun], folders: Sequence[str | Path]) -> dict[str, TrainingRun]:
+    names = [run.label for run in runs]
+    return {
+        run.label if names.count(run.label) == 1 else str(folder): run
+        for run, folder in zip(runs, folders, strict=True)
+    }
+
+
+def render_training(runs: Mapping[str, TrainingRun]) -> str:
+    """The page as HTML with everything in it."""
+    columns, rows = _table(runs)
+    notes = [
+        f"{METRICS[key].name[0].upper()}{METRICS[key].name[1:]}: {METRICS[key].definition}"
+        for key in ("accuracy", *_consistencies(runs))
+    ]
+    notes.append("Accuracy and consistency: of the validation images, after each epoch. Best: the highest accuracy.")
+    for label, run in runs.items():
+        chosen = {key: value for key, value in run.config.items() if value is not None and key != "versions"}
+        notes.append(f"{label}: " + ", ".join(f"{key} {value}" for key, value in chosen.items()) + ".")
+    return render_page(
+        title=f"dealias training of {', '.join(runs)}",
+        finding=_finding(runs),
+        photos_heading="",
+        photos=[],
+        figures=drawn(_figures(runs)),
+        summary={"columns": columns, "rows": rows},
+        notes=notes,
+    )
+
+
+def _consistencies(runs: Mapping[str, TrainingRun]) -> list[str]:
+    found = [
+        key for run in runs.values() for record in run.epochs[:1] for key in record if key.endswith("_consistency")
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _finding(runs: Mapping[str, TrainingRun]) -> str:
+    measured = {label: run for label, run in runs.items() if run.epochs}
+    if not measured:
+        return "No run has finished an epoch yet."
+    best = {label: max(record["accuracy"] for record in run.epochs) for label, run in measured.items()}
+    first = max(best, key=lambda label: best[label])
+    shares = [
+        f"{METRICS[key].name} {format_share(measured[first].epochs[-1][key])}"
+        for key in _consistencies({first: measured[first]})
+    ]
+    among = "" if len(runs) == 1 else f", the highest of {len(runs)} runs"
+    return f"{first} reaches {format_share(best[first])} accuracy{among}; after its last epoch {', '.join(shares)}."
+
+
+def _table(runs: Mapping[str, TrainingRun]) -> tuple[list[str], list[list[str]]]:
+    keys = _consistencies(runs)
+    rows = [["network"], ["anti-aliased"], ["shift augmentation"], ["epochs done"], ["images per second"]]
+    rows += [["accuracy, best"], ["accuracy, last"], *([f"{METRICS[key].name}, last"] for key in keys)]
+    for run in runs.values():
+        config = run.config
+        speed = run.timing[-1]["images_per_second"] if run.timing else None
+        cells = [
+            config["model"],
+            config["filter"] if config["antialias"] else "no",
+            "yes" if config["shift_augmentation"] else "no",
+            f"{len(run.epochs)} of {config['epochs']}",
+            "not measured" if speed is None else f"{speed:,.0f}",
+        ]
+        last = run.epochs[-1] if run.epochs else {}
+        best = {"accuracy": max(record["accuracy"] for record in run.epochs)} if run.epochs else {}
+        for found, key in ((best, "accuracy"), (last, "accuracy"), *((last, key) for key in keys)):
+            cells.append(format_share(found[key]) if key in found else "not measured")
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    return ["", *runs], rows
+
+
+def _figures(runs: Mapping[str, TrainingRun]) -> list[Plot]:
+    found: list[tuple[Plot, Points]] = []
+    for key in ("accuracy", *_consistencies(runs)):
+        points = {
+            label: [(record["epoch"] + 1, 100 * record[key]) for record in run.epochs if key in record]
+            for label, run in runs.items()
+        }
+        found.append(_plot(f"{METRICS[key].name[0].upper()}{METRICS[key].name[1:]}", points, "epoch", "%"))
+    losses = {
+        label: _smoothed([(record["step"], record["loss"]) for record in run.steps]) for label, run in runs.items()
+    }
+    rates = {label: [(record["step"], record["learning_rate"]) for record in run.steps] for label, run in runs.items()}
+    found.append(_plot("Training loss", losses, "step", "cross entropy"))
+    found.append(_plot("Learning rate", rates, "step", "learning rate"))
+    speeds = {
+        label: [(record["epoch"] + 1, record["images_per_second"]) for record in run.timing]
+        for label, run in runs.items()
+    }
+    found.append(_plot("Throughput", speeds, "epoch", "images per second"))
+    return [plot for plot, points in found if any(points.values())]
+
+
+def _plot(title: str, points: Points, x_label: str, y_label: str) -> tuple[Plot, Points]:
+    text = f"A line for each run, against the {x_label}."
+    return (title, text, f"Line plot of {title.lower()}.", partial(_draw, points, x_label, y_label)), points
+
+
+def _draw(points: Points, x_label: str, y_label: str, theme: Theme) -> Figure:
+    with styled(theme):
+        figure = new_figure(WIDTH, 2.5)
+        axis = figure.subplots()
+        for index, (label, line) in enumerate(points.items()):
+            x, y = ([point[place] for point in line] for place in (0, 1))
+            marker = "o" if len(line) < 30 else ""
+            axis.plot(x, y, color=series_color(index, theme), linewidth=1.6, marker=marker, markersize=3, label=label)
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+        axis.grid(alpha=0.5, linewidth=0.6)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    return figure
+
+
+def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Means of neighbours, so that a curve has at most `SMOOTHED` points."""
+    width = -(-len(points) // SMOOTHED) or 1
+    groups = [points[start : start + width] for start in range(0, len(points), width)]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]

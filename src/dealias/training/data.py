@@ -1,0 +1,155 @@
+"""What a training reads: from which place, which part of it to train on, and which to measure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor, nn
+
+from dealias.data import Preprocessing, Source, digits_split, open_source, preprocessing_for
+from dealias.errors import InputError
+from dealias.metrics.views import Mode, ShiftedViews
+from dealias.training.images import (
+    Arrays,
+    Augment,
+    Batches,
+    Images,
+    Share,
+    TrainingImages,
+    validation_loader,
+    views_for,
+)
+from dealias.training.settings import Settings
+from dealias.training.streams import StreamImages, is_stream, open_stream
+
+if TYPE_CHECKING:
+    from dealias.training.train import Config
+
+HELD_OUT = 0.1
+VALIDATION_FOLDERS = ("val", "validation", "test")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training reads.
+
+    Attributes:
+        batches: to train on.
+        validation: gives the batches to measure, each time it is called.
+        views: the shifts compared in them.
+        preprocessing: of the images.
+        classes: their number.
+        description: for people.
+    """
+
+    batches: Batches
+    validation: Callable[[], Iterator[tuple[Tensor, dict[Mode, Tensor], Tensor]]]
+    views: dict[Mode, ShiftedViews]
+    preprocessing: Preprocessing
+    classes: int
+    description: str
+
+
+def open_data(config: Config, share: Share) -> TrainingData:
+    """The images of a run, for one of its processes.
+
+    Raises:
+        InputError: there are no such images, the parts have different classes, or a batch is smaller than the number of
+            its parts.
+    """
+    settings, preprocessing = config.settings, _preprocessing(config)
+    images: Images | None = None
+    if config.data == "digits":
+        train, held_out = digits_split(seed=0)  # the same for every run, so that no run measures what another has seen
+        chosen = _limited(len(train.labels), config.limit, config.seed)
+        images = Arrays(train.images[chosen], train.labels[chosen])
+        validation: Images = Arrays(held_out.images, held_out.labels)
+        height = train.images.shape[-1]
+        preprocessing = Preprocessing(height, height, height, 1, "bilinear", (0.0,), (1.0,))
+        description = f"{len(chosen):,} digits of MNIST, {len(held_out.labels):,} held out"
+    elif is_stream(config.data):
+        stream = open_stream(config, preprocessing, share)
+        validation, description = stream.validation, stream.description
+    else:
+        images, validation, description = _open_sources(config)
+    if images is None:
+        dataset: StreamImages | TrainingImages = stream.training
+        count, labels = stream.count, [stream.classes - 1, *validation.labels]
+    else:
+        dataset = TrainingImages(images, Augment(settings, preprocessing), config.seed)
+        count, labels = len(images.labels), [*images.labels, *validation.labels]
+    batches = Batches(dataset, count, settings.batch_size, config.seed, share)
+    if batches.smallest < settings.accumulation:
+        raise InputError(
+            f"batch_size={settings.batch_size} with {count} images leaves a batch of fewer than one image for each of "
+            f"{share.processes} processes x accumulation={settings.accumulation}"
+        )
+    classes = max(labels) + 1
+    if settings.num_classes is not None and settings.num_classes < classes:
+        raise InputError(f"num_classes={settings.num_classes} is too small: the images have {classes} classes")
+    views = views_for(preprocessing, settings.consistency_pairs, config.seed)
+    per_process = max(settings.batch_size // share.processes // settings.accumulation, 1)
+    loader = validation_loader(validation, preprocessing, views, per_process, share)
+    return TrainingData(batches, loader, views, preprocessing, classes, description)
+
+
+def _preprocessing(config: Config) -> Preprocessing:
+    settings = config.settings
+    named = config.model if config.model.partition(":")[0] in ("torchvision", "timm", "dealias") else nn.Identity()
+    found = preprocessing_for(named, image_size=settings.image_size, crop_size=settings.crop_size)
+    if settings.in_chans is not None and settings.in_chans != found.channels:
+        mean, std = (sum(values) / len(values) for values in (found.mean, found.std))
+        channels = settings.in_chans
+        found = replace(found, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
+    return found
+
+
+def _open_sources(config: Config) -> tuple[Source, Source, str]:
+    """The images to train on, those to measure, and both in words."""
+    if config.data is None:
+        raise InputError("data=None: name class folders, WebDataset shards or a Hugging Face dataset")
+    train_place, validation_place = config.data, config.val_data
+    if validation_place is None and os.path.isdir(os.path.join(train_place, "train")):
+        found = [name for name in VALIDATION_FOLDERS if os.path.isdir(os.path.join(train_place, name))]
+        if found:
+            train_place, validation_place = (os.path.join(config.data, name) for name in ("train", found[0]))
+    train = open_source(train_place)
+    if validation_place is not None:
+        validation = open_source(validation_place)
+        if train.classes is not None and validation.classes is not None and train.classes != validation.classes:
+            odd = sorted({*train.classes} ^ {*validation.classes})
+            raise InputError(f"val_data={validation_place!r} has other classes than data={train_place!r}: {odd[:5]}")
+        what = validation_place
+    else:
+        count = max(round(HELD_OUT * len(train)), 1)
+        order = np.random.default_rng(config.seed).permutation(len(train)).tolist()
+        validation, train = (_subset(train, sorted(part)) for part in (order[:count], order[count:]))
+        what = f"held out of {Path(train_place).name}"
+        if not len(train):
+            raise InputError(f"data={train_place!r} has a single image: give more")
+    train = train.limited(config.limit, config.seed)
+    return train, validation, f"{len(train):,} images of {train_place}; validation: {len(validation):,} images, {what}"
+
+
+def _subset(source: Source, numbers: Sequence[int]) -> Source:
+    labels, names, positions = (
+        [values[number] for number in numbers] for values in (source.labels, source.names, source.positions)
+    )
+    return replace(source, labels=labels, names=names, positions=positions)
+
+
+def _limited(count: int, limit: int | None, seed: int) -> list[int]:
+    if limit is None or limit >= count:
+        return list(range(count))
+    return sorted(Random(seed).sample(range(count), limit))
+
+
+def check_classes(settings: Settings, data: TrainingData) -> int:
+    """The number of logits: as asked for, or as many as the data has classes."""
+    return settings.num_classes or data.classes
