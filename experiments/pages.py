@@ -1,0 +1,207 @@
+"""docs/experiments.md and its figure, made from the JSON of the cells alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from cells import FILTERS
+
+from dealias.errors import InputError
+from dealias.files import prepare_output, write_whole
+from dealias.metrics import mean_interval
+from dealias.report import picture_bytes
+from dealias.report.figures import SERIES_COLORS, new_figure, styled
+
+Record = dict[str, Any]
+MEASURES = {
+    "accuracy": "accuracy",
+    "circular_consistency": "circular consistency",
+    "zero_fill_consistency": "zero-fill consistency",
+    "circular_variation": "P(correct) variation, circular",
+    "zero_fill_variation": "P(correct) variation, zero-fill",
+    "flip_rate": "flip rate",
+    "corruption_error": "corruption error",
+}
+# padding and shift augmentation; the quick form has the first alone
+SETUPS = [("circular", False), ("zeros", False), ("circular", True), ("zeros", True)]
+# data, network and the number of seeds that the whole experiment has
+PARTS = [("fashion", "vgg_small", 5), ("fashion", "vgg13_bn_cifar", 3), ("digits", "vgg_small", 2)]
+DATA = {"fashion": "Fashion-MNIST", "digits": "MNIST digits (the quick form)"}
+METHODS = {
+    ("none", "scratch"): "baseline, from scratch",
+    ("bin4", "convert"): "the baseline converted, no training",
+    ("bin4", "repair"): "the baseline converted and repaired, without labels",
+    ("bin4", "finetune"): "the baseline converted and fine-tuned, with labels",
+    ("bin4", "scratch"): "anti-aliased from scratch",
+}
+INTRODUCTION = """# Filters, padding and shift augmentation: the paper's experiment
+
+Made by `python experiments/fashion.py --table` from the JSON in `experiments/results/`; nothing here is typed by hand.
+`make experiment` runs the cells that have no JSON yet, `--quick` its short form on digits.
+
+Networks are trained from scratch for the same epochs with the same settings; only the filter differs within a table.
+Values are percentages, means over seeds (of weights and order) with Student's 95% interval of the mean in brackets; a
+single seed has no interval, and what has not been run says so. Every network sees the same test images and shifts.
+
+- **accuracy**: all test images, unshifted.
+- **circular consistency**: share of pairs of circular shifts, both axes from [-16, 16), with the same top-1;
+  **zero-fill**: shifts of up to 3 pixels, zeros entering. With zero padding circular shifts also change what the
+  borders see: their consistency then tells little of the downsampling.
+- **P(correct) variation**: mean change of the right class's probability from one pixel to the next on the diagonal.
+- **flip rate**: mean of ImageNet-P's ten sequences at 28 x 28; **corruption error**: mean of ImageNet-C's fifteen
+  corruptions and five severities at 28 x 28.
+"""
+
+
+def write_page(results: Path, docs: Path) -> Path:
+    """Write the page and its figure into `docs`; return the page's path.
+
+    Raises:
+        InputError: there is no JSON.
+    """
+    records = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    if not records:
+        raise InputError(f"results={str(results)!r} has no JSON of cells: run some first")
+    prepare_output(docs / "images")
+    parts = [INTRODUCTION]
+    groups = _groups(records)
+    figure = _figure(groups)
+    write_whole(docs / "images" / "experiments.png", picture_bytes(figure))
+    parts.append(
+        "![Accuracy against consistency](images/experiments.png)\n\nAccuracy against consistency (circular shifts for "
+        "circular padding, zero-fill shifts for zero padding), one point for each filter and setup that has been run."
+    )
+    for data, network, seeds in PARTS:
+        found = [group for key, group in groups.items() if key[:2] == (data, network)]
+        parts.append(f"## {DATA[data]}, `dealias:{network}`")
+        if not found:
+            parts.append("Not run.")
+        for group in found:
+            parts += _section(group, seeds)
+    write_whole(docs / "experiments.md", "\n\n".join(part.strip() for part in parts) + "\n")
+    return docs / "experiments.md"
+
+
+Key = tuple[str, str, int, str]
+Group = dict[tuple[str, bool, str, str], list[Record]]
+
+
+def _groups(records: Sequence[Record]) -> dict[Key, Group]:
+    """Cells that may be compared, by (padding, augment, filter, method); a list has the seeds."""
+    groups: dict[Key, Group] = {}
+    for record in records:
+        cell, settings = record["cell"], json.dumps(record["settings"], sort_keys=True)
+        group = groups.setdefault((cell["data"], cell["network"], cell["epochs"], settings), defaultdict(list))
+        group[cell["padding"], cell["augment"], cell["filter"], cell["method"]].append(record)
+    return dict(sorted(groups.items()))
+
+
+def _section(group: Group, seeds: int) -> Iterator[str]:
+    first = next(iter(group.values()))[0]
+    settings, run = first["settings"], first["run"]
+    devices = sorted({record["run"]["device"] for records in group.values() for record in records})
+    yield (
+        f"{run['train_images']:,} images to train on, {run['test_images']:,} to test; {first['cell']['epochs']} epochs "
+        f"in batches of {settings['batch_size']}, one-cycle learning rate up to {settings['learning_rate']}. "
+        f"Measured on the first {settings['consistency_images']} test images (consistency), "
+        f"{settings['diagonal_images']} (variation), {settings['sequence_images']} (flip rate) and "
+        f"{settings['corruption_images']} (corruption error). {' and '.join(devices)}; "
+        f"{', '.join(f'{name} {version}' for name, version in run['versions'].items())}."
+    )
+    for padding, augment in SETUPS if first["cell"]["data"] == "fashion" else SETUPS[:1]:
+        rows = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
+        border = "Zero" if padding == "zeros" else "Circular"
+        yield f"### {border} padding, {'with' if augment else 'no'} shift augmentation"
+        yield _table(rows, seeds, "filter") if any(rows.values()) else "Not run."
+        if any(rows.values()):
+            yield "\n".join(f"- {line}" for line in _verdicts(rows, padding))
+    compared = {
+        label: group.get(("circular", False, filter, method), []) for (filter, method), label in METHODS.items()
+    }
+    yield "### Repair, fine-tuning and training from scratch: bin4, circular padding, no shift augmentation"
+    yield (
+        "Repair and fine-tuning start from the converted baseline of the same seed and take as many epochs again; "
+        "training from scratch takes half of theirs in all."
+    )
+    yield _table(compared, seeds, "network")
+
+
+def _table(rows: dict[str, list[Record]], seeds: int, title: str) -> str:
+    lines = [[title, "seeds", *MEASURES.values()], ["---"] * (2 + len(MEASURES))]
+    for name, records in rows.items():
+        shown = [_shown(_values(records, key)) for key in MEASURES] if records else ["not run"] * len(MEASURES)
+        lines.append([name, f"{len(records)} of {seeds}", *shown])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _values(records: Sequence[Record], key: str) -> list[float]:
+    return [100 * record["found"][key] for record in records]
+
+
+def _shown(values: Sequence[float]) -> str:
+    mean = math.fsum(values) / len(values)
+    low, high = mean_interval(values)
+    return f"{mean:.1f}" + (f" [{low:.1f}, {high:.1f}]" if math.isfinite(low) else "")
+
+
+def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
+    """What the paper says of these rows, and what the data say."""
+    key = "circular_consistency" if padding == "circular" else "zero_fill_consistency"
+    name = MEASURES[key]
+    blurred = [filter for filter in FILTERS[1:] if rows[filter]]
+    yield from _judge(f"Every filter beats none in {name}", [(rows["none"], rows[filter]) for filter in blurred], key)
+    larger = [filter for filter in blurred if filter != "rect2"]
+    pairs = [(rows[filter], rows["rect2"]) for filter in larger]
+    yield from _judge(f"A filter larger than rect2 is less consistent than it ({name})", pairs, key)
+    yield from _judge("Every filter beats none in accuracy", [(rows["none"], rows[f]) for f in blurred], "accuracy")
+
+
+def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: str) -> Iterator[str]:
+    """How often the second of a pair is higher than the first: in the mean, and with intervals apart."""
+    known = [(_values(low, key), _values(high, key)) for low, high in pairs if low and high]
+    if not known:
+        return
+    higher = sum(math.fsum(b) / len(b) > math.fsum(a) / len(a) for a, b in known)
+    apart = sum(mean_interval(a)[1] < mean_interval(b)[0] for a, b in known)
+    yield f"{claim}: {higher} of {len(known)} in the mean, {apart} with intervals that do not overlap."
+
+
+def _figure(groups: dict[Key, Group]) -> Any:
+    with styled():
+        figure = new_figure(7.2, 3.4)
+        axes = figure.subplots(1, 2)
+        for axis, padding, key in zip(
+            axes, ("circular", "zeros"), ("circular_consistency", "zero_fill_consistency"), strict=True
+        ):
+            points = [
+                (setup, augment, filter, records)
+                for setup, group in groups.items()
+                for (found, augment, filter, method), records in group.items()
+                if (found, method, setup[0]) == (padding, "scratch", "fashion")
+            ]
+            points.sort(key=lambda point: (*point[:2], FILTERS.index(point[2])))
+            for number, ((setup, augment), series) in enumerate(groupby(points, key=lambda point: point[:2])):
+                marks = [(filter, records) for _, _, filter, records in series]
+                x, y = (
+                    [math.fsum(values) / len(values) for values in (_values(records, name) for _, records in marks)]
+                    for name in (key, "accuracy")
+                )
+                label = f"{setup[1]}, {setup[2]} epochs" + (", shift augmentation" if augment else "")
+                axis.plot(x, y, "o-", color=SERIES_COLORS[number % len(SERIES_COLORS)], linewidth=0.8, label=label)
+                for across, up, (filter, _) in zip(x, y, marks, strict=True):
+                    axis.annotate(filter, (across, up), textcoords="offset points", xytext=(4, 4), fontsize=7)
+            axis.set_title("zero padding" if padding == "zeros" else "circular padding")
+            axis.set_xlabel(f"{MEASURES[key]} (%)")
+            axis.grid(alpha=0.25)
+            if points:
+                axis.legend(frameon=False, fontsize=7)
+            else:
+                axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center")
+        axes[0].set_ylabel("accuracy (%)")
+    return figure
