@@ -29,8 +29,7 @@ sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'sweep or hypothesis' --hypothesis-profile=sweep --ignore-glob='*test_cuda*'
 
 sweep-cuda: $(STAMP)  ## run the Triton kernels' tests, on a GPU or else in Triton's interpreter
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cuda.py -m 'sweep or not sweep'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cuda_compile.py -m 'sweep or not sweep'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cuda.py tests/ops/test_cuda_compile.py -m 'sweep or not sweep'
 
 sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	cmake -S . -B build/sanitize -DDEALIAS_SANITIZE=ON

@@ -26,9 +26,18 @@ from dealias.ops.cuda.parts import (
     keep_if,
     locate,
     map_pointers,
+    none_yet,
     row_pointers,
     store_columns,
 )
+
+
+@triton.jit
+def _times(row, weight):
+    out = ()
+    for k in tl.static_range(len(row)):
+        out = out + (row[k] * weight,)
+    return out
 
 
 @triton.jit
@@ -81,7 +90,7 @@ def _extra(index, near: tl.constexpr, count: tl.constexpr, outputs):
 @triton.jit
 def _folded_weight(at, start, size, taps, MODE: tl.constexpr, TINY: tl.constexpr):
     """How much of the output whose filter starts at `start` reaches pixel `at` by way of the border."""
-    weight = at * 0.0
+    weight = 0.0
     for a in tl.static_range(len(taps)):
         p = start + a
         beyond = (p < 0) | (p >= size)
@@ -109,11 +118,15 @@ def gradient_row(maps, groups_at, group, i, HO, WO, vectors, FIRST: tl.constexpr
 @triton.jit
 def _blur_back_along_y(rows, taps, AT: tl.constexpr, ROW: tl.constexpr, SH: tl.constexpr):
     """Row AT of the dense map from output rows ROW, ROW + 1, ...; both count from the block's first row."""
-    total = _zeros(rows[0])
-    for a in tl.static_range(len(taps)):
-        if (AT + (len(taps) - 1) // 2 - a) % SH == 0:
-            total = _plus(total, rows[(AT + (len(taps) - 1) // 2 - a) // SH - ROW], taps[a])
-    return total
+    FROM: tl.constexpr = AT + (len(taps) - 1) // 2
+    FIRST: tl.constexpr = FROM % SH  # the first tap that falls on an output row
+    if len(taps) > FIRST:
+        total = _times(rows[(FROM - FIRST) // SH - ROW], taps[FIRST])
+        for a in tl.static_range(FIRST + SH, len(taps), SH):
+            total = _plus(total, rows[(FROM - a) // SH - ROW], taps[a])
+        return total
+    else:
+        return _zeros(rows[0])
 
 
 @triton.jit
@@ -122,11 +135,17 @@ def _blur_back_at(row, taps, FROM: tl.constexpr, SW: tl.constexpr, COUNT: tl.con
 
     Outputs that are not among the COUNT of `row` are known to be 0 there.
     """
-    total = tl.zeros_like(row[0])
+    parts = ()
     for a in tl.static_range(len(taps)):
         if (FROM - a) % SW == 0 and (FROM - a >= 0 and FROM - a < COUNT * SW):
-            total += row[(FROM - a) // SW] * taps[a]
-    return total
+            parts = parts + (row[(FROM - a) // SW] * taps[a],)
+    if len(parts) == 0:
+        return tl.zeros_like(row[0])
+    else:
+        total = parts[0]
+        for part in tl.static_range(1, len(parts)):
+            total += parts[part]
+        return total
 
 
 @triton.jit
@@ -228,33 +247,31 @@ def blur_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, bloc
 
     start = block * steps_of_block
     given = ()  # output rows that the next step needs again
-    for k in tl.static_range(KEPT):
-        given = given + (
-            gradient_row(maps, groups_at, group, start + ROW + k, HO, WO, vectors, FIRST, COUNT, G, VEC, CL, LOADS,
-                         FULL, NEAR_W, EXTRA_W, False, TINY, WIDE),
-        )
-    for m in range(start, tl.minimum(start + steps_of_block, (H + SH - 1) // SH)):
+    for _ in tl.static_range(KEPT):
+        given = given + (none_yet(COUNT + EXTRA_W, BLOCK, VEC, CL, tl.float32),)
+    for m in range(start - KEPT, tl.minimum(start + steps_of_block, (H + SH - 1) // SH)):
         given = given + (
             gradient_row(maps, groups_at, group, m + ROW + KEPT, HO, WO, vectors, FIRST, COUNT, G, VEC, CL, LOADS,
                          FULL, NEAR_W, EXTRA_W, False, TINY, WIDE),
         )
-        passed = ()
-        if RELU:
+        if m >= start:
+            passed = ()
+            if RELU:
+                for k in tl.static_range(SH):
+                    h = m * SH + k
+                    passed = passed + (
+                        columns_of(x_maps, x_at, group, h, everywhere(h < H, group), W, vectors, 0.0, 0, V, V, VEC, CL,
+                                   STORES, True, True, FULL, False, TINY, WIDE),
+                    )
+            rows = dense_rows(given, maps, groups_at, group, taps, m * SH, H, HO, WO, vectors, 0, ROW, FIRST, COUNT, SH,
+                              G, VEC, CL, LOADS, FULL, MODE, False, NEAR_H, EXTRA_H, NEAR_W, EXTRA_W, False, TINY, WIDE)
             for k in tl.static_range(SH):
                 h = m * SH + k
-                passed = passed + (
-                    columns_of(x_maps, x_at, group, h, everywhere(h < H, group), W, vectors, 0.0, 0, V, V, VEC, CL,
-                               STORES, True, True, FULL, False, TINY, WIDE),
-                )
-        rows = dense_rows(given, maps, groups_at, group, taps, m * SH, H, HO, WO, vectors, 0, ROW, FIRST, COUNT, SH, G,
-                           VEC, CL, LOADS, FULL, MODE, False, NEAR_H, EXTRA_H, NEAR_W, EXTRA_W, False, TINY,
-                           WIDE)
-        for k in tl.static_range(SH):
-            h = m * SH + k
-            row = blur_back_along_x(rows[k], taps, group, groups, weights, 0, V, SW, FIRST, COUNT, EXTRA_W, FOLDS)
-            if RELU:
-                row = _where_not_negative(as_float(passed[k]), row)
-            store_columns(row, outs_at, group, h, live & everywhere(h < H, group), W, vectors, V, VEC, CL, STORES, WIDE)
+                row = blur_back_along_x(rows[k], taps, group, groups, weights, 0, V, SW, FIRST, COUNT, EXTRA_W, FOLDS)
+                if RELU:
+                    row = _where_not_negative(as_float(passed[k]), row)
+                mine = live & everywhere(h < H, group)
+                store_columns(row, outs_at, group, h, mine, W, vectors, V, VEC, CL, STORES, WIDE)
         kept = ()
         for k in tl.static_range(KEPT):
             kept = kept + (given[k + 1],)

@@ -131,11 +131,8 @@ def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, W
 
     start = block * steps_of_block
     given = ()  # output rows that the next step needs again
-    for k in tl.static_range(KEPT):
-        given = given + (
-            gradient_row(maps, groups_at, group, start - WARM + ROW + k, HO, WO, vectors, FIRST, COUNT, G, VEC, CL,
-                         LOADS, FULL, 0, 0, WRAP, TINY, WIDE),
-        )
+    for _ in tl.static_range(KEPT):
+        given = given + (none_yet(COUNT, BLOCK, VEC, CL, tl.float32),)
     above = ()  # the input rows that the next dense row needs again, their maxima along x,
     maxima = ()
     shares = ()  # and what dense rows further up gave to their windows
@@ -143,69 +140,70 @@ def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, W
         above = above + (none_yet(DENSE + KW - 1, BLOCK, VEC, CL, x.dtype.element_ty),)
         maxima = maxima + (none_yet(DENSE, BLOCK, VEC, CL, tl.float32),)
         shares = shares + (none_yet(DENSE, BLOCK, VEC, CL, tl.float32),)
-    for m in range(start - WARM, tl.minimum(start + steps_of_block, (H + SH - 1) // SH)):
+    for m in range(start - WARM - KEPT, tl.minimum(start + steps_of_block, (H + SH - 1) // SH)):
         given = given + (
             gradient_row(maps, groups_at, group, m + ROW + KEPT, HO, WO, vectors, FIRST, COUNT, G, VEC, CL, LOADS, FULL,
                           0, 0, WRAP, TINY, WIDE),
         )
-        fresh = ()
-        for k in tl.static_range(SH):
-            h = m * SH + k + KH - 1
-            if WRAP:
-                h = border(h, H, CIRCULAR, TINY)
-            elif not PADDED:  # where the map ends no gradient arrives
-                h = border(h, H, REPLICATE, TINY)
-            ok = everywhere((h >= 0) & (h < H), group)
-            fresh = fresh + (
-                columns_of(x_maps, x_at, group, h, ok, W, vectors, float("-inf"), LOW - BW, DENSE + KW - 1, V, VEC, CL,
-                           STORES, PADDED, PADDED, FULL, WRAP, TINY, WIDE),
-            )
-        rows = dense_rows(given, maps, groups_at, group, taps, m * SH + BH, HD, HO, WO, vectors, BH, ROW, FIRST, COUNT,
-                           SH, G, VEC, CL, LOADS, FULL, MODE, not WRAP, NEAR_H, EXTRA_H, 0, 0, WRAP, TINY,
-                           WIDE)
-        for k in tl.static_range(SH):
-            h = m * SH + k
-            above = above + (fresh[k],)
-            maxima = maxima + (_maxima_along_x(as_float(fresh[k]), KW),)
-            dense = blur_back_along_x(rows[k], taps, group, groups, (), LOW, DENSE, SW, FIRST, COUNT, 0, FOLDS)
-            received = ()
-            for c in tl.static_range(DENSE):
-                value = dense[c]
-                if not WRAP and (LOW + c < 0 or LOW + c > LAST):
-                    d = group * V + (LOW + c)
-                    value = tl.where((d >= 0) & (d < WD), value, 0.0)
-                best = maxima[0][c]
-                rows_win = ()
-                for u in tl.static_range(1, KH):
-                    win = _beats(maxima[u][c], best)
-                    if u < KH - 1:
-                        best = tl.where(win, maxima[u][c], best)
-                    rows_win = rows_win + (win,)
-                received = received + (_shares(value, rows_win, KH - 1),)
-            sums = ()
-            for u in tl.static_range(KH):
-                row = ()
+        if m >= start - WARM:
+            fresh = ()
+            for k in tl.static_range(SH):
+                h = m * SH + k + KH - 1
+                if WRAP:
+                    h = border(h, H, CIRCULAR, TINY)
+                elif not PADDED:  # where the map ends no gradient arrives
+                    h = border(h, H, REPLICATE, TINY)
+                ok = everywhere((h >= 0) & (h < H), group)
+                fresh = fresh + (
+                    columns_of(x_maps, x_at, group, h, ok, W, vectors, float("-inf"), LOW - BW, DENSE + KW - 1, V, VEC,
+                               CL, STORES, PADDED, PADDED, FULL, WRAP, TINY, WIDE),
+                )
+            rows = dense_rows(given, maps, groups_at, group, taps, m * SH + BH, HD, HO, WO, vectors, BH, ROW, FIRST,
+                              COUNT, SH, G, VEC, CL, LOADS, FULL, MODE, not WRAP, NEAR_H, EXTRA_H, 0, 0, WRAP, TINY,
+                              WIDE)
+            for k in tl.static_range(SH):
+                h = m * SH + k
+                above = above + (fresh[k],)
+                maxima = maxima + (_maxima_along_x(as_float(fresh[k]), KW),)
+                dense = blur_back_along_x(rows[k], taps, group, groups, (), LOW, DENSE, SW, FIRST, COUNT, 0, FOLDS)
+                received = ()
                 for c in tl.static_range(DENSE):
-                    total = received[c][u]
-                    if u < KH - 1:
-                        total += shares[u][c]
-                    row = row + (total,)
-                sums = sums + (row,)
-            result = _split_along_x(as_float(above[0]), sums[0], group, LOW - BW, KW, BW, V)
-            mine = live & everywhere((m >= start) & (h < H), group)
-            store_columns(result, outs_at, group, h, mine, W, vectors, V, VEC, CL, STORES, WIDE)
-            lower_rows = ()
-            lower_maxima = ()
-            shares = ()
-            if BH > 0:
-                if h < 0:  # as in `_split_along_x`: what padding won goes to the row behind it
-                    sums = _handed_on(sums)
-            for u in tl.static_range(KH - 1):
-                lower_rows = lower_rows + (above[u + 1],)
-                lower_maxima = lower_maxima + (maxima[u + 1],)
-                shares = shares + (sums[u + 1],)
-            above = lower_rows
-            maxima = lower_maxima
+                    value = dense[c]
+                    if not WRAP and (LOW + c < 0 or LOW + c > LAST):
+                        d = group * V + (LOW + c)
+                        value = tl.where((d >= 0) & (d < WD), value, 0.0)
+                    best = maxima[0][c]
+                    rows_win = ()
+                    for u in tl.static_range(1, KH):
+                        win = _beats(maxima[u][c], best)
+                        if u < KH - 1:
+                            best = tl.where(win, maxima[u][c], best)
+                        rows_win = rows_win + (win,)
+                    received = received + (_shares(value, rows_win, KH - 1),)
+                sums = ()
+                for u in tl.static_range(KH):
+                    row = ()
+                    for c in tl.static_range(DENSE):
+                        total = received[c][u]
+                        if u < KH - 1:
+                            total += shares[u][c]
+                        row = row + (total,)
+                    sums = sums + (row,)
+                result = _split_along_x(as_float(above[0]), sums[0], group, LOW - BW, KW, BW, V)
+                mine = live & everywhere((m >= start) & (h < H), group)
+                store_columns(result, outs_at, group, h, mine, W, vectors, V, VEC, CL, STORES, WIDE)
+                lower_rows = ()
+                lower_maxima = ()
+                shares = ()
+                if BH > 0:
+                    if h < 0:  # as in `_split_along_x`: what padding won goes to the row behind it
+                        sums = _handed_on(sums)
+                for u in tl.static_range(KH - 1):
+                    lower_rows = lower_rows + (above[u + 1],)
+                    lower_maxima = lower_maxima + (maxima[u + 1],)
+                    shares = shares + (sums[u + 1],)
+                above = lower_rows
+                maxima = lower_maxima
         kept = ()
         for k in tl.static_range(KEPT):
             kept = kept + (given[k + 1],)
