@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import FilterText, Limit, Model, Output, Seed, Weights, app, show_progress
+from dealias.cli.common import Limit, Model, Output, Seed, Weights, app, show_progress
 
 Data = Annotated[
     str | None,
@@ -19,6 +19,7 @@ Data = Annotated[
     ),
 ]
 ValData = Annotated[str | None, typer.Option(help="To measure on; default: DATA/val, else a tenth of the data.")]
+FilterText = Annotated[str | None, typer.Option("--filter", help="Of the anti-aliasing; default: bin4.")]
 Epochs = Annotated[int | None, typer.Option(help="In place of the recipe's.", min=1)]
 BatchSize = Annotated[int | None, typer.Option(help="Images in a step, over all processes.", min=1)]
 LearningRate = Annotated[float | None, typer.Option(help="In place of the recipe's.")]
@@ -42,7 +43,7 @@ def train(
     antialias: Annotated[
         bool | None, typer.Option("--antialias/--no-antialias", help="Train the anti-aliased network.")
     ] = None,
-    filter: FilterText = "bin4",
+    filter: FilterText = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
@@ -56,14 +57,7 @@ def train(
     output: Output = Path("runs/train"),
 ) -> None:
     """Train a network from scratch, with or without anti-aliasing; stop and --resume it as you like."""
-    given = {
-        "antialias": antialias,
-        "filter": None if filter == "bin4" else filter,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "shift_augmentation": shift_augmentation,
-    }
+    given = _given(antialias, filter, epochs, batch_size, learning_rate, shift_augmentation)
     _run(model, recipe, data, val_data, weights, given, overrides, limit, seed, device, workers, resume, output)
 
 
@@ -78,7 +72,7 @@ def finetune(
     data: Data = None,
     val_data: ValData = None,
     antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Anti-alias the network.")] = True,
-    filter: FilterText = "bin4",
+    filter: FilterText = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     learning_rate: LearningRate = None,
@@ -92,14 +86,7 @@ def finetune(
     output: Output = Path("runs/finetune"),
 ) -> None:
     """Train the anti-aliased form of a network on from the baseline's weights, at a tenth of the learning rate."""
-    given = {
-        "antialias": antialias,
-        "filter": None if filter == "bin4" else filter,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "shift_augmentation": shift_augmentation,
-    }
+    given = _given(antialias, filter, epochs, batch_size, learning_rate, shift_augmentation)
     _run(
         model,
         recipe,
@@ -134,6 +121,18 @@ def recipes(
     Console().print(table)
 
 
+def _given(
+    antialias: bool | None,
+    filter: str | None,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    shift_augmentation: bool | None,
+) -> dict[str, Any]:
+    """The settings that have options of their own, those that were given."""
+    return {key: value for key, value in locals().items() if value is not None}
+
+
 def _run(
     model: str,
     recipe: str,
@@ -154,7 +153,7 @@ def _run(
     from dealias.training import Config, load_recipe, parse_overrides, recipe_data
     from dealias.training import train as run
 
-    chosen = {key: value for key, value in given.items() if value is not None} | parse_overrides(overrides or [])
+    chosen = given | parse_overrides(overrides or [])
     settings = load_recipe(recipe, model=model, overrides=chosen, scale_learning_rate=scale)
     config = Config(
         model=model,

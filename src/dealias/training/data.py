@@ -25,7 +25,6 @@ from dealias.training.images import (
     validation_loader,
     views_for,
 )
-from dealias.training.settings import Settings
 from dealias.training.streams import StreamImages, is_stream, open_stream
 
 if TYPE_CHECKING:
@@ -64,33 +63,25 @@ def open_data(config: Config, share: Share) -> TrainingData:
             its parts.
     """
     settings, preprocessing = config.settings, _preprocessing(config)
-    images: Images | None = None
-    if config.data == "digits":
-        train, held_out = digits_split(seed=0)  # the same for every run, so that no run measures what another has seen
-        chosen = _limited(len(train.labels), config.limit, config.seed)
-        images = Arrays(train.images[chosen], train.labels[chosen])
-        validation: Images = Arrays(held_out.images, held_out.labels)
-        height = train.images.shape[-1]
-        preprocessing = Preprocessing(height, height, height, 1, "bilinear", (0.0,), (1.0,))
-        description = f"{len(chosen):,} digits of MNIST, {len(held_out.labels):,} held out"
-    elif is_stream(config.data):
+    if is_stream(config.data):
         stream = open_stream(config, preprocessing, share)
-        validation, description = stream.validation, stream.description
-    else:
-        images, validation, description = _open_sources(config)
-    if images is None:
         dataset: StreamImages | TrainingImages = stream.training
-        count, labels = stream.count, [stream.classes - 1, *validation.labels]
+        validation: Images = stream.validation
+        count, classes, description = stream.count, stream.classes, stream.description
     else:
+        if config.data == "digits":
+            images, validation, description = _digits(config)
+            preprocessing = Preprocessing(32, 32, 32, 1, "bilinear", (0.0,), (1.0,))
+        else:
+            images, validation, description = _open_sources(config)
         dataset = TrainingImages(images, Augment(settings, preprocessing), config.seed)
-        count, labels = len(images.labels), [*images.labels, *validation.labels]
+        count, classes = len(images.labels), max(*images.labels, *validation.labels) + 1
     batches = Batches(dataset, count, settings.batch_size, config.seed, share)
     if batches.smallest < settings.accumulation:
         raise InputError(
             f"batch_size={settings.batch_size} with {count} images leaves a batch of fewer than one image for each of "
             f"{share.processes} processes x accumulation={settings.accumulation}"
         )
-    classes = max(labels) + 1
     if settings.num_classes is not None and settings.num_classes < classes:
         raise InputError(f"num_classes={settings.num_classes} is too small: the images have {classes} classes")
     views = views_for(preprocessing, settings.consistency_pairs, config.seed)
@@ -110,7 +101,15 @@ def _preprocessing(config: Config) -> Preprocessing:
     return found
 
 
-def _open_sources(config: Config) -> tuple[Source, Source, str]:
+def _digits(config: Config) -> tuple[Images, Images, str]:
+    """The digits to train on, those to measure, and both in words."""
+    train, held_out = digits_split(seed=0)  # the same for every run, so that no run measures what another has seen
+    chosen = _limited(len(train.labels), config.limit, config.seed)
+    description = f"{len(chosen):,} digits of MNIST, {len(held_out.labels):,} held out"
+    return Arrays(train.images[chosen], train.labels[chosen]), Arrays(*held_out), description
+
+
+def _open_sources(config: Config) -> tuple[Images, Images, str]:
     """The images to train on, those to measure, and both in words."""
     if config.data is None:
         raise InputError("data=None: name class folders, WebDataset shards or a Hugging Face dataset")
@@ -138,18 +137,15 @@ def _open_sources(config: Config) -> tuple[Source, Source, str]:
 
 
 def _subset(source: Source, numbers: Sequence[int]) -> Source:
-    labels, names, positions = (
-        [values[number] for number in numbers] for values in (source.labels, source.names, source.positions)
+    return replace(
+        source,
+        labels=[source.labels[number] for number in numbers],
+        names=[source.names[number] for number in numbers],
+        positions=[source.positions[number] for number in numbers],
     )
-    return replace(source, labels=labels, names=names, positions=positions)
 
 
 def _limited(count: int, limit: int | None, seed: int) -> list[int]:
     if limit is None or limit >= count:
         return list(range(count))
     return sorted(Random(seed).sample(range(count), limit))
-
-
-def check_classes(settings: Settings, data: TrainingData) -> int:
-    """The number of logits: as asked for, or as many as the data has classes."""
-    return settings.num_classes or data.classes

@@ -29,7 +29,7 @@ from dealias.models._torchvision import import_beside_torchvision
 from dealias.training.settings import Settings
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
-Batch: TypeAlias = "tuple[Tensor, Tensor, int]"
+Batch: TypeAlias = tuple[Tensor, Tensor, int]
 """A process's images and classes of a step, and the number of images of the step on all processes."""
 
 
@@ -65,7 +65,9 @@ def share_of(numbers: Any, rank: int, processes: int) -> Any:
 class Images(Protocol):
     """Labelled images by number, as Pillow pictures or as float tensors (C, H, W)."""
 
-    labels: Sequence[int]
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class of each."""
 
     def read(self, number: int) -> Any:
         """One image; `InputError` if it cannot be read."""
@@ -95,21 +97,19 @@ class Augment:
         size = preprocessing.crop_size
         resampling = transforms.InterpolationMode(preprocessing.interpolation)
         self._mode = "RGB" if preprocessing.channels == 3 else "L"
-        to_size: list[Any] = [transforms.Resize(preprocessing.image_size, resampling), transforms.CenterCrop(size)]
+        middle = [transforms.Resize(preprocessing.image_size, resampling), transforms.CenterCrop(size)]
         shift: list[Any] = []
         if settings.shift_augmentation and settings.crop == "padded":
             shift = [transforms.RandomCrop(size, padding=settings.crop_padding)]
         elif settings.shift_augmentation:
             scale = tuple(settings.crop_scale or (0.08, 1.0))
-            to_size = [transforms.RandomResizedCrop(size, scale=scale, interpolation=resampling)]
-            shift = [transforms.RandomResizedCrop(size, scale=scale, interpolation=resampling, antialias=True)]
-        changes = [transforms.RandomHorizontalFlip(settings.flip)] if settings.flip else []
+            shift, middle = [transforms.RandomResizedCrop(size, scale=scale, interpolation=resampling)], []
+        flip = [transforms.RandomHorizontalFlip(settings.flip)] if settings.flip else []
         policy = [_policy(settings.auto_augment, preprocessing)] if settings.auto_augment else []
         erase = [_random_erasing(settings.random_erasing)] if settings.random_erasing else []
         to_tensor = [transforms.ToTensor(), transforms.Normalize(preprocessing.mean, preprocessing.std)]
-        padded = shift if settings.crop == "padded" else []
-        self._of_pictures = transforms.Compose([*to_size, *padded, *changes, *policy, *to_tensor, *erase])
-        self._of_tensors = [*shift, *changes, *erase]
+        self._of_pictures = transforms.Compose([*middle, *shift, *flip, *policy, *to_tensor, *erase])
+        self._of_tensors = [*shift, *flip, *erase]
 
     @property
     def changes_tensors(self) -> bool:
@@ -121,9 +121,10 @@ class Augment:
         if not isinstance(image, Tensor):
             changed: Tensor = self._of_pictures(image.convert(self._mode))
             return changed
+        changed = image
         for change in self._of_tensors:
-            image = change(image)
-        return image
+            changed = change(changed)
+        return changed
 
 
 def _policy(policy: str, preprocessing: Preprocessing) -> Any:
@@ -141,7 +142,7 @@ def _random_erasing(probability: float) -> Any:
     return import_beside_torchvision("timm.data.random_erasing", "zoo").RandomErasing(probability, device="cpu")
 
 
-class TrainingImages(Dataset["tuple[Tensor, Tensor]"]):
+class TrainingImages(Dataset[Batch]):
     """Reads whole batches: an item is asked for by (epoch, numbers)."""
 
     def __init__(self, images: Images, augment: Augment, seed: int) -> None:
@@ -207,9 +208,13 @@ class ValidationImages(Dataset["tuple[Tensor, dict[Mode, Tensor], Tensor]"]):
         if all(isinstance(image, Tensor) for _, image in kept):
             seen = wide = torch.stack([image for _, image in kept])
         else:
-            sizes = (self._preprocessing.image_size, self._preprocessing.shift_size)
-            small, wide = (self._squares([image for _, image in kept], size) for size in sizes)
-            seen = self._preprocessing.centre(small)
+            pictures, preprocessing = [image for _, image in kept], self._preprocessing
+            wide = self._squares(pictures, preprocessing.shift_size)
+            same = preprocessing.image_size == preprocessing.shift_size
+            middle = wide if same else self._squares(pictures, preprocessing.image_size)
+            start = round((middle.shape[-1] - preprocessing.crop_size) / 2)
+            inside = slice(start, start + preprocessing.crop_size)
+            seen = middle[:, :, inside, inside]
         places = [number for number, _ in kept]
         views = {mode: shifted.of(wide, places) for mode, shifted in self._views.items()}
         return seen, views, torch.tensor([self._images.labels[number] for number in places])

@@ -30,7 +30,7 @@ from dealias.training.engine import (
     synchronise_buffers,
 )
 from dealias.training.folder import RunFolder
-from dealias.training.images import Batch, Share, seed_all
+from dealias.training.images import Share, seed_all
 from dealias.training.keeper import Keeper
 from dealias.training.settings import Settings
 from dealias.training.signals import StopSignals
@@ -44,8 +44,8 @@ class Config:
         model: as for `dealias.models.create_model`.
         settings: how it is trained.
         recipe: where the settings come from, for the record.
-        data: class folders, WebDataset shards, a Hugging Face dataset on disk (see `dealias.data.open_source`), a stream
-            `hf:NAME`, or `digits`. With subfolders `train` and `val` (or `validation`, `test`) they are used so.
+        data: class folders, WebDataset shards, a Hugging Face dataset on disk (see `dealias.data.open_source`), a
+            stream `hf:NAME`, or `digits`. With subfolders `train` and `val` (or `validation`, `test`) they are used so.
         val_data: to measure on; without it and those subfolders a tenth of `data` is held out.
         weights: a checkpoint to start from.
         limit: train on at most so many images, drawn by `seed`.
@@ -108,8 +108,15 @@ def train(
         folder = RunFolder(output, config.to_dict(), resume=resume) if accelerator.is_main_process else None
         training = Training(config, data, accelerator)
         log_bytes = training.restore(_shared_state(folder, accelerator))
-        options = {"log_every": settings.log_every, "save_every": settings.save_every}
-        keeper = Keeper(training, folder, accelerator, signals, data.batches, **options)
+        keeper = Keeper(
+            training,
+            folder,
+            accelerator,
+            signals,
+            data.batches,
+            log_every=settings.log_every,
+            save_every=settings.save_every,
+        )
         if folder is not None:
             folder.open_log(log_bytes, training.epoch)
         total = settings.epochs * data.batches.steps
@@ -153,7 +160,8 @@ class Training:
         settings = config.settings
         self._layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         classes = settings.num_classes or data.classes
-        self._model = _build(config, classes, data).to(accelerator.device, memory_format=self._layout)
+        self._model = _build(config, classes, data).to(accelerator.device)
+        nn.utils.convert_conv2d_weight_memory_format(self._model, self._layout)
         self._average = make_average(self._model, settings)
         self._mix = make_mixing(settings, classes)
         optimizer = make_optimizer(self._model, settings)
@@ -164,7 +172,7 @@ class Training:
             self.network = torch.compile(self.network, dynamic=False)
 
     def learn(self, images: Tensor, labels: Tensor, total: int) -> tuple[Tensor, float]:
-        """One step on this process's images of the `total`; returns its share of the mean loss, and the learning rate."""
+        """One step on this process's images of the `total`; returns its share of the mean loss, and the rate."""
         settings, accelerator = self._settings, self._accelerator
         seed_all(self._seed, self.step, accelerator.process_index, 1)
         images = images.to(accelerator.device, memory_format=self._layout, non_blocking=True)
@@ -183,7 +191,7 @@ class Training:
             share += loss.detach()
         if settings.clip_grad_norm is not None:
             accelerator.clip_grad_norm_(self._model.parameters(), settings.clip_grad_norm)
-        rate = self._schedule.get_last_lr()[0]
+        rate = float(self._schedule.get_last_lr()[0])
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._schedule.step()
