@@ -68,7 +68,7 @@ public:
 
     // Of row `r`; it may lie in the padding, or beyond either end of a map that wraps. With windows of two columns also where
     // the second won; padding never does, not even over -inf.
-    void operator()(int64_t r, Vec* best, Mask* second = nullptr) {
+    [[gnu::always_inline]] void operator()(int64_t r, Vec* best, Mask* second = nullptr) {
         if (Kernel > 1 && (r < 0 || r >= size_)) {
             if (!wrap_) {
                 for (int v = 0; v < V; ++v) best[v] = splat(kLowest);

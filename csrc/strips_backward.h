@@ -106,18 +106,19 @@ public:
             if (!plain(d)) inside_.hi = d;
     }
 
-    void operator()(int64_t d, Vec* out) {
-        if (d < inside_.lo || d >= inside_.hi) return gather(d, out);
+    // Inlined, so that the rows that are kept stay in registers.
+    [[gnu::always_inline]] void operator()(int64_t d, Vec* out) {
+        if (d < inside_.lo || d >= inside_.hi) return gather(job_, strip_, grad_, d, out);
         const int64_t newest = (d + job_.lead) / 2;
         if (newest != newest_) {
             if (newest != newest_ + 1)
                 for (int l = kOpen - 1; l > 0; --l)
-                    if (newest >= l) spread(newest - l, open_[l - 1]);
+                    if (newest >= l) spread(job_, strip_, grad_, newest - l, open_[l - 1]);
 #pragma GCC unroll 4
             for (int v = 0; v < V; ++v)
 #pragma GCC unroll 4
                 for (int l = kOpen - 1; l > 0; --l) open_[l][v] = open_[l - 1][v];
-            spread(newest, open_[0]);
+            spread(job_, strip_, grad_, newest, open_[0]);
             newest_ = newest;
         }
         if ((d + job_.lead) & 1)
@@ -141,7 +142,7 @@ private:
         return e == adjoint.start[d + 1];
     }
 
-    template <int Odd> void combine(Vec* out) const {
+    template <int Odd> [[gnu::always_inline]] void combine(Vec* out) const {
         constexpr int last = 2 * (kOpen - 1) + Odd < K ? kOpen - 1 : kOpen - 2;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
@@ -154,10 +155,10 @@ private:
     }
 
     // Row `i` of the output's gradient over the columns of the strip.
-    void spread(int64_t i, Vec* out) const {
-        const T* from = grad_ + i * job_.col.out + strip_.output;
+    [[gnu::always_inline]] static void spread(const Job& job, const BackwardStrip& strip, const T* grad, int64_t i, Vec* out) {
+        const T* from = grad + i * job.col.out + strip.output;
         Vec g[H];
-        for (int h = 0; h < H; ++h) g[h] = load_lanes(strip_.outputs[h], from + h * kBlock, splat(0.0f));
+        for (int h = 0; h < H; ++h) g[h] = load_lanes(strip.outputs[h], from + h * kBlock, splat(0.0f));
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
             Vec sum[2];
@@ -165,8 +166,8 @@ private:
             for (int odd = 0; odd < 2; ++odd)
 #pragma GCC unroll 3
                 for (int m = 0; m <= kOpen; ++m) {
-                    if (m == kOpen && !strip_.border) break;
-                    const Term& term = strip_.term[odd][h][m];
+                    if (m == kOpen && !strip.border) break;
+                    const Term& term = strip.term[odd][h][m];
                     const Vec share = pick(term.route.there, term.route.index, g[0], g[H - 1]);
                     sum[odd] = m == 0 ? mul(term.weight, share) : madd(term.weight, share, sum[odd]);
                 }
@@ -175,12 +176,12 @@ private:
     }
 
     // Near the border: each share for itself.
-    void gather(int64_t d, Vec* out) const {
-        const Adjoint& adjoint = job_.row.adjoint;
+    [[gnu::noinline]] static void gather(const Job& job, const BackwardStrip& strip, const T* grad, int64_t d, Vec* out) {
+        const Adjoint& adjoint = job.row.adjoint;
         for (int v = 0; v < V; ++v) out[v] = splat(0.0f);
         for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
             Vec share[V + 1];
-            spread(adjoint.output[e], share);
+            spread(job, strip, grad, adjoint.output[e], share);
             for (int v = 0; v < V; ++v) out[v] = madd(splat(adjoint.weight[e]), share[v], out[v]);
         }
     }
