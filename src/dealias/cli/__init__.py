@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from dealias.cli import audit, bench, convert, evaluate, info, models, profile, train
+from dealias.cli import audit, bench, convert, evaluate, info, models, profile, repair, train
 from dealias.cli.common import app
 from dealias.errors import InputError, MissingExtraError
 
-__all__ = ["audit", "bench", "convert", "evaluate", "info", "main", "models", "profile", "train"]
+__all__ = ["audit", "bench", "convert", "evaluate", "info", "main", "models", "profile", "repair", "train"]
 
 
 def main() -> None:

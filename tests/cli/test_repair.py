@@ -1,0 +1,99 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from dealias.cli import main
+from dealias.models import create_model
+from dealias.training.repair_parts import reestimate_statistics
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "baseline.safetensors"
+    network = create_model("dealias:vgg_small")
+    reestimate_statistics(network, [torch.rand(64, 1, 32, 32)])  # else it predicts one class only
+    save_file(network.state_dict(), path)
+    return path
+
+
+def write_images(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return folder
+
+
+def test_class_folders_add_the_accuracy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: Path
+):
+    for digit in range(10):
+        write_images(tmp_path / "images" / str(digit), 2)
+    output = tmp_path / "out"
+    arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", tmp_path / "images")
+    arguments += ("--epochs", 1, "--output", output)
+    assert run(monkeypatch, *arguments, "--min-agreement", 0, "--held-out", 0.5) == 0
+    shown = capsys.readouterr().out.split()
+    assert shown[-2:] == [str(output / "model.safetensors"), str(output / "results.json")]
+    results = json.loads((output / "results.json").read_text())
+    # the same two images in each of the ten folders: copies stay together
+    assert results["images"] == {"trained_on": 10, "held_out": 10}
+    assert {"agreement", "consistency", "accuracy"} <= results["repaired"].keys()
+    assert load_file(output / "model.safetensors").keys() == create_model("dealias:vgg_small").state_dict().keys()
+
+
+def test_a_plain_folder_and_a_failed_repair(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: Path
+):
+    images = write_images(tmp_path / "images", 20)
+    (images / "broken.png").write_bytes(b"no image")
+    output = tmp_path / "out"
+    arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", images, "--output", output)
+    code = run(monkeypatch, *arguments, "--epochs", 1, "--learning-rate", 1e-9, "--min-agreement", 1)
+    printed = capsys.readouterr()
+    assert code == 1
+    assert printed.err.startswith("error: the repair failed: it agrees with the original on ")
+    assert "1 files are no readable images" in printed.out
+    assert [path.name for path in sorted(output.iterdir())] == ["results.json", "state.pt"]
+    results = json.loads((output / "results.json").read_text())
+    assert results["images"] == {"trained_on": 16, "held_out": 4}
+    assert "accuracy" not in results["repaired"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--images", "missing"], "images='missing'"),
+        (["--images", "images", "--min-agreement", "2"], "min_agreement=2.0"),
+        (["--images", "images", "--held-out", "0"], "held_out=0.0"),
+        (["--images", "images", "--filter", "bin44"], "bin44"),
+    ],
+)
+def test_bad_arguments_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    baseline: Path,
+    arguments: list[str],
+    named: str,
+):
+    write_images(tmp_path / "images", 4)
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "repair", "dealias:vgg_small", "--weights", baseline, *arguments, "--output", "out") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert named in lines[0]

@@ -1,0 +1,199 @@
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dealias import antialias
+from dealias.convert import sites
+from dealias.data import digits_split
+from dealias.errors import InputError, InputTypeError
+from dealias.metrics import measure_consistency
+from dealias.models import vgg_small
+from dealias.training import fit, repair
+from dealias.training.repair_parts import (
+    averaged_logits,
+    feature_loss,
+    features_at,
+    reestimate_statistics,
+    split_held_out,
+)
+
+
+def small_images(count: int = 40) -> torch.Tensor:
+    return torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(3))
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(1)
+    return vgg_small(padding_mode="circular")
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+def test_digits_without_labels():
+    train, test = digits_split(0)
+    torch.manual_seed(0)
+    original = fit(vgg_small(padding_mode="circular"), train.images, train.labels, epochs=2, learning_rate=0.1)
+    before = {key: value.clone() for key, value in original.state_dict().items()}
+    images, targets = torch.cat([train.images, test.images]), torch.cat([train.labels, test.labels])
+    outcome = repair(original, images, targets=targets, held_out=range(4000, 5000), epochs=3)
+    found = outcome.results
+    assert found["converted"]["accuracy"] < 0.5 < found["reestimated"]["accuracy"] < found["repaired"]["accuracy"]
+    assert found["repaired"]["agreement"] >= 0.98
+    assert found["repaired"]["consistency"] >= 0.98 > found["original"]["consistency"]
+    assert outcome.succeeded
+    assert all(torch.equal(value, before[key]) for key, value in original.state_dict().items())
+    # the figures again, from the networks
+    with torch.no_grad():
+        theirs, ours = original(test.images).argmax(1), outcome.model(test.images).argmax(1)
+    assert found["repaired"]["agreement"] == pytest.approx(float((theirs == ours).float().mean()))
+    assert found["repaired"]["accuracy"] == pytest.approx(float((ours == test.labels).float().mean()))
+
+
+def test_neither_labels_nor_held_out_images_change_the_weights():
+    images, held = small_images(), range(30, 40)
+    options: dict[str, Any] = {"held_out": held, "epochs": 1, "batch_size": 8, "min_agreement": 0.0}
+    plain = repair(small_network(), images, **options)
+    changed = images.clone()
+    changed[30:] = 1 - changed[30:]
+    other = repair(small_network(), changed, targets=torch.arange(40) % 10, **options)
+    assert same_weights(plain.model, other.model)
+    assert not same_weights(plain.model, small_network())
+    assert "accuracy" not in plain.results["repaired"]
+    assert "accuracy" in other.results["repaired"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "min_agreement": 0.0, "average_shifts": True}
+    unbroken = repair(small_network(), small_images(), **options)
+
+    def interrupt(stage: str, done: float) -> None:
+        if stage == "repairing" and done > 0.5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        repair(small_network(), small_images(), output=tmp_path, on_progress=interrupt, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert 0 < torch.load(tmp_path / "state.pt", weights_only=True)["step"] < 8
+    with pytest.raises(InputError, match=r"had epochs=2: give the same"):
+        repair(small_network(), small_images(), output=tmp_path, resume=True, **(options | {"epochs": 3}))
+    resumed = repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
+    assert same_weights(unbroken.model, resumed.model)
+    assert unbroken.results == resumed.results
+    assert json.loads((tmp_path / "results.json").read_text()) == resumed.results
+    written = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(value, written[key]) for key, value in resumed.model.state_dict().items())
+
+    (tmp_path / "state.pt").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"state\.pt' cannot be read"):
+        repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
+
+
+def test_a_failed_repair_leaves_no_weights(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"of an earlier run")
+    # the rate is too small to change anything
+    outcome = repair(small_network(), small_images(), epochs=1, learning_rate=1e-9, min_agreement=1.0, output=tmp_path)
+    assert outcome.results["repaired"]["agreement"] < 1
+    assert not outcome.succeeded
+    assert json.loads((tmp_path / "results.json").read_text())["succeeded"] is False
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_windows_slide_over_larger_images():
+    images = small_images().expand(-1, -1, 16, 16).repeat(1, 1, 2, 2)
+    outcome = repair(
+        small_network(), images, crop_size=28, prepare=lambda pixels: pixels * 2 - 1, epochs=1, min_agreement=0.0
+    )
+    assert outcome.results["consistency_mode"] == "crop"
+    held = split_held_out(images, 0.2, 0)[1]
+    again = measure_consistency(outcome.model, images[held] * 2 - 1, mode="crop", crop_size=28, image_size=32)
+    assert outcome.results["repaired"]["consistency"] == again.consistency
+
+
+def test_copies_of_an_image_are_on_one_side():
+    images = small_images(50).repeat(2, 1, 1, 1)
+    train, held = split_held_out(images, 0.2, seed=4)
+    assert sorted(train + held) == list(range(100))
+    assert 20 <= len(held) <= 21
+    assert {index % 50 for index in train}.isdisjoint(index % 50 for index in held)
+    assert split_held_out(images, 0.2, seed=4) == (train, held)
+    assert split_held_out(images, 0.2, seed=5)[1] != held
+    train, held = split_held_out(images, [3], seed=0)
+    assert (len(train), held) == (98, [3])
+
+
+def test_statistics_are_the_average_over_the_batches():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.5), nn.BatchNorm2d(2))
+    batches = [torch.randn(4, 2, 3, 3) * 3 + 1 for _ in range(3)]
+    reestimate_statistics(model, batches)
+    first, last = model[0], model[2]
+    assert isinstance(first, nn.BatchNorm2d)
+    assert isinstance(last, nn.BatchNorm2d)
+    torch.testing.assert_close(first.running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
+    torch.testing.assert_close(first.running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0))
+    # what reaches it is normalised: dropout did not act
+    torch.testing.assert_close(last.running_var, torch.ones(2), rtol=0.05, atol=0)
+    assert (first.momentum, first.training) == (0.1, False)
+
+
+def test_dense_features_are_compared_on_the_original_s_grid():
+    torch.manual_seed(0)
+    original = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU()
+    )
+    x = torch.rand(2, 1, 17, 15)
+    found = sites(original, x, stem=True)
+    converted = antialias(original, x, stem=True)
+    paths = [site.path for site in found]
+    with torch.no_grad(), features_at(original, paths) as theirs, features_at(converted, paths) as ours:
+        original(x), converted(x)
+    assert ours["0"].shape[2:] == (17, 15)
+    assert feature_loss(theirs, ours, found[:1]) == 0  # nothing was blurred before the first
+    expected = ((ours["2"][:, :, ::2, ::2] - theirs["2"]) ** 2).mean() / (theirs["2"] ** 2).mean()
+    torch.testing.assert_close(feature_loss(theirs, ours, found), expected / 2)
+    assert not original[0]._forward_hooks
+
+
+def test_averaged_logits_soften_to_the_mean():
+    views = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0)) * 4
+    softened = (averaged_logits(views, 2.0) / 2).softmax(-1)
+    torch.testing.assert_close(softened, (views / 2).softmax(-1).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, r"epochs=0"),
+        ({"batch_size": 1}, r"batch_size=1"),
+        ({"min_agreement": 98}, r"min_agreement=98"),
+        ({"held_out": 1.0}, r"held_out=1.0"),
+        ({"held_out": [40]}, r"from 0 to 39"),
+        ({"held_out": 0.99}, r"40 images, 0 of them"),
+        ({"learning_rate": 0.0}, r"learning_rate=0.0"),
+        ({"feature_weight": -1.0}, r"feature_weight=-1.0"),
+        ({"crop_size": 16}, r"crop_size=16"),
+        ({"targets": torch.zeros(3)}, r"targets of shape \(3,\)"),
+        ({"resume": True}, r"needs output"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        repair(small_network(), small_images(), **arguments)
+
+
+def test_bad_images_and_a_loss_that_grows_beyond_bounds():
+    with pytest.raises(InputTypeError, match="list"):
+        repair(small_network(), [1, 2])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"\(16, 16\)"):
+        repair(small_network(), torch.rand(16, 16))
+    with pytest.raises(FloatingPointError, match=r"at step \d: lower learning_rate"):
+        repair(small_network(), small_images(), batch_size=8, learning_rate=1e30)
