@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize bench demo demo-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize conversion parity bench demo demo-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +39,15 @@ sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and 
 	trap 'cp build/plain.so "$$library"' EXIT && \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cpu.py
+
+conversion: $(STAMP)  ## convert and audit networks of torchvision and timm: docs/conversion.md (hours, goes on where it stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py sweep
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py equivariance
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py tables
+
+parity: $(STAMP)  ## compare logits with the paper's authors' networks: docs/zhang-parity.md (half an hour)
+	$(BIN)/python -m pip install --quiet --no-deps --target build/antialiased-cnns antialiased-cnns==0.3
+	PYTHONPATH=build/antialiased-cnns OMP_NUM_THREADS=1 $(BIN)/python benchmarks/zhang_parity.py --output docs/zhang-parity.md
 
 bench: $(STAMP)  ## measure the operations on this CPU: ratios in one run
 	$(BIN)/python benchmarks/ops.py
