@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize conversion parity bench demo demo-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize conversion parity bench demo demo-quick experiment experiment-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -57,6 +57,14 @@ demo: $(STAMP)  ## the main job on real data: runs/demo/report.html
 
 demo-quick: $(STAMP)  ## the demo's short form, about a minute
 	$(BIN)/dealias demo --quick --output runs/demo-quick
+
+experiment: $(STAMP)  ## the paper's experiment on Fashion-MNIST: the cells not run yet (hours), then docs/experiments.md
+	$(BIN)/python experiments/fashion.py
+	$(BIN)/python experiments/fashion.py --table
+
+experiment-quick: $(STAMP)  ## its short form on digits, minutes; the page goes to runs/experiment-quick
+	$(BIN)/python experiments/fashion.py --quick --results runs/experiment-quick/results
+	$(BIN)/python experiments/fashion.py --table --results runs/experiment-quick/results --docs runs/experiment-quick
 
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
