@@ -15,9 +15,12 @@ import torch
 import torch.nn.functional as F
 from conversion import randomize
 from torch import Tensor, nn
+from torch.ao.quantization import get_default_qconfig_mapping
+from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.utils.checkpoint import checkpoint_sequential
 
 from dealias import antialias
+from dealias.errors import InputError
 from dealias.models import create_model
 from dealias.models._torchvision import import_torchvision
 from dealias.nn import BlurPool2d, MaxBlurPool2d
@@ -188,6 +191,24 @@ def test_onnx_runs_at_any_size() -> None:
 )
 def test_onnx_of_other_families(name: str) -> None:
     check_onnx(convert(randomize(create_model(name, num_classes=5))))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_quantisation_in_fx_graph_mode_keeps_the_blurs_or_refuses() -> None:
+    model, x = convert(small_resnet()).eval(), torch.rand(4, 3, 64, 64)
+    mapping = get_default_qconfig_mapping("x86")
+    with pytest.raises(InputError, match="lose its blur"):
+        prepare_fx(copy.deepcopy(model), mapping, (x,))
+    for name, module in model.named_modules():
+        if hasattr(module, "antialias_before") or hasattr(module, "antialias_after"):
+            mapping.set_module_name(name, None)
+    prepared = prepare_fx(copy.deepcopy(model), mapping, (x,))
+    prepared(x)
+    quantised = convert_fx(prepared)
+    assert any(isinstance(module, torch.ao.nn.quantized.Conv2d) for module in quantised.modules())
+    with torch.no_grad():
+        expected = model(x)
+        assert (quantised(x) - expected).norm() < 0.1 * expected.norm()
 
 
 def shapes(outputs) -> list[tuple[int, ...]]:

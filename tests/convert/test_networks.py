@@ -211,9 +211,9 @@ def test_the_layers_of_the_other_families(build_network):
     assert blurs("densenet121") == {"features.pool0": "MaxBlurPool2d"} | {
         f"features.transition{i}.pool": "AvgBlurPool2d" for i in (1, 2, 3)
     }
-    inverted = {f"features.{i}.conv.1.2.antialias_after": "BlurPool2d" for i in (2, 4, 7, 14)}
+    inverted = {f"features.{i}.conv.1.2.antialias_after": "HookedBlurPool2d" for i in (2, 4, 7, 14)}
     assert blurs("mobilenet_v2") == inverted
-    assert blurs("mobilenet_v2", stem=True) == {"features.0.2.antialias_after": "BlurPool2d"} | inverted
+    assert blurs("mobilenet_v2", stem=True) == {"features.0.2.antialias_after": "HookedBlurPool2d"} | inverted
     assert blurs("resnet18", stem=True)["relu"] == "ReLUBlurPool2d"
 
 

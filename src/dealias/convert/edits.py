@@ -15,13 +15,21 @@ from torch import Tensor, nn
 
 from dealias import nn as layers
 from dealias.convert.calls import ConvCall, PoolCall, Window, answer_calls
-from dealias.convert.layers import AvgBlurPool1d, AvgBlurPool2d, AvgBlurPool3d
+from dealias.convert.layers import (
+    AvgBlurPool1d,
+    AvgBlurPool2d,
+    AvgBlurPool3d,
+    HookedBlurPool1d,
+    HookedBlurPool2d,
+    HookedBlurPool3d,
+)
 from dealias.filters import Filter
 
 BEFORE = "antialias_before"
 AFTER = "antialias_after"
 
 _BLUR_POOL = {1: layers.BlurPool1d, 2: layers.BlurPool2d, 3: layers.BlurPool3d}
+_HOOKED_BLUR_POOL = {1: HookedBlurPool1d, 2: HookedBlurPool2d, 3: HookedBlurPool3d}
 _AVG_BLUR_POOL = {1: AvgBlurPool1d, 2: AvgBlurPool2d, 3: AvgBlurPool3d}
 _MAX_BLUR_POOL = {1: layers.MaxBlurPool1d, 2: layers.MaxBlurPool2d, 3: layers.MaxBlurPool3d}
 
@@ -33,9 +41,10 @@ class Blurring:
     filter: Filter
     padding_mode: Any
 
-    def pool(self, stride: tuple[int, ...]) -> nn.Module:
-        """A blur that subsamples by `stride`."""
-        return _BLUR_POOL[len(stride)](self.filter, stride, self.padding_mode)
+    def pool(self, stride: tuple[int, ...], hooked: bool = False) -> nn.Module:
+        """A blur that subsamples by `stride`; `hooked` if a hook is to apply it."""
+        classes = _HOOKED_BLUR_POOL if hooked else _BLUR_POOL
+        return classes[len(stride)](self.filter, stride, self.padding_mode)
 
     def average(self, stride: tuple[int, ...], whole_windows: bool) -> nn.Module:
         """A blur in place of an average; `whole_windows` leaves out what fills no window of the pooling."""
@@ -72,10 +81,10 @@ class Blur:
     def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
         """Change `model`; return it and the layer that blurs."""
         module = model.get_submodule(self.path)
-        blur = blurring.pool(self.stride)
         if isinstance(module, nn.Sequential):  # which would run a child of its own accord
-            module.append(blur)
+            module.append(blur := blurring.pool(self.stride))
             return model, blur
+        blur = blurring.pool(self.stride, hooked=True)
         name = BEFORE if self.before else AFTER
         if hasattr(module, name):
             module.add_module(name, nn.Sequential(module.get_submodule(name), blur))
