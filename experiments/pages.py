@@ -109,7 +109,7 @@ def _section(group: Group, seeds: int) -> Iterator[str]:
     yield (
         f"{run['train_images']:,} images to train on, {run['test_images']:,} to test; {first['cell']['epochs']} epochs "
         f"in batches of {settings['batch_size']}, one-cycle learning rate up to {settings['learning_rate']}. "
-        f"Measured on the first {settings['consistency_images']} test images (consistency), "
+        f"Measured on the first {settings['consistency_images']:,} test images (consistency), "
         f"{settings['diagonal_images']} (variation), {settings['sequence_images']} (flip rate) and "
         f"{settings['corruption_images']} (corruption error). {' and '.join(devices)}; "
         f"{', '.join(f'{name} {version}' for name, version in run['versions'].items())}."
@@ -119,8 +119,8 @@ def _section(group: Group, seeds: int) -> Iterator[str]:
         border = "Zero" if padding == "zeros" else "Circular"
         yield f"### {border} padding, {'with' if augment else 'no'} shift augmentation"
         yield _table(rows, seeds, "filter") if any(rows.values()) else "Not run."
-        if any(rows.values()):
-            yield "\n".join(f"- {line}" for line in _verdicts(rows, padding))
+        if verdicts := [f"- {line}" for line in _verdicts(rows, padding)]:
+            yield "\n".join(verdicts)
     compared = {
         label: group.get(("circular", False, filter, method), []) for (filter, method), label in METHODS.items()
     }

@@ -2,8 +2,8 @@
 
     python experiments/repair_digits.py --seeds 2
 
-For each seed: a baseline trained on 4,000 digits as the demo's, anti-aliased, repaired on the same 4,000 without labels,
-measured on the 1,000 that neither training saw.
+For each seed: a baseline trained on 4,000 digits as the demo's, anti-aliased, repaired on the same 4,000 without
+labels, measured on the 1,000 that neither training saw.
 """
 
 from __future__ import annotations

@@ -1,0 +1,129 @@
+import gzip
+import json
+import struct
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from dealias.errors import InputError
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    """The experiment's modules, which a script finds beside itself."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    names = ("images", "cells", "pages", "fashion")
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return {name: __import__(name) for name in names}
+
+
+def write_idx(path: Path, values: np.ndarray, *, packed: bool) -> None:
+    content = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    if packed:
+        Path(f"{path}.gz").write_bytes(gzip.compress(content))
+    else:
+        path.write_bytes(content)
+
+
+def write_data(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 256, (40, 28, 28), dtype=np.uint8), draw.integers(0, 10, 40, dtype=np.uint8)
+    for split, packed in (("train", True), ("t10k", False)):
+        write_idx(folder / f"{split}-images-idx3-ubyte", images, packed=packed)
+        write_idx(folder / f"{split}-labels-idx1-ubyte", labels, packed=packed)
+    return images, labels
+
+
+def test_idx_files(modules: dict[str, ModuleType], tmp_path: Path):
+    images, labels = write_data(tmp_path)
+    found = modules["images"].load("fashion", tmp_path, tmp_path)
+    for part in (found.train, found.test):
+        assert np.array_equal(part, images)
+    assert np.array_equal(found.train_labels, labels)
+    seen = modules["images"].as_input(found.test)
+    assert seen.shape == (40, 1, 32, 32)
+    assert np.array_equal((seen[:, 0, 2:-2, 2:-2] * 255).round(), images)
+    assert seen[..., :2].sum() == 0
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x28half")
+    with pytest.raises(InputError, match="no complete IDX file"):
+        modules["images"].load("fashion", tmp_path, tmp_path)
+
+
+def test_a_cell_is_run_once_and_the_page_shows_what_is_missing(modules: dict[str, ModuleType], tmp_path: Path):
+    cells = modules["cells"]
+    write_data(tmp_path)
+    settings = cells.Settings(
+        batch_size=8, consistency_images=8, diagonal_images=4, sequence_images=2, corruption_images=2
+    )
+    said: list[str] = []
+    laboratory = cells.Laboratory(
+        modules["images"].load("fashion", tmp_path, tmp_path),
+        settings,
+        tmp_path / "results",
+        tmp_path / "work",
+        "cpu",
+        said.append,
+    )
+    cell = cells.Cell("fashion", "vgg_small", "circular", True, "bin4", "finetune", 1, 0)
+    laboratory.run(cell)
+    assert [line.partition(":")[0] for line in said] == [cell.baseline.name, cell.name]  # the baseline comes first
+    laboratory.run(cell)
+    assert len(said) == 2
+    record = json.loads((tmp_path / "results" / f"{cell.name}.json").read_text())
+    assert (record["cell"], record["settings"]) == (asdict(cell), asdict(settings))
+    found = record["found"]
+    for name in modules["pages"].MEASURES:
+        assert 0 <= found[name] <= 1
+    assert found["corruption_error"] == pytest.approx(np.mean(list(found["corruption_errors"].values())))
+    assert found["flip_rate"] == pytest.approx(np.mean(list(found["flip_rates"].values())))
+
+    # seeds whose figures are known
+    results = tmp_path / "page"
+    results.mkdir()
+    shares = [0.5, 0.54, 0.62]
+    for filter, rise in (("none", 0.0), ("bin4", 0.3)):
+        for seed, share in enumerate(shares):
+            changed = record | {"cell": record["cell"] | {"method": "scratch", "filter": filter, "seed": seed}}
+            changed["cell"]["augment"] = False
+            changed["found"] = found | {"accuracy": share, "circular_consistency": share + rise}
+            (results / f"{filter}{seed}.json").write_text(json.dumps(changed))
+    page = modules["pages"].write_page(results, tmp_path / "docs").read_text()
+    low, high = scipy.stats.t.interval(
+        0.95, 2, loc=100 * np.mean(shares), scale=100 * np.std(shares, ddof=1) / np.sqrt(3)
+    )
+    line = next(line for line in page.splitlines() if line.startswith("| none |"))
+    assert line.startswith(f"| none | 3 of 5 | 55.3 [{low:.1f}, {high:.1f}] |")
+    assert "| rect2 | 0 of 5 | not run |" in page
+    assert "Every filter beats none in circular consistency: 1 of 1 in the mean, 0 with intervals" in page
+    assert "Every filter beats none in accuracy: 0 of 1 in the mean" in page
+    assert (tmp_path / "docs" / "images" / "experiments.png").stat().st_size > 1000
+    with pytest.raises(InputError, match="has no JSON"):
+        modules["pages"].write_page(tmp_path / "docs", tmp_path)
+
+
+def test_random_shifts_are_for_training_alone(modules: dict[str, ModuleType]):
+    images = torch.rand(6, 1, 32, 32)
+    for padding in ("circular", "zeros"):
+        layer = modules["cells"].RandomShift(padding)
+        torch.manual_seed(0)
+        moved = layer(images)
+        assert not torch.equal(moved, images)
+        assert torch.equal(layer.eval()(images), images)
+        if padding == "circular":
+            torch.testing.assert_close(moved.sum((1, 2, 3)), images.sum((1, 2, 3)))
+
+
+def test_the_grid_has_each_cell_once(modules: dict[str, ModuleType]):
+    filters = modules["cells"].FILTERS
+    cells = modules["fashion"].grid("fashion", "vgg_small", 3, range(5), filters)
+    assert len({cell.name for cell in cells}) == len(cells) == (6 * 4 + 3) * 5
+    assert [cell.filter for cell in cells[:3]] == ["none", "bin4", "rect2"]
