@@ -197,7 +197,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(torch.optim.SGD, "step", poison)
     with pytest.raises(
-        FloatingPointError, match="not finite after step 1: stopped. The last good state is state-00000000"
+        FloatingPointError, match=r"not finite after step 1: stopped\. The last good state is state-00000000"
     ):
         run_tiny(tmp_path, config=tiny_config(save_every=1e-9))
 

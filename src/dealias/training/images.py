@@ -131,9 +131,11 @@ def _policy(policy: str, preprocessing: Preprocessing) -> Any:
     timm_augment = import_beside_torchvision("timm.data.auto_augment", "zoo")
     if preprocessing.channels != 3:
         raise InputError(f"auto_augment={policy!r} takes images of 3 channels, not {preprocessing.channels}")
-    fill = tuple(round(255 * value) for value in preprocessing.mean)
+    fill = {"img_mean": tuple(round(255 * value) for value in preprocessing.mean)}
     try:
-        return timm_augment.auto_augment_transform(policy, {"img_mean": fill})
+        if policy.startswith("rand-"):
+            return timm_augment.rand_augment_transform(policy, fill)
+        return timm_augment.auto_augment_transform(policy, fill)
     except (AssertionError, KeyError, ValueError):
         raise InputError(f"auto_augment={policy!r} is no policy of timm, such as rand-m9-mstd0.5") from None
 

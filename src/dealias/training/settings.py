@@ -126,7 +126,6 @@ class Settings:
 
 
 _TYPES: dict[str, Any] = get_type_hints(Settings)
-_OUTSIDE = ("extends", "variants", "data", "scale_learning_rate")
 
 
 def recipe_names() -> list[str]:
@@ -153,8 +152,9 @@ def recipe_text(name: str) -> str:
 
 def recipe_data(name: str) -> str | None:
     """The data that a recipe brings, if any."""
-    found: str | None = _read(name).get("data")
-    return found
+    recipe = _read(name)
+    found: str | None = recipe.get("data")
+    return recipe_data(recipe["extends"]) if found is None and "extends" in recipe else found
 
 
 def load_recipe(

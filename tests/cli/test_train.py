@@ -1,0 +1,100 @@
+"""`dealias train`, `finetune`, `recipes` and `report` from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from training_runs import ENVIRONMENT, SMALL, command
+
+from dealias.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def test_train_finetune_and_compare(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    small = ("--recipe", "digits", "--limit", 64, "--device", "cpu", "--epochs", 1)
+    assert run(monkeypatch, "train", "dealias:vgg_small", *small, "--output", base) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1] == str(base / "report.html")
+    assert "64 digits of MNIST, 1,000 held out" in shown
+    weights = base / "checkpoints" / "best.safetensors"
+    arguments = ("finetune", "dealias:vgg_small", "--weights", weights, *small, "--output", tuned)
+    assert run(monkeypatch, *arguments, "--filter", 3) == 0
+    config = yaml.safe_load((tuned / "config.yaml").read_text())
+    assert (config["antialias"], config["filter"]) == (True, "3")
+    assert config["learning_rate"] == pytest.approx(0.01)
+    first = json.loads((tuned / "log.jsonl").read_text().splitlines()[0])
+    assert first["loss"] != json.loads((base / "log.jsonl").read_text().splitlines()[0])["loss"]
+    assert load_file(weights).keys() == load_file(tuned / "checkpoints" / "last.safetensors").keys()
+    capsys.readouterr()
+    assert run(monkeypatch, "report", base, tuned, "--output", tmp_path / "both") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "both" / "report.html")
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert all(text in page for text in ("base", "tuned", "Training loss", "Throughput", "zero-fill consistency"))
+    assert run(monkeypatch, "report", base, tmp_path) == 1
+    assert "is no folder of a training run" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for arguments, message in (
+        (("--recipe", "digits", "--set", "epoch=1"), "unknown key 'epoch': did you mean epochs?"),
+        (("--recipe", "fashion"), "recipe='fashion' is unknown"),
+        ((), "data=None: name class folders"),
+        (("--recipe", "digits", "--weights", tmp_path / "none.pth"), "none.pth"),
+        (("--recipe", "digits", "--workers", -1), "workers=-1 must be at least 0"),
+    ):
+        assert run(monkeypatch, "train", "dealias:vgg_small", "--output", tmp_path / "run", *arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+
+
+def test_recipes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "recipes") == 0
+    assert "zhang2019-finetune" in capsys.readouterr().out
+    assert run(monkeypatch, "recipes", "cifar-vgg") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 160
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.sweep), (signal.SIGTERM, 143)]
+)
+def test_a_signal_saves_and_sets_the_exit_code(tmp_path: Path, number: int, code: int) -> None:
+    process = subprocess.Popen(
+        command(*SMALL, "--device", "cpu", "--set", "epochs=50", "--output", tmp_path),
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("checkpoints/state-*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"{signal.Signals(number).name}: saved at step" in error
+    assert "Traceback" not in error
+    newest = max(tmp_path.glob("checkpoints/state-*.pt"))
+    assert f"saved at step {torch.load(newest, weights_only=True)['step']};" in error

@@ -1,0 +1,91 @@
+"""Recipes by name, with variants and overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dealias.errors import InputError
+from dealias.training.settings import load_recipe, parse_overrides, recipe_data, recipe_names, recipe_text
+
+
+@pytest.mark.parametrize(
+    ("model", "rate"),
+    [
+        ("torchvision:resnet50", 0.1),
+        ("torchvision:alexnet", 0.01),
+        ("torchvision:vgg16", 0.01),
+        ("torchvision:vgg16_bn", 0.05),
+        ("timm:vgg19_bn", 0.05),
+        ("torchvision:mobilenet_v2", 0.05),
+        ("timm:mobilenetv2_100", 0.05),
+    ],
+)
+def test_the_papers_recipe_by_architecture(model: str, rate: float) -> None:
+    found, tuned = load_recipe("zhang2019-imagenet", model=model), load_recipe("zhang2019-finetune", model=model)
+    assert (found.learning_rate, found.momentum, found.batch_size, found.optimizer) == (rate, 0.9, 256, "momentum")
+    assert tuned.learning_rate == pytest.approx(rate / 10)
+    assert tuned.epochs == 60
+    if "mobilenet" in model:
+        assert (found.epochs, found.schedule, found.weight_decay) == (150, "cosine", 4e-5)
+    else:
+        assert (found.epochs, found.schedule, found.decay_epochs, found.weight_decay) == (90, "step", 30, 1e-4)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_says_what_it_is(name: str) -> None:
+    assert load_recipe(name, model="dealias:vgg_small").epochs > 0
+    assert recipe_text(name).startswith("# ")
+    assert recipe_data(name) == ("digits" if name == "digits" else None)
+
+
+def test_overrides_count_and_a_given_learning_rate_is_not_scaled() -> None:
+    assert load_recipe("digits", scale_learning_rate=0.1).learning_rate == pytest.approx(0.01)
+    given = load_recipe("digits", overrides={"learning_rate": 0.3, "filter": 5}, scale_learning_rate=0.1)
+    assert (given.learning_rate, given.filter) == (0.3, "5")
+    assert parse_overrides(["learning_rate=1e-3", "decay_epochs=[3, 4]"]) == {
+        "learning_rate": 1e-3,
+        "decay_epochs": [3, 4],
+    }
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: digits\nepochs: 3\nvariants:\n  resnet*: {learning_rate: 0.2}\n")
+    assert load_recipe(str(path), model="timm:resnet18").learning_rate == 0.2
+    assert load_recipe(str(path), model="timm:vgg11").epochs == 3
+    assert recipe_data(str(path)) == "digits"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["learning_rte=1"], "unknown key 'learning_rte': did you mean learning_rate"),
+        (["epochs"], "has no value: write KEY=VALUE"),
+        (["epochs=many"], "epochs='many': expected a whole number"),
+        (["epochs=true"], "epochs=True: expected a whole number"),
+        (["schedule=linear"], "expected step or cosine or one-cycle or constant"),
+        (["epochs=[1"], "YAML cannot read"),
+        (["flip=1.5"], "flip=1.5 is out of range"),
+        (["epochs=0"], "epochs=0 is out of range"),
+        (["crop_scale=[0.5]"], "smallest and the largest"),
+        (["warmup_epochs=1"], "does not go with schedule='one-cycle'"),
+    ],
+)
+def test_bad_settings_are_one_clear_error(pairs: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("[", r"\[")):
+        load_recipe("digits", overrides=parse_overrides(pairs))
+
+
+def test_bad_recipes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="recipe='digit' is unknown: use cifar-vgg, digits"):
+        load_recipe("digit")
+    (tmp_path / "a.yaml").write_text("epochs: 3\n")
+    with pytest.raises(InputError, match="lacks batch_size, learning_rate"):
+        load_recipe(str(tmp_path / "a.yaml"))
+    (tmp_path / "b.yaml").write_text("epochs: [")
+    with pytest.raises(InputError, match="is no YAML"):
+        load_recipe(str(tmp_path / "b.yaml"))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_recipe(str(tmp_path / "c.yaml"))

@@ -1,0 +1,119 @@
+"""The loop against a plain PyTorch loop, and its switches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from training_runs import plain_network, records, run_tiny, tiny_config
+
+from dealias.data import digits_split
+from dealias.models import create_model
+from dealias.training.images import epoch_batches
+
+PLAIN = "training_runs:plain_network"
+
+
+def losses(folder: Path) -> list[float]:
+    return [record["loss"] for record in records(folder) if "loss" in record]
+
+
+def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
+    run_tiny(tmp_path, config=tiny_config("dealias:vgg_small", limit=400, batch_size=100, epochs=1))
+    chosen = sorted(Random(5).sample(range(4000), 400))
+    images, labels = (values[chosen] for values in digits_split(0)[0])
+    torch.manual_seed(5)
+    model = create_model("dealias:vgg_small").train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=4)
+    expected = []
+    for batch in epoch_batches(400, 100, seed=5, epoch=0):
+        loss = F.cross_entropy(model(images[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        expected.append(loss.item())
+    assert losses(tmp_path) == pytest.approx(expected, rel=1e-5)
+    trained = load_file(tmp_path / "checkpoints" / "last.safetensors")
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(trained[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("more", [{"accumulation": 3}, {"channels_last": True}])
+def test_switches_that_change_speed_and_memory_alone(tmp_path: Path, more: dict[str, Any]) -> None:
+    for name, chosen in (("plain", {}), ("switched", more)):
+        run_tiny(tmp_path / name, config=tiny_config(PLAIN, **chosen))
+    assert losses(tmp_path / "switched") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+
+
+def test_bf16_is_near(tmp_path: Path) -> None:
+    run_tiny(tmp_path / "fp32", config=tiny_config(PLAIN))
+    AcceleratorState._reset_state(reset_partial_state=True)  # as Accelerate's own tests do
+    try:
+        run_tiny(tmp_path / "bf16", config=tiny_config(PLAIN, precision="bf16"))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert losses(tmp_path / "bf16") == pytest.approx(losses(tmp_path / "fp32"), rel=0.02)
+    assert losses(tmp_path / "bf16") != losses(tmp_path / "fp32")
+    assert all(t.dtype == torch.float32 for t in load_file(tmp_path / "bf16/checkpoints/last.safetensors").values())
+
+
+@pytest.mark.sweep
+def test_compiled_is_near(tmp_path: Path) -> None:
+    run_tiny(tmp_path / "eager", config=tiny_config(PLAIN))
+    run_tiny(tmp_path / "compiled", config=tiny_config(PLAIN, compile=True))
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-4)
+    names = load_file(tmp_path / "compiled/checkpoints/last.safetensors").keys()
+    assert names == plain_network().state_dict().keys()
+
+
+def test_the_average_is_what_is_measured_and_published(tmp_path: Path) -> None:
+    run_tiny(tmp_path, config=tiny_config(PLAIN, ema_decay=0.5, epochs=1))
+    state = torch.load(max(tmp_path.glob("checkpoints/state-*.pt")), weights_only=True)
+    published = load_file(tmp_path / "checkpoints" / "last.safetensors")
+    for name, tensor in published.items():
+        assert torch.equal(tensor, state["average"][f"module.{name}"])
+        assert not torch.equal(tensor, state["model"][name])
+    model = plain_network()
+    model.load_state_dict(published)
+    images, labels = digits_split(0)[1]
+    assert int((model(images).argmax(1) == labels).sum()) == records(tmp_path)[-1]["correct"]
+
+
+def test_clipping_and_averaged_records(tmp_path: Path) -> None:
+    run_tiny(tmp_path / "each", config=tiny_config(PLAIN, clip_grad_norm=1e-4))
+    run_tiny(tmp_path / "third", config=tiny_config(PLAIN, clip_grad_norm=1e-4, log_every=3))
+    each = losses(tmp_path / "each")
+    assert max(each) - min(each) < 0.2  # steps of next to no length
+    steps = [record["step"] for record in records(tmp_path / "third") if "loss" in record]
+    assert steps == [3, 4, 6, 8]  # and the end of an epoch
+    assert losses(tmp_path / "third")[0] == pytest.approx(sum(each[:3]) / 3)
+
+
+def test_what_a_run_writes(tmp_path: Path) -> None:
+    found = run_tiny(tmp_path, config=tiny_config(PLAIN, limit=50))
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    board = {name for name in names if name.startswith("tensorboard/events")}
+    states = {"checkpoints/state-00000001.pt", "checkpoints/state-00000002.pt"}
+    weights = {"checkpoints/best.safetensors", "checkpoints/last.safetensors"}
+    assert names - board == {"config.yaml", "log.jsonl", "timing.jsonl"} | states | weights
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (config["model"], config["seed"], config["epochs"], config["data"]) == (PLAIN, 5, 2, "digits")
+    epochs = [record for record in records(tmp_path) if "accuracy" in record]
+    assert [record["epoch"] for record in epochs] == [0, 1]
+    assert found["accuracy"] == epochs[-1]["accuracy"]
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    scalars = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    scalars.Reload()
+    assert {"loss", "learning_rate", "accuracy", "circular_consistency", "images_per_second"} <= {
+        *scalars.Tags()["scalars"]
+    }
+    assert [event.value for event in scalars.Scalars("accuracy")] == pytest.approx([e["accuracy"] for e in epochs])
