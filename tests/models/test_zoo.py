@@ -134,3 +134,7 @@ def test_input_sizes_and_normalisations() -> None:
     assert default_normalization("timm:tf_efficientnet_lite0") == ((0.5,) * 3, (0.5,) * 3)
     assert default_normalization("torchvision:resnet50") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert default_normalization("dealias:vgg_small") == ((0.0,), (1.0,))
+
+
+def test_a_shell_pattern_may_leave_the_source_out():
+    assert list_models("vgg_sm*") == ["dealias:vgg_small"]

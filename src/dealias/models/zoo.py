@@ -94,7 +94,7 @@ def list_models(pattern: str = "*") -> list[str]:
     >>> list_models("_cifar")
     ['dealias:vgg13_bn_cifar']
 
-    A `pattern` with `*`, `?` or `[` is a shell's, for the whole name; any other is a part of the name. Upper and lower
+    A `pattern` with `*`, `?` or `[` is a shell's, for the whole name, its source left out or not; any other is a part of it. Upper and lower
     case are the same. A library that is not installed has none.
     """
     names: list[str] = []
@@ -103,7 +103,9 @@ def list_models(pattern: str = "*") -> list[str]:
             names += [f"{source}:{arch}" for arch in _architectures(source)]
         except MissingExtraError:
             continue
-    shell_pattern = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    shell_pattern = f"*{pattern}*"
+    if any(sign in pattern for sign in "*?["):
+        shell_pattern = pattern if ":" in pattern else f"*:{pattern}"
     return sorted(name for name in names if fnmatchcase(name.lower(), shell_pattern.lower()))
 
 
