@@ -94,7 +94,7 @@ def list_models(pattern: str = "*") -> list[str]:
     >>> list_models("_cifar")
     ['dealias:vgg13_bn_cifar']
 
-    A `pattern` with `*`, `?` or `[` is a shell's, for the whole name, with its source or without; any other is a part of
+    A `pattern` with `*`, `?` or `[` is a shell's, for the whole name with or without its source; any other is a part of
     the name. Upper and lower case are the same. A library that is not installed has none.
     """
     names: list[str] = []
