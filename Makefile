@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize conversion parity bench demo demo-quick experiment experiment-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion parity bench demo demo-quick experiment experiment-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +39,9 @@ sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and 
 	trap 'cp build/plain.so "$$library"' EXIT && \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cpu.py
+
+docs: $(STAMP)  ## build the documentation: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 conversion: $(STAMP)  ## convert and audit networks of torchvision and timm: docs/conversion.md (hours, goes on where it stopped)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py sweep
