@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -77,7 +77,8 @@ class Arrays:
     """Images in memory, float (N, C, H, W) as the network takes them."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels.tolist()
+        self.images, self.targets = images, labels
+        self.labels: list[int] = labels.tolist()
 
     def read(self, number: int) -> Tensor:
         """One image."""
@@ -155,7 +156,7 @@ class TrainingImages(Dataset[Batch]):
         epoch, numbers, total = batch
         if isinstance(self._images, Arrays) and not self._augment.changes_tensors:
             chosen = torch.from_numpy(numbers)
-            return self._images.images[chosen], torch.tensor(self._images.labels)[chosen], total
+            return self._images.images[chosen], self._images.targets[chosen], total
         read = []
         for number in numbers.tolist():
             seed_all(self._seed, epoch, number)
@@ -264,9 +265,11 @@ class Batches:
         self.smallest = min(epoch_sizes(count, batch_size)) // share.processes
         self._dataset = dataset
         self._order = EpochOrder(count, batch_size, seed, share.rank, share.processes)
-        # a stream keeps its own order; the loader draws its workers' seeds, which must not disturb the training's
-        is_stream = isinstance(dataset, IterableDataset)
-        self._loader = make_loader(dataset, None if is_stream else self._order, share)
+        if isinstance(dataset, IterableDataset):
+            # a stream keeps its own order, and Hugging Face's divide their files among workers
+            self._loader = make_loader(dataset, None, replace(share, workers=min(share.workers, 1)))
+        else:
+            self._loader = make_loader(dataset, self._order, share)
 
     def of(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from a step on."""

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from dealias.data import Preprocessing
 from dealias.data.folder import read_picture
@@ -118,7 +118,7 @@ class Rows:
 
 
 class StreamImages(IterableDataset[Batch]):
-    """The batches of a stream; several workers each make every so manieth of them."""
+    """The batches of a stream, for one of the processes that train; at most one worker reads it."""
 
     def __init__(
         self, rows: Any, image: str, label: str, count: int, config: Config, preprocessing: Preprocessing, share: Share
@@ -130,8 +130,6 @@ class StreamImages(IterableDataset[Batch]):
         self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        turn, turns = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         self._rows.set_epoch(self.epoch)
         rows = iter(self._rows)
         place = 0
@@ -139,7 +137,7 @@ class StreamImages(IterableDataset[Batch]):
             batch = list(islice(rows, size))
             if len(batch) < size:
                 raise InputError(f"the stream ended after {place + len(batch)} images of {sum(self._sizes)}")
-            if step >= self.start and (step - self.start) % turns == turn:
+            if step >= self.start:
                 numbered = share_of(list(enumerate(batch, start=place)), self._share.rank, self._share.processes)
                 yield self._decoded(numbered, size)
             place += size
