@@ -168,8 +168,14 @@ def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: 
     if not known:
         return
     higher = sum(math.fsum(b) / len(b) > math.fsum(a) / len(a) for a, b in known)
-    apart = sum(mean_interval(a)[1] < mean_interval(b)[0] for a, b in known)
-    yield f"{claim}: {higher} of {len(known)} in the mean, {apart} with intervals that do not overlap."
+    with_intervals = [(a, b) for a, b in known if min(len(a), len(b)) > 1]
+    apart = sum(mean_interval(a)[1] < mean_interval(b)[0] for a, b in with_intervals)
+    intervals = (
+        f"{apart} of {len(with_intervals)} with intervals that do not overlap"
+        if with_intervals
+        else "intervals need two seeds"
+    )
+    yield f"{claim}: {higher} of the {len(known)} run in the mean; {intervals}."
 
 
 def _figure(groups: dict[Key, Group]) -> Any:
