@@ -17,6 +17,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class RunFolder:
 
     def open_log(self, size: int, epochs_done: int) -> None:
         """Start writing behind the first `size` bytes of the log; what a run wrote behind its last state goes."""
-        self._log = open(self._log_path, "ab")  # noqa: SIM115
+        self._log = self._log_path.open("ab", buffering=0)  # a full disk shows at once, not when the file is closed
         if self._log.tell() < size:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
         else:
@@ -114,9 +115,11 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the log and its numbers to TensorBoard's."""
-        self._log.write(f"{json.dumps(record)}\n".encode())
-        self._log.flush()
-        self._show(record)
+        try:
+            self._log.write(f"{json.dumps(record)}\n".encode())
+            self._show(record)
+        except OSError as error:
+            raise self._not_saved(record["step"], error) from error
 
     def log_timing(self, record: Mapping[str, Any], step: int) -> None:
         """Append a record to the timings and TensorBoard's log."""
@@ -143,7 +146,6 @@ class RunFolder:
         )
         buffer = io.BytesIO()
         try:
-            self._log.flush()
             os.fsync(self._log.fileno())
             torch.save({**state, "log_bytes": self._log.tell()}, buffer)
             if is_best:
@@ -151,12 +153,15 @@ class RunFolder:
             write_whole(self.checkpoints / f"state-{state['step']:08d}.pt", buffer.getvalue())
             write_whole(self.checkpoints / "last.safetensors", content)
         except OSError as error:
-            raise OSError(
-                f"step {state['step']} cannot be saved in {self.checkpoints} ({error.strerror}): the states before it "
-                "are whole; make room and pass --resume"
-            ) from error
+            raise self._not_saved(state["step"], error) from error
         for old in self._states()[STATES_KEPT:]:
             old.unlink()
+
+    def _not_saved(self, step: int, error: OSError) -> OSError:
+        return OSError(
+            f"step {step} cannot be saved in {self.path} ({error.strerror or error}): the states before it are whole; "
+            "make room and pass --resume"
+        )
 
     def last_saved(self) -> str:
         """The name of the newest state."""
@@ -165,7 +170,8 @@ class RunFolder:
     def close(self) -> None:
         """Close the logs."""
         self._log.close()
-        self._board.close()
+        with suppress(OSError):  # of a full disk, which the log has met already
+            self._board.close()
 
 
 def _problem_of(content: bytes) -> str | None:
