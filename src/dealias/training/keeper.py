@@ -83,7 +83,6 @@ class Keeper:
             self._seconds["training"] += started - fetched
         if self._pending:
             self._agree()
-        self.save()
 
     def after_step(self, loss: Tensor, learning_rate: float) -> None:
         """Take note of a step: this process's share of the loss."""
@@ -150,8 +149,9 @@ class Keeper:
         self._seconds["saving"] += time.perf_counter() - started
 
     def during_evaluation(self) -> None:
-        """Leave if a signal asks for it: the state was saved before. Several processes finish the evaluation first."""
+        """Save and leave if a signal asks for it: several processes finish the evaluation first."""
         if self._signals.caught and self._accelerator.num_processes == 1:
+            self.save()
             self._leave(self._signals.caught)
 
     def after_epoch(self, found: Mapping[str, Any], seconds: float) -> None:
