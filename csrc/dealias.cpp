@@ -131,7 +131,7 @@ int run(Kernel kernel, const Job& job, int64_t rows, int64_t cols, int64_t pixel
     const int64_t group = std::max<int64_t>(
         1, std::min(kGroupElements / image_elements, job.images / (4 * useful)));
     const int64_t groups = (job.images + group - 1) / group;
-    return parallel_for(groups * bands * chunks, useful, [&](int64_t index, Arena& arena) {
+    return parallel_for(groups * bands * chunks, bands * chunks, useful, [&](int64_t index, Arena& arena) {
         const int64_t chunk = index % chunks, band = index / chunks % bands, first = index / chunks / bands * group;
         const Unit unit = {first, std::min(job.images, first + group), band * height, std::min(rows, (band + 1) * height),
                            chunk * width, std::min(cols, (chunk + 1) * width)};
