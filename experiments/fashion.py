@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of weights and perturbed images")
     for name, value in vars(Settings()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        choices = ("bf16", "float32") if name == "precision" else None
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, choices=choices)
     asked = parser.parse_args()
     if asked.table:
         print(write_page(asked.results, asked.docs))

@@ -108,7 +108,8 @@ def _section(group: Group, seeds: int) -> Iterator[str]:
     devices = sorted({record["run"]["device"] for records in group.values() for record in records})
     yield (
         f"{run['train_images']:,} images to train on, {run['test_images']:,} to test; {first['cell']['epochs']} epochs "
-        f"in batches of {settings['batch_size']}, one-cycle learning rate up to {settings['learning_rate']}. "
+        f"in batches of {settings['batch_size']}, {settings['precision']}, one-cycle learning rate up to "
+        f"{settings['learning_rate']}. "
         f"Measured on the first {settings['consistency_images']:,} test images (consistency), "
         f"{settings['diagonal_images']} (variation), {settings['sequence_images']} (flip rate) and "
         f"{settings['corruption_images']} (corruption error). {' and '.join(devices)}; "

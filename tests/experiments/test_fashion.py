@@ -110,16 +110,28 @@ def test_a_cell_is_run_once_and_the_page_shows_what_is_missing(modules: dict[str
         modules["pages"].write_page(tmp_path / "docs", tmp_path)
 
 
-def test_random_shifts_are_for_training_alone(modules: dict[str, ModuleType]):
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+@pytest.mark.parametrize("shift", [None, "circular", "zeros"])
+def test_the_learner_shifts_and_computes_as_asked(modules: dict[str, ModuleType], shift: str | None, precision: str):
+    seen: list[torch.Tensor] = []
+
+    class Network(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            logits = torch.mm(images[:, 0, 0], torch.ones(32, 10))
+            assert logits.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+            return logits
+
     images = torch.rand(6, 1, 32, 32)
-    for padding in ("circular", "zeros"):
-        layer = modules["cells"].RandomShift(padding)
-        torch.manual_seed(0)
-        moved = layer(images)
-        assert not torch.equal(moved, images)
-        assert torch.equal(layer.eval()(images), images)
-        if padding == "circular":
-            torch.testing.assert_close(moved.sum((1, 2, 3)), images.sum((1, 2, 3)))
+    torch.manual_seed(0)
+    assert modules["cells"].Learner(Network(), shift, precision)(images).dtype == torch.float32
+    moved = seen[0]
+    assert torch.equal(moved, images) == (shift is None)
+    if shift == "circular":
+        assert torch.equal(moved.flatten(1).sort().values, images.flatten(1).sort().values)
+    elif shift == "zeros":
+        kept = images[:, 0, 3:-3, 3:-3].flatten(1)
+        assert all(torch.isin(inner, whole).all() for inner, whole in zip(kept, moved.flatten(1), strict=True))
 
 
 def test_the_grid_has_each_cell_once(modules: dict[str, ModuleType]):
