@@ -60,10 +60,10 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="folder of Fashion-MNIST's IDX files; default: Debian's or downloaded"
     )
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, help="number of seeds; default 5, 3 for vgg13_bn_cifar, 2 if quick")
     parser.add_argument("--filters", nargs="+", choices=FILTERS)
-    parser.add_argument("--only", default="", help="run the cells whose name has this in it")
+    parser.add_argument("--only", nargs="+", default=[], help="run the cells whose name has all of these in it")
     parser.add_argument("--limit", type=int, help="run at most so many cells")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page")
@@ -80,7 +80,8 @@ def main() -> None:
     seeds = range(asked.seeds or (2 if asked.quick else 3 if asked.network == "vgg13_bn_cifar" else 5))
     filters = tuple(asked.filters or (FIRST_FILTERS if asked.quick else FILTERS))
     settings = Settings(**{name: getattr(asked, name) for name in vars(Settings())})
-    cells = [cell for cell in grid(data, asked.network, asked.epochs, seeds, filters) if asked.only in cell.name]
+    cells = grid(data, asked.network, asked.epochs, seeds, filters)
+    cells = [cell for cell in cells if all(part in cell.name for part in asked.only)]
     laboratory = Laboratory(
         load(data, asked.data, asked.work),
         settings,
