@@ -1,21 +1,11 @@
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from videos import write_video
 
 from dealias.errors import InputError
 from dealias.perturb import read_video, released_corruption, released_videos, sequence
-
-
-def write_video(path: Path, frames: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=1, options={"crf": "0"})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv444p"
-        for frame in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        file.mux(stream.encode())
 
 
 def test_videos_come_back(tmp_path: Path) -> None:
@@ -30,6 +20,15 @@ def test_videos_come_back(tmp_path: Path) -> None:
     assert read.dtype == np.uint8
     assert read.shape == frames.shape
     assert np.abs(read.astype(int) - frames).max() <= 4  # of the way to YUV and back
+
+
+def test_a_video_cut_short_is_refused(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    write_video(tmp_path / "cut.avi", frames)  # its index is in front: the frames that are left can be read
+    content = (tmp_path / "cut.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"no readable video: it ends after \d of 12 frames"):
+        read_video(tmp_path / "cut.avi")
 
 
 def test_noise_has_folders_by_difficulty(tmp_path: Path) -> None:

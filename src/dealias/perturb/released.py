@@ -77,11 +77,12 @@ def read_video(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:
     av = require("av", "video")
     try:
         with av.open(str(path)) as file:
+            announced = file.streams.video[0].frames  # 0 where the container does not say
             frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     except (av.FFmpegError, OSError, IndexError) as error:
         raise InputError(f"{str(path)!r} is no readable video: {error}") from None
-    if not frames:
-        raise InputError(f"{str(path)!r} is no readable video: it has no frames")
+    if not frames or len(frames) < announced:
+        raise InputError(f"{str(path)!r} is no readable video: it ends after {len(frames)} of {announced} frames")
     return np.stack(frames)
 
 
