@@ -1,7 +1,3 @@
-# mypy: ignore-errors
-# ruff: noqa: N803, N806, RUF005
-# fmt: off
-# Triton compiles this module: constants are in capitals, and types are those of its language.
 """The backward kernel of the blur, and what that of the maximum shares with it.
 
 Each input pixel gathers its gradient from the outputs that it reached: no atomics.

@@ -1,7 +1,3 @@
-# mypy: ignore-errors
-# ruff: noqa: N803, N806, RUF005, SIM108
-# fmt: off
-# Triton compiles this module: constants are in capitals, and types are those of its language.
 """The forward kernel: [ReLU or maximum], blur, subsample, in one pass over the input.
 
 A program walks down its maps: rows of the dense map (the input, or its maximum at stride 1) are filtered along x as

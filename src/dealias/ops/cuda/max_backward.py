@@ -1,7 +1,3 @@
-# mypy: ignore-errors
-# ruff: noqa: N803, N806, RUF005, SIM102
-# fmt: off
-# Triton compiles this module: constants are in capitals, and types are those of its language.
 """The backward kernel of the maximum and the blur behind it: the maximum is found again from the input."""
 
 import triton

@@ -1,8 +1,6 @@
-# mypy: ignore-errors
-# ruff: noqa: N803, RUF005, SIM108
-# fmt: off
-# Triton compiles this module: constants are in capitals, and types are those of its language.
 """What the Triton kernels share: borders by index arithmetic, and rows of columns held in registers.
+
+Triton compiles the kernels' modules: constants are in capitals, and types are those of its language.
 
 A lane owns a group of V neighbouring columns of one map: in contiguous layout of one channel ([BLOCK] tensors, one
 vector load for the whole group where rows are aligned), in channels_last layout of VEC neighbouring channels
