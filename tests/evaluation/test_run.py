@@ -26,7 +26,8 @@ from dealias.evaluation.specs import ModelSpec
 from dealias.evaluation.store import RunStore
 from dealias.evaluation.tasks import CorruptionTask, SequenceTask
 from dealias.metrics import T5D, CorruptionError, FlipRate, measure_consistency, wilson_interval
-from dealias.perturb import CORRUPTIONS, PERTURBATIONS
+from dealias.models import IMAGENET_MEAN, IMAGENET_STD
+from dealias.perturb import CORRUPTIONS, NOISE_PERTURBATIONS, PERTURBATIONS, read_video
 
 MODEL = "dealias:vgg_small,in_chans=3,label=plain"
 BLURRED = "dealias:vgg_small,in_chans=3,antialias=bin4,label=blurred"
@@ -215,6 +216,54 @@ def test_released_corruptions_are_read_as_they_are(pictures: Path, tmp_path: Pat
     cells = {cell["value"] for row in results["corruptions"]["plain"].values() for cell in row.values()}
     assert len(cells) == 1  # all folders are one
     assert results["metrics"]["plain"]["mean_corruption_error"]["images"] == 5
+
+
+PATCHES_NETWORK = """
+import torch
+
+def network():
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+"""
+
+
+def test_released_sequences_are_read_as_they_are(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from videos import write_video
+
+    (tmp_path / "patches_network_of_a_test.py").write_text(PATCHES_NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    draw, root, shown = np.random.default_rng(0), tmp_path / "released", []
+    for name in ("n01/a", "n01/b", "n02/c"):
+        coarse = [Image.fromarray(draw.integers(0, 256, (5, 6, 3), dtype=np.uint8)) for _ in range(4)]
+        frames = [coarse[index].resize((48, 40), Image.Resampling.BICUBIC) for index in (0, 1, 1, 2, 3, 0)]
+        write_video(root / "all" / f"{name}.mp4", np.stack(frames))
+        shown += list(read_video(root / "all" / f"{name}.mp4"))
+    write_video(root / "all" / "n02" / "short.mp4", np.stack(frames[:4]))
+    (root / "all" / "n02" / "broken.mp4").write_bytes(b"no video")
+    folders = [f"{name}_2" if name in NOISE_PERTURBATIONS else name for name in PERTURBATIONS]
+    for folder in folders:
+        (root / folder).symlink_to(root / "all", target_is_directory=True)
+
+    settings = {**QUICK, "metrics": ("imagenet-p",), "difficulty": 2}
+    results = evaluate(["patches_network_of_a_test:network"], pictures, tmp_path / "run", **settings, imagenet_p=root)
+
+    resized = [Image.fromarray(frame).resize((38, 32), Image.Resampling.BILINEAR) for frame in shown]
+    seen = (np.stack(resized)[:, :, 3:35] / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    logits = torch.tensor(seen.reshape(3, 6, 2, 16, 2, 16, 3).mean((3, 5)).transpose(0, 1, 4, 2, 3)).flatten(2)
+    table = results["perturbations"]["network"]
+    assert set(table) == set(PERTURBATIONS)
+    for name, row in table.items():
+        for key, metric_type in (("flip_rate", FlipRate), ("t5d", T5D)):
+            metric = metric_type(noise=name in NOISE_PERTURBATIONS, difficulty=2)
+            metric.update(logits)
+            assert float(metric.compute()) > 0
+            assert row[key]["value"] == pytest.approx(float(metric.compute()), abs=1e-6)
+            assert row[key]["images"] == 3
+    assert table["shot_noise"] != table["tilt"]
+    skipped = dict(results["images"]["skipped"])
+    assert set(skipped) == {f"{folder}/n02/{name}.mp4" for folder in folders for name in ("broken", "short")}
+    assert skipped["tilt/n02/short.mp4"] == "it has 4 frames and the first video 6: all need the same number"
 
 
 def test_mean_rates_are_divided_by_those_given(pictures: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from dealias.evaluation.tasks import (
 from dealias.metrics.views import WINDOWED, Mode
 from dealias.models._torchvision import import_beside_torchvision
 from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS
-from dealias.perturb.released import released_corruption, released_videos
+from dealias.perturb.released import read_video, released_corruption, released_videos
 from dealias.perturb.sequences import PERTURBATIONS, VALIDATION_PERTURBATIONS
 
 METRICS = {
@@ -205,12 +206,20 @@ def _tasks(
             str(imagenet_p),
             labels,
             [labels.index(label) for _, label in videos],
-            [str(path) for path in paths],
+            [str(path.relative_to(imagenet_p)) for path in paths],
             list(range(len(paths))),
             paths.__getitem__,
         ).limited(limit, seed)
-        tasks.append(ReleasedSequenceTask(f"imagenet-p/{name}", stored, seed, **settings))
+        tasks.append(ReleasedSequenceTask(f"imagenet-p/{name}", stored, seed, **settings, frames=_frames(paths)))
     return tasks
+
+
+def _frames(videos: Sequence[Path]) -> int:
+    """How many frames the first readable video has; 0 if there is none."""
+    for video in videos:
+        with suppress(InputError):
+            return len(read_video(video))
+    return 0
 
 
 def shift_modes(metrics: Sequence[str], preprocessing: Preprocessing) -> dict[Mode, Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dealias.data import Preprocessing, Source
 from dealias.data.preprocess import Pixels
+from dealias.errors import InputError
 from dealias.evaluation.network import Network
 from dealias.metrics.measure import ViewCounts, correct_probabilities
 from dealias.metrics.robustness import sequence_counts
@@ -217,13 +218,18 @@ class SequenceTask(Task):
 
 @dataclass(frozen=True)
 class ReleasedSequenceTask(SequenceTask):
-    """The same on the released videos."""
+    """The same on the released videos, all of so many `frames`."""
+
+    frames: int = field(default=0, kw_only=True)
 
     def open(self, number: int) -> Any:
         """All frames of a video, bytes (frames, H, W, 3)."""
         path = self.source.opener(self.source.positions[number])
         assert isinstance(path, Path)  # released videos are files
-        return read_video(path)
+        found = read_video(path)
+        if len(found) != self.frames:
+            raise InputError(f"it has {len(found)} frames and the first video {self.frames}: all need the same number")
+        return found
 
     def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
         """The frames have the size of the network's input already; others are resized to it."""
