@@ -28,7 +28,7 @@ def wilson_interval(successes: float, total: float, level: float = 0.95) -> tupl
         raise InputError(f"total={total!r} must be positive: an interval needs at least one trial")
     if not 0 <= successes <= total:
         raise InputError(f"successes={successes!r} must lie between 0 and total={total!r}")
-    z = NormalDist().inv_cdf((1 + _check_level(level)) / 2)
+    z = NormalDist().inv_cdf(upper_tail(level))
     share = successes / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -68,7 +68,7 @@ def clustered_wilson_interval(
     share = sum(successes) / total
     fewest = total**2 / sum(of**2 for of in each)
     effective, correction = fewest, 1.0
-    upper = (1 + _check_level(level)) / 2
+    upper = upper_tail(level)
     images = sum(of > 0 for of in each)
     if images > 1 and 0 < share < 1:
         scatter = math.fsum((count - share * of) ** 2 for count, of in zip(successes, each, strict=True))
@@ -93,7 +93,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     """
     if not values:
         raise InputError("an interval needs values: got none")
-    upper = (1 + _check_level(level)) / 2
+    upper = upper_tail(level)
     if len(values) == 1:
         return -math.inf, math.inf
     mean = math.fsum(values) / len(values)
@@ -125,7 +125,15 @@ def student_t_quantile(probability: float, freedom: int) -> float:
     return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
-def _check_level(level: float) -> float:
+def upper_tail(level: float) -> float:
+    """The probability below the upper end of a two-sided interval.
+
+    >>> upper_tail(0.5)
+    0.75
+
+    Raises:
+        InputError: `level` is not in (0, 1).
+    """
     if not 0 < level < 1:
         raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.95")
-    return level
+    return (1 + level) / 2

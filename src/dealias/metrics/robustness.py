@@ -11,6 +11,7 @@ Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Comm
 from __future__ import annotations
 
 import csv
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -24,7 +25,7 @@ from torch import Tensor
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics._torchmetrics import Metric
 from dealias.metrics.consistency import top1
-from dealias.metrics.intervals import student_t_quantile, wilson_interval
+from dealias.metrics.intervals import student_t_quantile, upper_tail, wilson_interval
 
 SEVERITIES = 5
 VALIDATION_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
@@ -124,8 +125,9 @@ class _SequenceMetric(Metric):
             raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
         return self.total / (self.sequences * self.pairs)
 
+    @abstractmethod
     def _values(self, logits: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What is summed up, (sequences, pairs)."""
 
     def _moments(self) -> tuple[int, int, float, float]:
         """The numbers of sequences and of pairs of each, the mean, and its variance (NaN for one sequence)."""
@@ -162,7 +164,7 @@ class FlipRate(_SequenceMetric):
 
         Their number is divided by the design effect, as in `clustered_wilson_interval`.
         """
-        upper = _upper_tail(level)
+        upper = upper_tail(level)
         count, pairs, rate, variance = self._moments()
         effective = float(count)
         if count > 1 and variance > 0:
@@ -190,7 +192,7 @@ class T5D(_SequenceMetric):
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's confidence interval of the mean over sequences; from a single one, 0 to 15."""
-        upper = _upper_tail(level)
+        upper = upper_tail(level)
         count, _, mean, variance = self._moments()
         if count == 1:
             return 0.0, 15.0
@@ -317,7 +319,8 @@ def sequence_counts(logits: Tensor, *, noise: bool = False, difficulty: int = 1)
     _check_sequences(logits, difficulty, dimensions=(3,))
     broken = logits.isnan().any(-1)
     known = logits.masked_fill(broken.unsqueeze(-1), 0.0)
-    unknown = torch.stack(torch.broadcast_tensors(*_pairs(broken, noise, difficulty))).any(0)
+    earlier, later = _pairs(broken, noise, difficulty)
+    unknown = earlier | later
     flips, distances = _flips(known, noise, difficulty), _distances(known, noise, difficulty)
     return flips | unknown, distances.masked_fill(unknown, 15)
 
@@ -352,12 +355,6 @@ def _pairs(frames: Tensor, noise: bool, difficulty: int) -> tuple[Tensor, Tensor
     if noise:
         return frames[:, :1], frames[:, 1:]
     return frames[:, :-difficulty], frames[:, difficulty:]
-
-
-def _upper_tail(level: float) -> float:
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.95")
-    return (1 + level) / 2
 
 
 def _is_float(logits: Tensor) -> bool:
