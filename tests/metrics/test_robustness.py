@@ -14,6 +14,7 @@ from dealias.metrics.robustness import (
     alexnet_corruption_errors,
     flip_rate,
     mean_normalised,
+    sequence_counts,
     top5_distance,
 )
 from dealias.perturb import CORRUPTIONS
@@ -102,6 +103,23 @@ def test_sequence_metrics_do_not_depend_on_batches_or_processes(
     whole.reset()
     with pytest.raises(InputError, match="no sequences yet"):
         whole.compute()
+
+
+@pytest.mark.parametrize(("noise", "difficulty"), SETTINGS)
+def test_frames_with_nan_are_flips_of_the_largest_distance(noise: bool, difficulty: int) -> None:
+    logits = logits_of(3, 8, 6)
+    flips, distances = sequence_counts(logits, noise=noise, difficulty=difficulty)
+    assert flips.float().mean() == flip_rate(logits, noise=noise, difficulty=difficulty)
+    assert distances.float().mean() == top5_distance(logits, noise=noise, difficulty=difficulty)
+    damaged = logits.clone()
+    damaged[1, 4, 2] = math.nan
+    touched = torch.zeros(3, flips.shape[1], dtype=torch.bool)
+    touched[
+        1, [pair for pair in range(flips.shape[1]) if 4 in ((0, pair + 1) if noise else (pair, pair + difficulty))]
+    ] = True
+    found_flips, found_distances = sequence_counts(damaged, noise=noise, difficulty=difficulty)
+    assert torch.equal(found_flips, flips | touched)
+    assert torch.equal(found_distances, distances.masked_fill(touched, 15))
 
 
 def test_flip_rate_takes_classes() -> None:
