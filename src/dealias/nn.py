@@ -33,7 +33,10 @@ def _brief(values: tuple[int, ...]) -> int | tuple[int, ...]:
 
 
 class _Blur(nn.Module):
-    """What all layers share: the taps, the stride and the border of the blur."""
+    """What all layers share: the taps, the stride and the border of the blur.
+
+    Their forward calls its argument `input`, as PyTorch's poolings and activations do, whose place they take.
+    """
 
     spatial: ClassVar[int]
     stride: tuple[int, ...]
@@ -59,8 +62,8 @@ class _BlurPool(_Blur):
         super().__init__(filter, padding_mode)
         self.stride = per_axis("stride", stride, self.spatial, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return apply_blur(x, self.taps, self.stride, self.padding_mode)
+    def forward(self, input: Tensor) -> Tensor:
+        return apply_blur(input, self.taps, self.stride, self.padding_mode)
 
 
 class BlurPool1d(_BlurPool):
@@ -96,9 +99,9 @@ class BlurPool3d(_BlurPool):
 class ReLUBlurPool2d(BlurPool2d):
     """ReLU then `BlurPool2d`, as one operation: `dealias.functional.relu_blur_pool2d` as a module."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """ReLU, then blur and subsample."""
-        return apply_blur(x, self.taps, self.stride, self.padding_mode, relu=True)
+        return apply_blur(input, self.taps, self.stride, self.padding_mode, relu=True)
 
 
 class _MaxBlurPool(_Blur):
@@ -119,10 +122,9 @@ class _MaxBlurPool(_Blur):
         )
         self.ceil_mode = ceil_mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        return apply_max_blur(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.taps, self.padding_mode
-        )
+    def forward(self, input: Tensor) -> Tensor:
+        arguments = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return apply_max_blur(input, *arguments, self.taps, self.padding_mode)
 
     def extra_repr(self) -> str:
         pool = f"kernel_size={_brief(self.kernel_size)}, padding={_brief(self.padding)}"

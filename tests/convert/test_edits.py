@@ -43,6 +43,23 @@ def test_one_pool_for_many_calls():
     check_no_filter(Model(), x)
 
 
+def test_layers_called_by_keyword():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.conv, self.short = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 1, 2)
+            self.relu, self.pool, self.average = nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(1, 2)
+
+        def forward(self, x):
+            x = self.pool(input=self.first(input=x))
+            return self.average(input=self.relu(input=self.conv(input=x)) + self.short(input=x))
+
+    x, model = torch.randn(1, 3, 34, 35), Model()
+    assert all(site.placed for site in sites(model, x))
+    check_no_filter(model, x)
+    assert antialias(model, x)(x).shape == model(x).shape
+
+
 class Twins(nn.Module):
     def __init__(self, encoder):
         super().__init__()

@@ -24,10 +24,10 @@ else:
 class _WholeWindows(_Base):
     """Leaves out the trailing samples that fill no window, as `torch.nn.AvgPool2d(k, k)` does: floor(N / stride)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         for axis, step in enumerate(self.stride, start=-self.spatial):
-            x = x.narrow(axis, 0, x.shape[axis] // step * step)
-        return super().forward(x)
+            input = input.narrow(axis, 0, input.shape[axis] // step * step)
+        return super().forward(input)
 
 
 class AvgBlurPool1d(_WholeWindows, BlurPool1d):

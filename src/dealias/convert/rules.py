@@ -239,7 +239,7 @@ def _decide_conv(group: Group) -> Decision:
         return Decision("left alone", "a blur stands behind it already, before any non-linearity of its own")
     if any(chain.nonlinear for chain in chains):
         return refuse("a non-linearity stands behind some calls of this layer, and not behind others")
-    if set(group.window.kernel) == {1} and all(spot.dense_size == spot.input_size for spot in group.spots):
+    if _commutes_with_blur(group):
         text = f"{lead}{blur} in front of it: no non-linearity stands behind{_answer_text(group)}"
         if group.answered:
             return Decision("placed", text, (AnswerConv(path, group.window, kept, "before", stride),))
@@ -253,6 +253,14 @@ def _decide_conv(group: Group) -> Decision:
         text = f"{lead}{blur} behind it: no non-linearity of its own stands behind{_answer_text(group)}"
         return Decision("placed", text, (AnswerConv(path, group.window, kept, "after", stride),))
     return refuse(_no_module(outputs[0]))
+
+
+def _commutes_with_blur(group: Group) -> bool:
+    """Whether a convolution can have its blur in front: 1x1, unpadded, its input where the blur can take it."""
+    if set(group.window.kernel) != {1} or any(spot.dense_size != spot.input_size for spot in group.spots):
+        return False
+    # a hook in front sees no input that is given by keyword
+    return group.answered or all(spot.call is not None and spot.call.input is not None for spot in group.spots)
 
 
 def _stem_text(group: Group) -> str:

@@ -74,7 +74,7 @@ class Call:
     path: str | None  # None where the module is registered nowhere in the model
     parent: Call | None
     start: int
-    input: Value | None
+    input: Value | None  # the first positional argument, where it is a tensor
     end: int = -1
     output: Value | None = None  # only where the output is one tensor
 
@@ -155,6 +155,9 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         if self.opaque is None and self.stack:
             self.note(func, args, kwargs, result)
+        elif self.opaque is not None and self.opaque.input is None:  # called by keyword, which hooks do not see
+            read = (self.values.get(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+            self.opaque.input = next(filter(None, read), None)
         return result
 
     def note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
