@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dealias import antialias
+from dealias.errors import InputError
 from dealias.metrics import internal_feature_distance
 from dealias.models import vgg_small
 from dealias.profile import SAMPLED_SHIFTS, Profile, periodicity, profile_model
@@ -64,6 +65,13 @@ def test_large_images_are_sampled_and_functions_named() -> None:
     assert [site.path for site in profile.sites] == ["conv"]
     assert profile.missed == ["max_pool"]
     assert profile.sites[0].maximum is None
+
+
+def test_bad_input(images: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="rows dy and the columns dx"):
+        profile_model(vgg_small(), images, shifts=(range(3),))
+    with pytest.raises(InputError, match="N, C, H, W"):
+        profile_model(vgg_small(), images[0])
 
 
 def test_periodicity() -> None:

@@ -1,5 +1,6 @@
 """Which downsampling site of a network adds how much shift-variance: the first thing to look at when it flickers.
 
+>>> import torch
 >>> from dealias.models import vgg_small
 >>> profile = profile_model(vgg_small(padding_mode="circular"), torch.rand(2, 1, 32, 32), shifts=(range(4), range(4)))
 >>> site = profile.ranked()[0]
@@ -14,12 +15,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from dealias.convert import sites
 from dealias.convert.sites import Site
-from dealias.metrics.equivariance import Layer, Shifts, Stage, internal_feature_distances
+from dealias.metrics._evaluation import placed_like
+from dealias.metrics.equivariance import Layer, Shifts, Stage, check_shifts, internal_feature_distances
 from dealias.nn import MaxBlurPool2d
 
 SAMPLED_SHIFTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -114,11 +115,11 @@ def profile_model(
 
     Source: Zhang (2019), section 4.1 and figure 5.
     """
+    images = placed_like(images, model)
     height, width = images.shape[-2:]
-    if shifts is None:
-        whole = max(height, width) <= _ALL_SHIFTS_UP_TO
-        shifts = (range(height), range(width)) if whole else (SAMPLED_SHIFTS, SAMPLED_SHIFTS)
-    dy, dx = (torch.as_tensor(axis).tolist() for axis in shifts)
+    if shifts is None and max(height, width) > _ALL_SHIFTS_UP_TO:
+        shifts = (SAMPLED_SHIFTS, SAMPLED_SHIFTS)
+    dy, dx = check_shifts(shifts, images)
     found = sites(model, images[:1])
     # a site that runs several times has one map, that of the last time
     placed = {site.path: site for site in found if site.path and len(site.stride) == 2}

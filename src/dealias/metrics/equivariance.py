@@ -98,7 +98,7 @@ def internal_feature_distances(
     images = placed_like(images, model)
     if batch_size < 1 or not layers:
         raise InputError(f"batch_size={batch_size!r} must be at least 1, and layers={layers!r} not empty")
-    rows, columns = _check_shifts(shifts, images)
+    rows, columns = check_shifts(shifts, images)
     probes = [_Probe.of(model, layer) for layer in layers]
     sums = torch.zeros(len(probes), len(rows), len(columns), dtype=torch.float64)
     done = 0
@@ -273,7 +273,13 @@ def _pair_counts(size: int, length: int, shift: int) -> Tensor:
     return counts.index_add_(0, pairs, torch.ones_like(pairs)).view(size, size)
 
 
-def _check_shifts(shifts: Shifts | None, images: Tensor) -> tuple[list[int], list[int]]:
+def check_shifts(shifts: Shifts | None, images: Tensor) -> tuple[list[int], list[int]]:
+    """Rows dy and columns dx as lists, all of the images' (N, C, H, W) by default.
+
+    Raises:
+        InputError: there are no two sequences, or one is empty.
+        InputTypeError: a shift is no integer.
+    """
     if shifts is None:
         return list(range(images.shape[2])), list(range(images.shape[3]))
     if len(shifts) != 2:
