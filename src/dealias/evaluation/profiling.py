@@ -43,7 +43,7 @@ def run_profile(
         images: as for `dealias.data.open_source`; None takes photographs, or digits for networks of one channel, that
             packages bring.
         output: the folder to write into; it is created.
-        count: number of images, drawn by `seed`.
+        count: number of images, drawn by `seed`; packages bring 5 photographs and 5,000 digits.
         reach: every shift from 0 to so many pixels less one, on both axes; None as in `dealias.profile.profile_model`.
         device, batch_size: of the forward passes.
         seed: of the images drawn.
@@ -56,6 +56,9 @@ def run_profile(
         InputError: an argument will not do, or no image can be read.
         MissingExtraError: a package is not installed.
     """
+    for name, value in (("count", count), ("reach", reach), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value!r} is too small: it must be at least 1")
     folder = prepare_output(output)
     specs = label_models(models)
     place = pick_device(device)
@@ -108,7 +111,7 @@ def _bundled(preprocessing: Preprocessing, count: int) -> Tensor:
     side = preprocessing.crop_size
     if preprocessing.channels == 1:
         pixels, _ = mnist_digits()
-        chosen = pixels[:: len(pixels) // count][:count].unsqueeze(1).float() / 255
+        chosen = pixels[:: max(len(pixels) // count, 1)][:count].unsqueeze(1).float() / 255
         resized = torch.nn.functional.interpolate(chosen, (side, side), mode="bilinear", align_corners=False)
     else:
         resized = torch.stack(list(photos(side).values()))[:count]
