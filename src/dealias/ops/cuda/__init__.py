@@ -74,7 +74,7 @@ def _empty(like: Tensor, size: Ints, dtype: torch.dtype, channels_last: bool) ->
     return torch.empty(size, dtype=dtype, device=like.device, memory_format=_memory_format(channels_last))
 
 
-def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats, **constants: bool) -> None:
+def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> None:
     images = tensors[0].shape[0]
     most = max(1, MOST_LANES // plan.lanes)
     other = tensors[0].is_cuda and tensors[0].device.index != torch.cuda.current_device()
@@ -89,7 +89,6 @@ def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats, **con
                 lanes=lanes,
                 **plan.sizes,
                 **plan.constants,
-                **constants,
                 enable_fp_fusion=True,
             )
 
@@ -109,10 +108,11 @@ def _forward(x: Tensor, taps: Floats, stride: Ints, padding_mode: str, pool: Poo
             steps,
             padding_mode,
             pool,
+            relu,
             _packs(x.device),
             _processors(x.device),
         )
-        _run(forward, plan, (x, y), taps, RELU=relu)
+        _run(forward, plan, (x, y), taps)
     return y
 
 

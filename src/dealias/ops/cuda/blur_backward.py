@@ -59,7 +59,8 @@ def _plus_weighted(row, other, weight):
 
 
 @triton.jit
-def _where_not_negative(x, row):
+def _relu_backward(x, row):
+    """The gradient where not x <= 0: a NaN passes it on."""
     out = ()
     for k in tl.static_range(len(row)):
         out = out + (tl.where(x[k] <= 0.0, 0.0, row[k]),)
@@ -96,9 +97,9 @@ def _folded_weight(at, start, size, taps, MODE: tl.constexpr, TINY: tl.constexpr
 
 @triton.jit
 def gradient_row(maps, groups_at, group, i, HO, WO, vectors, FIRST: tl.constexpr, COUNT: tl.constexpr,
-                  G: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr, VECTOR: tl.constexpr, FULL: tl.constexpr,
-                  NEAR: tl.constexpr, EXTRA: tl.constexpr, WRAP: tl.constexpr, TINY: tl.constexpr,
-                  WIDE: tl.constexpr):
+                 G: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr, VECTOR: tl.constexpr, FULL: tl.constexpr,
+                 NEAR: tl.constexpr, EXTRA: tl.constexpr, WRAP: tl.constexpr, TINY: tl.constexpr,
+                 WIDE: tl.constexpr):
     """Output gradients of row i: columns FIRST..FIRST+COUNT-1 of each group, then the EXTRA ones; 0 beyond the map."""
     if WRAP:
         i = border(i, HO, CIRCULAR, TINY)
@@ -157,7 +158,7 @@ def _fold(total, row, taps, group, groups, COLUMN: tl.constexpr, SW: tl.constexp
 
 @triton.jit
 def blur_back_along_x(row, taps, group, groups, weights, LOW: tl.constexpr, WIDE: tl.constexpr, SW: tl.constexpr,
-                       FIRST: tl.constexpr, COUNT: tl.constexpr, EXTRA: tl.constexpr, FOLDS: tl.constexpr):
+                      FIRST: tl.constexpr, COUNT: tl.constexpr, EXTRA: tl.constexpr, FOLDS: tl.constexpr):
     """The WIDE dense columns from LOW on of each group, with what the border folds onto them."""
     out = ()
     for k in tl.static_range(WIDE):
@@ -173,10 +174,10 @@ def blur_back_along_x(row, taps, group, groups, weights, LOW: tl.constexpr, WIDE
 
 @triton.jit
 def dense_rows(given, maps, groups_at, group, taps, first, HD, HO, WO, vectors, AT: tl.constexpr, ROW: tl.constexpr,
-                FIRST: tl.constexpr, COUNT: tl.constexpr, SH: tl.constexpr, G: tl.constexpr, VEC: tl.constexpr,
-                CL: tl.constexpr, VECTOR: tl.constexpr, FULL: tl.constexpr, MODE: tl.constexpr, CUT: tl.constexpr,
-                NEAR_H: tl.constexpr, EXTRA_H: tl.constexpr, NEAR_W: tl.constexpr, EXTRA_W: tl.constexpr,
-                WRAP: tl.constexpr, TINY: tl.constexpr, WIDE: tl.constexpr):
+               FIRST: tl.constexpr, COUNT: tl.constexpr, SH: tl.constexpr, G: tl.constexpr, VEC: tl.constexpr,
+               CL: tl.constexpr, VECTOR: tl.constexpr, FULL: tl.constexpr, MODE: tl.constexpr, CUT: tl.constexpr,
+               NEAR_H: tl.constexpr, EXTRA_H: tl.constexpr, NEAR_W: tl.constexpr, EXTRA_W: tl.constexpr,
+               WRAP: tl.constexpr, TINY: tl.constexpr, WIDE: tl.constexpr):
     """SH rows of the dense map's gradient from row `first` on, before the transposed filter along x.
 
     `given` are the output rows from ROW on, for `first` at AT. CUT: rows beyond the map are to be 0.
@@ -190,7 +191,7 @@ def dense_rows(given, maps, groups_at, group, taps, first, HD, HO, WO, vectors, 
             for e in range(EXTRA_H):
                 i = tl.where(e < NEAR_H, e, HO - EXTRA_H + e)
                 far = gradient_row(maps, groups_at, group, i, HO, WO, vectors, FIRST, COUNT, G, VEC, CL, VECTOR, FULL,
-                                    NEAR_W, EXTRA_W, WRAP, TINY, WIDE)
+                                   NEAR_W, EXTRA_W, WRAP, TINY, WIDE)
                 more = ()
                 for k in tl.static_range(SH):
                     weight = _folded_weight(first + k, i * SH - (len(taps) - 1) // 2, HD, taps, MODE, TINY)
@@ -265,7 +266,7 @@ def blur_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, bloc
                 h = m * SH + k
                 row = blur_back_along_x(rows[k], taps, group, groups, weights, 0, V, SW, FIRST, COUNT, EXTRA_W, FOLDS)
                 if RELU:
-                    row = _where_not_negative(as_float(passed[k]), row)
+                    row = _relu_backward(as_float(passed[k]), row)
                 mine = live & everywhere(h < H, group)
                 store_columns(row, outs_at, group, h, mine, W, vectors, V, VEC, CL, STORES, WIDE)
         kept = ()

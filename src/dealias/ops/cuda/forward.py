@@ -15,6 +15,7 @@ from dealias.ops.cuda.parts import (
     column_at,
     columns_of,
     everywhere,
+    greater,
     group_of,
     group_pointers,
     keep_if,
@@ -24,17 +25,6 @@ from dealias.ops.cuda.parts import (
     row_pointers,
     store_columns,
 )
-
-
-@triton.jit
-def _greater(a, b):
-    """The larger, NaN if either is; for 16 bits two at a time, which Triton itself does not emit."""
-    if a.dtype == tl.bfloat16:
-        return tl.inline_asm_elementwise("max.NaN.bf16x2 $0, $1, $2;", "=r,r,r", [a, b], tl.bfloat16, True, 2)
-    elif a.dtype == tl.float16:
-        return tl.inline_asm_elementwise("max.NaN.f16x2 $0, $1, $2;", "=r,r,r", [a, b], tl.float16, True, 2)
-    else:
-        return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -52,7 +42,7 @@ def _maxima_along_x(maps, groups_at, group, row, W, WD, H, vectors, fill,
         for k in tl.static_range(COUNT):
             best = given[k].to(KIND)
             for t in tl.static_range(1, KW):
-                best = _greater(best, given[k + t].to(KIND))
+                best = greater(best, given[k + t].to(KIND))
             out = out + (best,)
     else:  # each dense column loads its own window, wherever the border sends it
         row_at = row_pointers(maps, row, W, vectors, V, VEC, CL, VECTOR, WIDE)
@@ -69,7 +59,7 @@ def _maxima_along_x(maps, groups_at, group, row, W, WD, H, vectors, fill,
                     c = first + t
                     if WRAP:
                         c = border(c, W, CIRCULAR, TINY)
-                    best = _greater(best, column_at(row_at, c, ok, W, vectors, fill, VEC, CL, True, MASKED).to(KIND))
+                    best = greater(best, column_at(row_at, c, ok, W, vectors, fill, VEC, CL, True, MASKED).to(KIND))
             out = out + (best.to(KIND),)
     return out
 
@@ -78,7 +68,7 @@ def _maxima_along_x(maps, groups_at, group, row, W, WD, H, vectors, fill,
 def _greater_rows(a, b):
     out = ()
     for k in tl.static_range(len(a)):
-        out = out + (_greater(a[k], b[k]),)
+        out = out + (greater(a[k], b[k]),)
     return out
 
 

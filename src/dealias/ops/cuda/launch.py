@@ -153,10 +153,11 @@ def forward(
     stride: Pair,
     mode: str,
     pool: Pool,
+    relu: bool,
     packed: bool,
     processors: int,
 ) -> Plan:
-    """For `kernels.forward`. PACKED: take maxima of two 16-bit elements at a time."""
+    """For the kernel `forward`. PACKED: take maxima of two 16-bit elements at a time."""
     _, channels, height, width = shape
     lead, tail = (taps - 1) // 2, taps // 2
     dense = pool.dense((height, width))
@@ -170,9 +171,8 @@ def forward(
     tiny = any(
         n <= (lead + tail + k - 1 if pool.wrap else max(lead, tail)) for n, k in zip(dense, pool.kernel, strict=True)
     )
-    shared = not tiny and (
-        pool.wrap or (mode != "circular" and (pooled or cut.input_vector))
-    )  # input columns are loaded once, the border is mended
+    # Input columns are loaded once, and the border is mended.
+    shared = not tiny and (pool.wrap or (mode != "circular" and (pooled or cut.input_vector)))
     mends = shared and not pool.wrap and mode in FOLDING
     first = min(-lead, last - tail) if mends else -lead
     end = (cut.outputs - 1) * stride[1] + tail + 1
@@ -193,6 +193,7 @@ def forward(
         "MODE": MODES[mode],
         "WRAP": pool.wrap,
         "PADDED": pool.padded,
+        "RELU": relu,
         "CL": channels_last,
         "FIRST": first,
         "LAST": last if mode == "zeros" else 0,  # else not needed, and would only make another kernel
@@ -218,20 +219,20 @@ def backward(
     relu: bool,
     processors: int,
 ) -> Plan:
-    """For `kernels.blur_backward`, or with a `pool` for `kernels.max_backward`; see `foldable` for its arguments.
+    """For the kernel `blur_backward`, or with a `pool` for `max_backward`; see `foldable` for its arguments.
 
     EXTRA output rows and columns, NEAR of them at the start, have a filter that reaches beyond the map.
     """
     _, channels, height, width = shape
-    pool_or_none = pool or Pool()
-    dense = pool_or_none.dense((height, width))
+    window = pool or Pool()
+    dense = window.dense((height, width))
     outputs = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
     most = (2, 2 if pool else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
     cut = _cut(channels, width, outputs[1], stride[1], itemsize, channels_last, most)
     columns = cut.outputs * stride[1]
     groups = -(-width // columns)
     last = dense[1] - 1 - (groups - 1) * columns
-    low, wide = pool_or_none.before[1] - pool_or_none.kernel[1] + 1, columns + pool_or_none.kernel[1] - 1
+    low, wide = window.before[1] - window.kernel[1] + 1, columns + window.kernel[1] - 1
     bounces = min(dense) <= taps // 2
     rows, extra_columns = (0, 0), (0, 0)
     folds: tuple[Fold, ...] = ()
@@ -279,7 +280,7 @@ def backward(
 
 
 def foldable(size: Pair, taps: int, stride: Pair, mode: str, pool: Pool) -> bool:
-    """Whether `kernels.max_backward` does it all; otherwise the blur's gradient must be computed first.
+    """Whether `max_backward` does it all; otherwise the blur's gradient must be computed first.
 
     It then takes that with one tap and stride 1, the only case in which it wraps around.
     """

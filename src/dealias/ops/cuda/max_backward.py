@@ -11,6 +11,7 @@ from dealias.ops.cuda.parts import (
     border,
     columns_of,
     everywhere,
+    greater,
     group_pointers,
     locate,
     map_pointers,
@@ -26,18 +27,13 @@ def _beats(later, earlier):
 
 
 @triton.jit
-def _greater(a, b):
-    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
 def _maxima_along_x(given, KW: tl.constexpr):
     """The maxima of the windows that start in each column."""
     out = ()
     for k in tl.static_range(len(given) - KW + 1):
         best = given[k]
         for t in tl.static_range(1, KW):
-            best = _greater(best, given[k + t])
+            best = greater(best, given[k + t])
         out = out + (best,)
     return out
 
@@ -139,7 +135,7 @@ def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, W
     for m in range(start - WARM - KEPT, tl.minimum(start + steps_of_block, (H + SH - 1) // SH)):
         given = given + (
             gradient_row(maps, groups_at, group, m + ROW + KEPT, HO, WO, vectors, FIRST, COUNT, G, VEC, CL, LOADS, FULL,
-                          0, 0, WRAP, TINY, WIDE),
+                         0, 0, WRAP, TINY, WIDE),
         )
         if m >= start - WARM:
             fresh = ()

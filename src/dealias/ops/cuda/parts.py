@@ -237,6 +237,17 @@ def as_float(row):
 
 
 @triton.jit
+def greater(a, b):
+    """The larger, NaN if either is; for 16 bits two at a time, which Triton itself does not emit."""
+    if a.dtype == tl.bfloat16:
+        return tl.inline_asm_elementwise("max.NaN.bf16x2 $0, $1, $2;", "=r,r,r", [a, b], tl.bfloat16, True, 2)
+    elif a.dtype == tl.float16:
+        return tl.inline_asm_elementwise("max.NaN.f16x2 $0, $1, $2;", "=r,r,r", [a, b], tl.float16, True, 2)
+    else:
+        return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def none_yet(COUNT: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr, kind: tl.constexpr):
     """A row of COUNT zeros, the initial value of a row that a loop carries."""
     row = ()
