@@ -132,6 +132,30 @@ def test_models_that_cannot_be_traced_are_refused_in_a_word():
         antialias(Cheating(), x)
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.SiLU(inplace=True)])
+@pytest.mark.parametrize("use", [lambda y, z: y, lambda y, z: z + y.mean()], ids=["ignored", "both"])
+def test_readers_of_an_in_place_activation_s_argument_would_miss_the_blur(activation, use):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.conv, self.activation = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2), activation
+
+        def forward(self, x):
+            y = self.conv(self.first(x))
+            return use(y, self.activation(y)).mean((2, 3))  # hides the size
+
+    with pytest.raises(InputError, match=r"blur of conv `conv` .*read without it"):
+        antialias(Model(), torch.randn(1, 3, 17, 17))
+
+
+def test_what_reads_the_map_by_a_hook_before_the_blur_does_not_matter():
+    means = []
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
+    model[2].register_forward_hook(lambda module, args, output: means.append(float(output.mean())))
+    antialias(model, torch.randn(1, 3, 17, 17), strict=True)
+    assert len(means) == 2
+
+
 class Cheating(nn.Module):
     """Its sizes depend on what a layer is made of."""
 

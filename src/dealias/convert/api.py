@@ -12,11 +12,11 @@ from typing import TypedDict, Unpack
 
 from torch import nn
 
-from dealias.convert.edits import AnswerConv, Blur, Blurring
+from dealias.convert.edits import AnswerConv, Blur, Blurring, ReplaceReLU
 from dealias.convert.plan import RECIPES, Plan, make_plan
 from dealias.convert.report import ConversionReport, build_report
 from dealias.convert.sites import GROWING, Site
-from dealias.convert.trace import ExampleInput, Trace, record
+from dealias.convert.trace import Call, ExampleInput, Trace, record
 from dealias.errors import InputError
 from dealias.filters import Filter, resolve_filter
 from dealias.functional import PADDING_MODES
@@ -269,16 +269,31 @@ def _verify(before: Trace, after: Trace, plans: Sequence[Plan], blurs: Sequence[
     """See that every blur ran as planned, and that all maps have their sizes."""
     name = "model cannot be anti-aliased as planned"
     for plan, blur in zip(plans, blurs, strict=True):
-        site, expected = plan.sites[0], list(plan.blurred)
-        got = [call.output.shape[-len(site.stride) :] for call in after.calls_of(blur) if call.output is not None]
+        site, edits, expected = plan.sites[0], plan.decision.edits, list(plan.blurred)
+        calls = after.calls_of(blur)
+        got = [call.output.shape[-len(site.stride) :] for call in calls if call.output is not None]
         if len(got) != len(expected) or (recipe == "same-size" and got != expected):
             raise InputError(
                 f"{name}: the blur of {site.kind} `{site.path}` returned maps of {got} pixels, not {expected}"
+            )
+        behind = any(isinstance(edit, ReplaceReLU) or (isinstance(edit, Blur) and not edit.before) for edit in edits)
+        if behind and any(map(_is_read_unblurred, calls)):
+            raise InputError(
+                f"{name}: the map in front of the blur of {site.kind} `{site.path}` is also read without it; read the "
+                "result of an activation with inplace=True, not its argument"
             )
     if recipe == "same-size" and (wrong := _changed_convolution(before, after, plans)) is not None:
         raise InputError(f"{name}: {wrong}")
     if before.output_shapes != after.output_shapes:
         raise InputError(f"{name}: it returned {after.output_shapes} in place of {before.output_shapes}")
+
+
+def _is_read_unblurred(call: Call) -> bool:
+    """Whether what a blur took in is read after the blur; the user's hooks may read it before."""
+    source, result = call.input, call.output
+    if source is None or result is None or result.producer is None:
+        return False
+    return source.returned or any(node.index > result.producer.index for node in source.consumers)
 
 
 def _changed_convolution(before: Trace, after: Trace, plans: Sequence[Plan]) -> str | None:
