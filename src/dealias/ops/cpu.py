@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dealias import ops
 from dealias.errors import InputError
-from dealias.ops.reference import match_layout
+from dealias.ops.fused import is_channels_last, memory_format
 
 Ints: TypeAlias = Sequence[int]
 Floats: TypeAlias = Sequence[float]
@@ -151,7 +151,7 @@ class _Call:
             self._filter,
         )
         self.address = ctypes.addressof(self._problem)
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout = memory_format(channels_last)
         self.size = size
         pools = zip(size[2:], before, after, kernel_size, dilation, stride, strict=True)
         dense = [(n + b + a - d * (k - 1), step) for n, b, a, k, d, step in pools]
@@ -159,10 +159,6 @@ class _Call:
 
 
 _call = lru_cache(maxsize=512)(_Call)
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _check(status: int) -> None:
@@ -173,9 +169,8 @@ def _check(status: int) -> None:
 
 
 def _run_forward(op: int, x: Tensor, *arguments: Any) -> Tensor:
-    channels_last = _is_channels_last(x)
-    if not channels_last:
-        x = x.contiguous()
+    channels_last = is_channels_last(x)
+    x = x if channels_last else x.contiguous()
     call = _call(op, x.dtype, tuple(x.shape), channels_last, *arguments)
     y = torch.empty(call.out_size, dtype=x.dtype, device=x.device, memory_format=call.layout)
     _check(_forward(call.address, x.data_ptr(), y.data_ptr(), torch.get_num_threads()))
@@ -191,8 +186,8 @@ def _run_backward(call: _Call, grad: Tensor, x: Tensor | None) -> Tensor:
 
 
 def _run_backward_of_x(op: int, grad: Tensor, x: Tensor, *arguments: Any) -> Tensor:
-    channels_last = _is_channels_last(x)
-    x = match_layout(x, x)
+    channels_last = is_channels_last(x)
+    x = x if channels_last else x.contiguous()
     return _run_backward(_call(op, x.dtype, tuple(x.shape), channels_last, *arguments), grad, x)
 
 

@@ -105,7 +105,12 @@ def backend(device_type: str) -> Backend:
 
 def is_channels_last(x: Tensor) -> bool:
     """Whether x is channels last without doubt: C = 1 and 1 x 1 maps are also contiguous."""
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """The layout's name in PyTorch."""
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 _BLUR = "float[] taps, int[] stride, str padding_mode"
@@ -142,8 +147,7 @@ _ops = torch.ops.dealias
 
 def _blurred(x: Tensor, dense: Ints, stride: Ints) -> Tensor:
     size = [x.shape[0], x.shape[1], *((n + step - 1) // step for n, step in zip(dense, stride, strict=True))]
-    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
-    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=memory_format(is_channels_last(x)))
 
 
 def _fake_blur(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
@@ -153,8 +157,7 @@ def _fake_blur(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tens
 def _fake_blur_backward(
     grad: Tensor, input_size: Ints, taps: Floats, stride: Ints, padding_mode: str, channels_last: bool
 ) -> Tensor:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty(input_size, dtype=grad.dtype, device=grad.device, memory_format=layout)
+    return torch.empty(input_size, dtype=grad.dtype, device=grad.device, memory_format=memory_format(channels_last))
 
 
 def _fake_max(
@@ -167,8 +170,7 @@ def _fake_max(
 
 
 def _fake_like_x(grad: Tensor, x: Tensor, *args: Any) -> Tensor:
-    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=memory_format(is_channels_last(x)))
 
 
 # Gradients in terms of the ops: for tracing, and the second derivative everywhere -------------------------------------

@@ -21,7 +21,7 @@ from dealias.ops.cuda.blur_backward import blur_backward
 from dealias.ops.cuda.forward import forward
 from dealias.ops.cuda.launch import BLOCK, Pair, Plan, Pool
 from dealias.ops.cuda.max_backward import max_backward
-from dealias.ops.fused import is_channels_last
+from dealias.ops.fused import is_channels_last, memory_format
 
 Ints: TypeAlias = Sequence[int]
 Floats: TypeAlias = Sequence[float]
@@ -66,12 +66,8 @@ def _pair(values: Ints) -> Pair:
     return int(first), int(second)
 
 
-def _memory_format(channels_last: bool) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format
-
-
 def _empty(like: Tensor, size: Ints, dtype: torch.dtype, channels_last: bool) -> Tensor:
-    return torch.empty(size, dtype=dtype, device=like.device, memory_format=_memory_format(channels_last))
+    return torch.empty(size, dtype=dtype, device=like.device, memory_format=memory_format(channels_last))
 
 
 def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> None:
@@ -130,7 +126,7 @@ def _backward(
 ) -> Tensor:
     out = _empty(grad, size, dtype, channels_last)
     if out.numel():
-        layout = _memory_format(channels_last)
+        layout = memory_format(channels_last)
         grad = grad.contiguous(memory_format=layout)
         given = grad if x is None else x.contiguous(memory_format=layout)
         plan = launch.backward(
