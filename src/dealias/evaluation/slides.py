@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dealias.errors import MissingExtraError
+from dealias.errors import InputError, MissingExtraError
 from dealias.evaluation.network import Network
 from dealias.evaluation.plan import Plan
 from dealias.evaluation.store import Record
@@ -31,9 +32,15 @@ def make_slides(records: Sequence[Record], plan: Plan, networks: Sequence[Networ
     baseline = networks[0]
     preprocessing = baseline.preprocessing
     shown = [network for network in networks if network.preprocessing == preprocessing]
-    slides = []
-    for number in _unstable(records, plan, baseline.spec.label):
-        pixels = preprocessing.square(plan.source.read(number), preprocessing.shift_size)
+    slides: list[dict[str, Any]] = []
+    for number in _least_stable_first(records, len(plan.source), baseline.spec.label):
+        if len(slides) == SLIDES:
+            break
+        try:
+            picture = plan.source.read(number)
+        except InputError:
+            continue
+        pixels = preprocessing.square(picture, preprocessing.shift_size)
         views, shifts = _views(torch.from_numpy(pixels), preprocessing.crop_size)
         probabilities = {network.spec.label: network.predict(views).softmax(1).nan_to_num(0.0) for network in shown}
         label = _shown_class(probabilities[baseline.spec.label], baseline, plan.source.labels[number])
@@ -72,8 +79,8 @@ def _class_name(label: int, baseline: Network, plan: Plan) -> str:
     return f"class {label}"
 
 
-def _unstable(records: Sequence[Record], plan: Plan, label: str) -> list[int]:
-    """Numbers of the images, those first on which the network's predictions agree least between shifts."""
+def _least_stable_first(records: Sequence[Record], images: int, label: str) -> list[int]:
+    """Numbers of the images by how well the network's predictions agree between shifts, those without shifts last."""
     stability: dict[int, tuple[float, float]] = {}
     for record in records:
         if record["task"] != "shifts" or record["group"] != 0 or not record["positions"]:
@@ -84,11 +91,7 @@ def _unstable(records: Sequence[Record], plan: Plan, label: str) -> list[int]:
         variation = counts.get("diagonal", {}).get("variation", [0.0] * len(record["numbers"]))
         for number, agree, vary in zip(record["numbers"], agreements or variation, variation, strict=True):
             stability[number] = (agree, -vary)
-    if not stability:  # shifts were not asked for: the first images that can be read
-        read = {position for record in records for position in record["positions"]}
-        chosen = [number for number, position in enumerate(plan.source.positions) if position in read]
-        return chosen[:SLIDES]
-    return sorted(stability, key=lambda number: (*stability[number], number))[:SLIDES]
+    return sorted(range(images), key=lambda number: (*stability.get(number, (math.inf, 0.0)), number))
 
 
 def _views(pixels: torch.Tensor, side: int) -> tuple[torch.Tensor, list[int]]:
