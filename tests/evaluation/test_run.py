@@ -204,18 +204,34 @@ def test_corruptions_and_sequences_are_counted_as_torchmetrics_does(pictures: Pa
     assert found["mean_flip_rate"]["value"] == pytest.approx(np.mean(rates), abs=1e-6)
 
 
-def test_released_corruptions_are_read_as_they_are(pictures: Path, tmp_path: Path) -> None:
-    root = tmp_path / "released"
+def link_corruptions(root: Path, pictures: Path) -> None:
+    """A released ImageNet-C, one folder deeper than need be, whose images are `pictures` throughout."""
     for name in CORRUPTIONS:
+        (root / "all" / name).mkdir(parents=True)
         for severity in range(1, 6):
-            (root / "all" / name).mkdir(parents=True, exist_ok=True)
             (root / "all" / name / str(severity)).symlink_to(pictures, target_is_directory=True)
-    results = evaluate(
-        [MODEL], pictures, tmp_path / "run", **{**QUICK, "metrics": ("imagenet-c",), "limit": 5}, imagenet_c=root
-    )
+
+
+def test_released_corruptions_are_read_as_they_are(pictures: Path, tmp_path: Path) -> None:
+    link_corruptions(tmp_path / "released", pictures)
+    settings = {**QUICK, "metrics": ("imagenet-c",), "limit": 5, "imagenet_c": tmp_path / "released"}
+    results = evaluate([MODEL], pictures, tmp_path / "run", **settings)
     cells = {cell["value"] for row in results["corruptions"]["plain"].values() for cell in row.values()}
     assert len(cells) == 1  # all folders are one
     assert results["metrics"]["plain"]["mean_corruption_error"]["images"] == 5
+
+
+def test_broken_images_do_not_stop_a_run_on_released_ones(pictures: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    link_corruptions(tmp_path / "released", pictures)
+    shutil.copytree(pictures, images)
+    (images / "class 0" / "0.png").write_bytes(b"broken")
+    settings = {**QUICK, "metrics": ("imagenet-c",), "imagenet_c": tmp_path / "released"}
+    results = evaluate([MODEL], images, tmp_path / "run", **settings)
+    assert results["metrics"]["plain"]["mean_corruption_error"]["images"] == 20
+    slides = json.loads((tmp_path / "run" / "slides.json").read_text())
+    assert [slide["name"] for slide in slides[:2]] == ["class 0/1.png", "class 1/0.png"]
+    assert len(slides) == 8
 
 
 PATCHES_NETWORK = """
@@ -276,6 +292,9 @@ def test_mean_rates_are_divided_by_those_given(pictures: Path, tmp_path: Path) -
     rates.write_text("perturbation,flip_rate,t5d\nsnow,0,1\n")
     with pytest.raises(InputError, match="no positive rates"):
         evaluate([MODEL], pictures, tmp_path / "run", **settings, imagenet_p_rates=rates, resume=True)
+    with pytest.raises(InputError, match="no positive rates"):
+        evaluate([MODEL], pictures, tmp_path / "new", **settings, imagenet_p_rates=rates)
+    assert not (tmp_path / "new").exists()  # it is said before hours of counting
 
 
 NAN_NETWORK = """

@@ -84,6 +84,10 @@ class Plan:
             for start in range(0, len(task.source), task.images_per_unit)
         ]
 
+    def task(self, group: int, name: str) -> Task:
+        """The task of that name for the networks of that group."""
+        return next(task for task in self.tasks[group] if task.name == name)
+
     def of_group(self, networks: Sequence[Network], group: int) -> list[Network]:
         """The networks of that group."""
         return [network for network in networks if network.preprocessing == self.groups[group]]
@@ -148,13 +152,9 @@ def make_plan(
             notes.append(f"Not measured where networks see images whole: {', '.join(missing)}.")
     for note in notes:
         warnings.warn(note, stacklevel=3)
-    arguments: dict[str, Any] = {
-        "seed": seed,
-        "difficulty": difficulty,
-        "imagenet_c": imagenet_c,
-        "imagenet_p": imagenet_p,
-    }
-    tasks = [list(_tasks(source, chosen, group, limit=limit, **arguments)) for group in groups]
+    arguments: dict[str, Any] = {"seed": seed, "limit": limit, "difficulty": difficulty}
+    arguments |= {"imagenet_c": imagenet_c, "imagenet_p": imagenet_p}
+    tasks = [_tasks(source, chosen, group, **arguments) for group in groups]
     return Plan(source, chosen, groups, tasks, notes)
 
 

@@ -15,6 +15,7 @@ from dealias.errors import InputError
 from dealias.evaluation.network import Network
 from dealias.evaluation.plan import Plan
 from dealias.evaluation.store import Record
+from dealias.evaluation.tasks import ShiftTask
 from dealias.files import write_whole
 from dealias.metrics import alexnet_corruption_errors, clustered_wilson_interval, mean_interval, mean_normalised
 from dealias.metrics.intervals import wilson_interval
@@ -47,17 +48,17 @@ def summarise(
     networks: Sequence[Network],
     settings: Mapping[str, Any],
     *,
-    rates: str | Path | None = None,
+    rates: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """What `results.json` holds: plain lists and numbers.
 
     Args:
         records: all of the run's, in any order.
         plan, networks, settings: of the run.
-        rates: see `imagenet_p_rates` of `evaluate`.
+        rates: of the network by whose mFR and mT5D divide, as from `read_rates`.
 
     Raises:
-        InputError: not one image could be read, or the file of rates will not do.
+        InputError: not one image could be read.
     """
     records = sorted(records, key=lambda record: (record["task"], record["group"], record["start"]))
     skipped = _skipped_names(plan, records)
@@ -66,7 +67,6 @@ def summarise(
             f"images={plan.source.place!r} has no readable image: all {len(skipped)} files were skipped, "
             f"the first one {skipped[0][0]}: {skipped[0][1]}"
         )
-    baseline_rates = None if rates is None else read_rates(rates)
     labels = [network.spec.label for network in networks]
     metrics: dict[str, dict[str, Estimate]] = {}
     corruptions, perturbations, profiles, broken = {}, {}, {}, {}
@@ -74,7 +74,7 @@ def summarise(
         label, group = network.spec.label, plan.groups.index(network.preprocessing)
         mine = _Mine([record for record in records if record["group"] == group], label)
         corruptions[label], errors = _corruption_metrics(mine)
-        perturbations[label], flips = _sequence_metrics(mine, baseline_rates)
+        perturbations[label], flips = _sequence_metrics(mine, rates)
         metrics[label] = dict(_shift_metrics(mine, plan, group)) | errors | flips
         profiles[label] = next((counts["profile"] for _, counts in mine.of("equivariance")), None)
         broken[label] = mine.broken()
@@ -113,17 +113,12 @@ def summarise(
     }
 
 
-def task_source(plan: Plan, record: Record) -> Any:
-    """The images that a record is about."""
-    return next(task.source for task in plan.tasks[record["group"]] if task.name == record["task"])
-
-
 def _skipped_names(plan: Plan, records: Iterable[Record]) -> list[tuple[str, str]]:
     """Each file that could not be read, once."""
     found: dict[str, str] = {}
     for record in records:
-        source = task_source(plan, record)
         for number, reason in record["skipped"]:
+            source = plan.task(record["group"], record["task"]).source
             found.setdefault(source.names[number], reason)
     return sorted(found.items())
 
@@ -185,7 +180,8 @@ def _shift_metrics(mine: _Mine, plan: Plan, group: int) -> Iterator[tuple[str, E
     units = mine.of("shifts")
     if not units:
         return
-    task: Any = next(task for task in plan.tasks[group] if task.name == "shifts")
+    task = plan.task(group, "shifts")
+    assert isinstance(task, ShiftTask)  # by its name
     for key, name in (("top1", "accuracy"), ("top5", "top5_accuracy")):
         if key in units[0][1]:
             yield name, _share(_by_image(units, itemgetter(key)))

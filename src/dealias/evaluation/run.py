@@ -17,7 +17,7 @@ from dealias.evaluation.loading import Loaded, Unit, default_workers, load_units
 from dealias.evaluation.network import Network, build_network
 from dealias.evaluation.plan import Plan, make_plan, match_classes
 from dealias.evaluation.processes import gather, pick_device, process_group, share
-from dealias.evaluation.results import summarise, write_results
+from dealias.evaluation.results import read_rates, summarise, write_results
 from dealias.evaluation.shared import versions
 from dealias.evaluation.slides import make_slides
 from dealias.evaluation.specs import ModelSpec, label_models
@@ -82,6 +82,7 @@ def evaluate(
         raise InputError(f"batch_size={batch_size!r} is too small: it must be at least 1")
     if workers is not None and workers < 0:
         raise InputError(f"workers={workers!r} must not be negative")
+    rates = None if imagenet_p_rates is None else read_rates(imagenet_p_rates)
     specs = label_models(models)
     source = open_source(images, limit=limit, seed=seed)
     place = pick_device(device)
@@ -130,7 +131,7 @@ def evaluate(
         if store is None:
             return {}
         on_progress("writing the report", 0.97)
-        results = summarise(store.records(), plan, networks, settings, rates=imagenet_p_rates)
+        results = summarise(store.records(), plan, networks, settings, rates=rates)
         results["sites"] = {
             each.spec.label: [asdict(site) for site in sites(each.model, each.blank())] for each in networks
         }
