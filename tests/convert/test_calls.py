@@ -202,6 +202,54 @@ def test_functions_of_any_number_of_axes(spatial, blur):
     torch.testing.assert_close(converted(x), model.last(blur()(F.relu(conv(y, model.weight)))))
 
 
+@pytest.mark.parametrize(
+    ("pool", "name"),
+    [
+        (nn.LPPool2d(2, 3, stride=2), "lp_pool2d"),
+        (nn.LPPool1d(2, 2), "lp_pool1d"),
+        (lambda x: F.max_pool2d_with_indices(x, 2)[0], "max_pool2d_with_indices"),
+        (lambda x: torch.ops.aten.avg_pool2d(x, [3, 3], [2, 2]), "avg_pool2d"),
+        (
+            lambda x: torch.convolution(x, x[:, :, :3, :3], None, [2, 2], [0, 0], [1, 1], False, [0, 0], 1),
+            "convolution",
+        ),
+    ],
+    ids=["LPPool2d", "LPPool1d", "max_pool2d_with_indices", "aten", "convolution"],
+)
+def test_calls_that_other_functions_make_are_out_of_reach(pool, name):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(3, 3, 1), pool
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.pool(x.flatten(2) if name == "lp_pool1d" else x)
+
+    x = torch.randn(3, 3, 17, 17)
+    (site,) = refused(Model(), x)
+    assert f"made by {name}" in site.reason
+    assert len(site.stride) == (1 if name == "lp_pool1d" else 2)
+    with pytest.warns(UserWarning, match="not anti-aliased"):
+        check_no_filter(Model(), x)
+
+
+@pytest.mark.parametrize("function", [lambda x, w: F.max_pool2d(x, (1, 2)), lambda x, w: F.conv2d(x, w, stride=(1, 2))])
+def test_maps_of_one_row_are_maps(function):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.weight = nn.Conv2d(3, 3, 1), nn.Parameter(torch.randn(3, 3, 1, 3))
+
+        def forward(self, x):
+            return function(self.conv(x).flatten(2).unsqueeze(2), self.weight)
+
+    x = torch.randn(1, 3, 8, 8)
+    (site,) = sites(Model(), x)
+    assert (site.stride, site.input_size) == ((1, 2), (1, 64))
+    check_no_filter(Model(), x)
+
+
 def test_indices_are_refused():
     class Model(nn.Module):
         def __init__(self):

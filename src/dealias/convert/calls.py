@@ -43,6 +43,11 @@ _FUNCTIONS: dict[Any, tuple[str, int]] = {
 }
 
 
+def spatial_axes_of(function: Any) -> int | None:
+    """The number of spatial axes of a convolution or pooling whose calls can be answered; None for other functions."""
+    return _FUNCTIONS[function][1] if function in _FUNCTIONS else None
+
+
 @dataclass(frozen=True)
 class Window:
     """What tells a strided call from the others: the arguments that shape it, one entry for each spatial axis."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from dealias.convert.calls import Window
+from dealias.convert.calls import Window, spatial_axes_of
 from dealias.convert.edits import (
     AnswerAvgPool,
     AnswerConv,
@@ -132,6 +132,11 @@ def _own_forward(module: nn.Module) -> bool:
 
 def _one_window(group: Group) -> str | None:
     """Why the calls of a layer cannot be answered, if so."""
+    for spot in group.spots:
+        function = spot.node.function
+        if spatial_axes_of(function) is None:
+            maker = getattr(function, "__name__", "compiled code")
+            return f"{_name(group)} is made by {maker}, where no layer can answer it"
     if len({spot.window for spot in group.spots}) > 1:
         return f"{_name(group)} makes calls of several kinds"
     if group.is_layer and len(group.trace.calls_of(group.module)) != len(group.spots):

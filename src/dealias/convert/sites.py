@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
-from dealias.convert.calls import Window
+from dealias.convert.calls import Window, spatial_axes_of
 from dealias.convert.edits import spatial_axes
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 
@@ -169,7 +169,12 @@ def _strided(kind: str, node: Node) -> Spot | None:
     if call is not None:  # the layer knows its axes: PyTorch runs some 1-D layers on 2-D maps
         source, result = call.input or source, call.output or result
         steps = getattr(call.module, "stride", steps)
-    elif source.producer is not None and source.producer.op == "unsqueeze" and source.shape[-2] == 1:
+    elif (
+        spatial_axes_of(node.function) in (1, None)  # PyTorch runs 1-D poolings on 2-D maps
+        and source.producer is not None
+        and source.producer.op == "unsqueeze"
+        and source.shape[-2] == 1
+    ):
         steps = list(steps)[1:]
     spatial = spatial_axes(call.module) if call is not None and kind != "blur" else None
     stride = _per_axis(steps, spatial or len(source.shape) - 2)

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -63,6 +64,7 @@ class Node:
     call: Call
     pointwise: bool
     settings: dict[str, Any]
+    function: Any  # of torch, that the model called; None in compiled code
     source: str  # where in the user's code
 
 
@@ -120,6 +122,7 @@ class _Recorder(TorchDispatchMode):
         self.calls: list[Call] = []
         self.stack: list[Call] = []
         self.opaque: Call | None = None
+        self.function: Any = None
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         first = args[0] if args and isinstance(args[0], Tensor) else None
@@ -201,13 +204,31 @@ class _Recorder(TorchDispatchMode):
         depth = max(value.depth for value in inputs) + (op == "convolution")
         values = tuple(Value(tuple(tensor.shape), depth=depth) for tensor in outputs)
         source, ours = _source() if op != BLUR else ("", False)
-        node = Node(len(self.nodes), BLUR if ours else op, inputs, values, call, pointwise, settings, source)
+        op, number = BLUR if ours else op, len(self.nodes)
+        node = Node(number, op, inputs, values, call, pointwise, settings, self.function, source)
         self.nodes.append(node)
         for value in dict.fromkeys(inputs):
             value.consumers.append(node)
         for tensor, value in zip(outputs, values, strict=True):
             value.producer = node
             self.values[tensor] = value
+
+
+class _Functions(TorchFunctionMode):
+    """Tells a recorder which function runs; those that it calls in turn are out of sight, as for what answers calls."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.recorder.function = func
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.recorder.function = None
 
 
 def _source() -> tuple[str, bool]:
@@ -297,7 +318,7 @@ def record(model: nn.Module, example_input: ExampleInput) -> Trace:
         hooks.callback(register_module_forward_pre_hook(recorder.enter).remove)
         hooks.callback(register_module_forward_hook(recorder.leave, always_call=True).remove)
         try:
-            with recorder:
+            with recorder, _Functions(recorder):
                 output = model(*args, **kwargs)
         except _MODEL_ERRORS as error:
             raise InputError(
