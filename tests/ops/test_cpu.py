@@ -258,6 +258,13 @@ def test_what_the_kernels_do_not_cover_takes_the_reference_path() -> None:
     assert ops.backend_for(x, (1 / 65,) * 65, (2, 2)) == "reference"
 
 
+@pytest.mark.parametrize("steps", [2**30, 2**31, 2**32 + 1])
+def test_steps_beyond_32_bits_take_the_reference_path(steps: int) -> None:
+    x = torch.rand(1, 2, 8, 8)
+    assert ops.backend_for(x, BIN4, (2, 2), (2, 2), (1, steps)) == "reference"
+    assert F.blur_pool2d(x, stride=(2, steps)).shape == (1, 2, 4, 1)
+
+
 def test_an_instruction_set_that_is_not_there_is_an_input_error() -> None:
     with pytest.raises(InputError, match="portable"), cpu.use_instruction_set("sse9"):
         pass

@@ -30,6 +30,7 @@ _BLUR, _RELU, _MAX = 0, 1, 2
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 _PADDING_MODES = {"reflect": 0, "replicate": 1, "circular": 2, "zeros": 3}
 _MAX_TAPS, _MAX_KERNEL = 64, 3
+_MAX_STEP = 2**30 - 1  # of a stride or a dilation: what a window spans must fit the library's 32-bit numbers
 _OUT_OF_MEMORY = 2
 
 _Pair = ctypes.c_int32 * 2
@@ -84,7 +85,9 @@ def unavailable() -> str | None:
 
 def covers(dtype: torch.dtype, taps: int, stride: Ints, kernel_size: Ints | None, dilation: Ints | None) -> bool:
     """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima over up to 3 x 3."""
-    return dtype in _DTYPES and taps <= _MAX_TAPS and (kernel_size is None or max(kernel_size) <= _MAX_KERNEL)
+    if dtype not in _DTYPES or taps > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
+        return False
+    return kernel_size is None or max(kernel_size) <= _MAX_KERNEL
 
 
 def instruction_set() -> str:
