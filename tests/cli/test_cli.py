@@ -4,29 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from dealias.cli import main
 from dealias.cli.common import parse_filter
 from dealias.errors import InputError
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
-
-
-def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip() and "━" not in line]
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 @pytest.fixture
@@ -43,16 +29,16 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_info_names_versions_and_backends(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    assert run(monkeypatch, "info") == 0
+def test_info_names_versions_and_backends(run: Callable[..., int], capsys: pytest.CaptureFixture[str]):
+    assert run("info") == 0
     shown = capsys.readouterr().out
     assert torch.__version__ in shown
     assert "backend reference" in shown
 
 
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["demo", "--no-such-option"], ["audit"]])
-def test_wrong_usage_exits_with_2(monkeypatch: pytest.MonkeyPatch, arguments: list[str]):
-    assert run(monkeypatch, *arguments) == 2
+def test_wrong_usage_exits_with_2(run: Callable[..., int], arguments: list[str]):
+    assert run(*arguments) == 2
 
 
 @pytest.mark.parametrize(
@@ -66,50 +52,38 @@ def test_wrong_usage_exits_with_2(monkeypatch: pytest.MonkeyPatch, arguments: li
     ],
 )
 def test_bad_arguments_end_in_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    images: Path,
-    tmp_path: Path,
-    arguments: list[str],
-    named: str,
+    error_of: Callable[..., str], images: Path, tmp_path: Path, arguments: list[str], named: str
 ):
     output = tmp_path / "out"
-    assert run(monkeypatch, *arguments, "--images", images, "--output", output) == 1
-    assert named in one_error_line(capsys)
+    assert named in error_of(*arguments, "--images", images, "--output", output)
     assert not output.exists() or list(output.iterdir()) == []
 
 
 def test_a_file_that_is_no_checkpoint_and_one_that_does_not_fit(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
+    error_of: Callable[..., str], images: Path, tmp_path: Path
 ):
     text, other = tmp_path / "text.pth", tmp_path / "other.pth"
     text.write_text("hello")
     torch.save({"features.0.weight": torch.zeros(1), "surplus": torch.zeros(1)}, other)
     for path, named in ((text, "text.pth"), (other, "surplus")):
         arguments = ("audit", "dealias:vgg_small", "--weights", path, "--images", images, "--output", tmp_path / "out")
-        assert run(monkeypatch, *arguments) == 1
-        assert named in one_error_line(capsys)
+        assert named in error_of(*arguments)
 
 
-def test_folders_that_cannot_be_read_or_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
-):
+def test_folders_that_cannot_be_read_or_written(error_of: Callable[..., str], images: Path, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    out = tmp_path / "out"
-    assert run(monkeypatch, "audit", "dealias:vgg_small", "--images", empty, "--output", out) == 1
-    assert "empty" in one_error_line(capsys)
+    assert "empty" in error_of("audit", "dealias:vgg_small", "--images", empty, "--output", tmp_path / "out")
     blocked = images / "a" / "0.jpg" / "out"
-    assert run(monkeypatch, "demo", "--quick", "--output", blocked) == 1
-    assert "cannot be written" in one_error_line(capsys)
+    assert "cannot be written" in error_of("demo", "--quick", "--output", blocked)
 
 
 def test_audit_writes_a_report_and_names_skipped_files(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
     arguments = ("audit", "dealias:vgg_small", "--images", images, "--output", out, "--filter", "1,2,1")
-    assert run(monkeypatch, *arguments) == 0
+    assert run(*arguments) == 0
     assert capsys.readouterr().out.rstrip().splitlines()[-1] == str(out / "report.html")
     results = json.loads((out / "results.json").read_text())
     assert results["images"] == 4

@@ -1,5 +1,5 @@
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,36 +7,28 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dealias import antialias
-from dealias.cli import main
 from dealias.models import create_model
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
-
-
-def test_sites_prints_what_would_be_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    assert run(monkeypatch, "sites", "torchvision:resnet18", "--input-size", "64") == 0
+def test_sites_prints_what_would_be_done(run: Callable[..., int], capsys: pytest.CaptureFixture[str]):
+    assert run("sites", "torchvision:resnet18", "--input-size", "64") == 0
     shown = capsys.readouterr().out
     assert "7 of 8 downsampling sites" in shown
     assert "left alone: the stem" in " ".join(shown.split())
-    assert run(monkeypatch, "sites", "torchvision:resnet18", "--stem", "--input-size", "64,96", "--json") == 0
+    assert run("sites", "torchvision:resnet18", "--stem", "--input-size", "64,96", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [site["status"] for site in found] == ["placed"] * 8
     assert found[0]["input_size"] == [64, 96]
 
 
 def test_convert_writes_a_checkpoint_and_a_report(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     baseline = create_model("dealias:vgg_small")
     save_file(baseline.state_dict(), tmp_path / "in.safetensors")
     output = tmp_path / "out"
     arguments = ("convert", "dealias:vgg_small", "--weights", tmp_path / "in.safetensors", "--output", output)
-    assert run(monkeypatch, *arguments, "--filter", "tri3") == 0
+    assert run(*arguments, "--filter", "tri3") == 0
     assert capsys.readouterr().out.split()[-1] == str(output / "report.json")
     written = load_file(output / "model.safetensors")
     assert written.keys() == baseline.state_dict().keys()
@@ -50,7 +42,7 @@ def test_convert_writes_a_checkpoint_and_a_report(
     with torch.no_grad():
         torch.testing.assert_close(model(x), antialias(baseline.eval(), x, filter="tri3")(x))
 
-    assert run(monkeypatch, *arguments, "--json") == 0
+    assert run(*arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out)["filter"] == "bin4"
 
 
@@ -67,30 +59,20 @@ def test_convert_writes_a_checkpoint_and_a_report(
         (["convert", "torchvision:swin_t", "--strict", "--input-size", "64"], "strict=True"),
     ],
 )
-def test_bad_arguments_end_in_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    arguments: list[str],
-    named: str,
-):
+def test_bad_arguments_end_in_one_line(error_of: Callable[..., str], tmp_path: Path, arguments: list[str], named: str):
     output = tmp_path / "out"
     more = ["--output", output] if arguments[0] == "convert" else []
-    assert run(monkeypatch, *arguments, *more) == 1
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    assert named in lines[0]
+    assert named in error_of(*arguments, *more)
     assert not output.exists() or list(output.iterdir()) == []
 
 
 def test_an_own_factory_with_its_input_size(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     (tmp_path / "own_network.py").write_text(
         "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert run(monkeypatch, "sites", "own_network:build", "--input-size", "1,20,30", "--json") == 0
+    assert run("sites", "own_network:build", "--input-size", "1,20,30", "--json") == 0
     (site,) = json.loads(capsys.readouterr().out)
     assert site["output_size"] == [9, 14]

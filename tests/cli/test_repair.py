@@ -1,5 +1,5 @@
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dealias.cli import main
 from dealias.models import create_model
 from dealias.training.repair_parts import reestimate_statistics
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
 
 
 @pytest.fixture
@@ -39,14 +31,14 @@ def write_images(folder: Path, count: int) -> Path:
 
 
 def test_class_folders_add_the_accuracy(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: Path
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: Path
 ):
     for digit in range(10):
         write_images(tmp_path / "images" / str(digit), 2)
     output = tmp_path / "out"
     arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", tmp_path / "images")
     arguments += ("--epochs", 1, "--output", output)
-    assert run(monkeypatch, *arguments, "--min-agreement", 0, "--held-out", 0.5) == 0
+    assert run(*arguments, "--min-agreement", 0, "--held-out", 0.5) == 0
     shown = capsys.readouterr().out.split()
     assert shown[-2:] == [str(output / "model.safetensors"), str(output / "results.json")]
     results = json.loads((output / "results.json").read_text())
@@ -57,13 +49,13 @@ def test_class_folders_add_the_accuracy(
 
 
 def test_a_plain_folder_and_a_failed_repair(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: Path
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: Path
 ):
     images = write_images(tmp_path / "images", 20)
     (images / "broken.png").write_bytes(b"no image")
     output = tmp_path / "out"
     arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", images, "--output", output)
-    code = run(monkeypatch, *arguments, "--epochs", 1, "--learning-rate", 1e-9, "--min-agreement", 1)
+    code = run(*arguments, "--epochs", 1, "--learning-rate", 1e-9, "--min-agreement", 1)
     printed = capsys.readouterr()
     assert code == 1
     assert printed.err.startswith("error: the repair failed: it agrees with the original on ")
@@ -84,8 +76,8 @@ def test_a_plain_folder_and_a_failed_repair(
     ],
 )
 def test_bad_arguments_end_in_one_line(
+    error_of: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     baseline: Path,
     arguments: list[str],
@@ -93,7 +85,4 @@ def test_bad_arguments_end_in_one_line(
 ):
     write_images(tmp_path / "images", 4)
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, "repair", "dealias:vgg_small", "--weights", baseline, *arguments, "--output", "out") == 1
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert named in lines[0]
+    assert named in error_of("repair", "dealias:vgg_small", "--weights", baseline, *arguments, "--output", "out")

@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,30 +16,19 @@ import yaml
 from safetensors.torch import load_file
 from training_runs import ENVIRONMENT, SMALL, command
 
-from dealias.cli import main
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    return 0
-
 
 def test_train_finetune_and_compare(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    run: Callable[..., int], error_of: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     base, tuned = tmp_path / "base", tmp_path / "tuned"
     small = ("--recipe", "digits", "--limit", 64, "--device", "cpu", "--epochs", 1)
-    assert run(monkeypatch, "train", "dealias:vgg_small", *small, "--output", base) == 0
+    assert run("train", "dealias:vgg_small", *small, "--output", base) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1] == str(base / "report.html")
     assert "64 digits of MNIST, 1,000 held out" in shown
     weights = base / "checkpoints" / "best.safetensors"
     arguments = ("finetune", "dealias:vgg_small", "--weights", weights, *small, "--output", tuned)
-    assert run(monkeypatch, *arguments, "--filter", 3) == 0
+    assert run(*arguments, "--filter", 3) == 0
     config = yaml.safe_load((tuned / "config.yaml").read_text())
     assert (config["antialias"], config["filter"]) == (True, "3")
     assert config["learning_rate"] == pytest.approx(0.01)
@@ -47,17 +36,14 @@ def test_train_finetune_and_compare(
     assert first["loss"] != json.loads((base / "log.jsonl").read_text().splitlines()[0])["loss"]
     assert load_file(weights).keys() == load_file(tuned / "checkpoints" / "last.safetensors").keys()
     capsys.readouterr()
-    assert run(monkeypatch, "report", base, tuned, "--output", tmp_path / "both") == 0
+    assert run("report", base, tuned, "--output", tmp_path / "both") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "both" / "report.html")
     page = (tmp_path / "both" / "report.html").read_text()
     assert all(text in page for text in ("base", "tuned", "Training loss", "Throughput", "zero-fill consistency"))
-    assert run(monkeypatch, "report", base, tmp_path) == 1
-    assert "is no folder of a training run" in capsys.readouterr().err
+    assert "is no folder of a training run" in error_of("report", base, tmp_path)
 
 
-def test_bad_input_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_bad_input_is_one_line(error_of: Callable[..., str], tmp_path: Path) -> None:
     for arguments, message in (
         (("--recipe", "digits", "--set", "epoch=1"), "unknown key 'epoch': did you mean epochs?"),
         (("--recipe", "fashion"), "recipe='fashion' is unknown"),
@@ -65,16 +51,13 @@ def test_bad_input_is_one_line(
         (("--recipe", "digits", "--weights", tmp_path / "none.pth"), "none.pth"),
         (("--recipe", "digits", "--workers", -1), "workers=-1 must be at least 0"),
     ):
-        assert run(monkeypatch, "train", "dealias:vgg_small", "--output", tmp_path / "run", *arguments) == 1
-        error = capsys.readouterr().err
-        assert message in error
-        assert len(error.strip().splitlines()) == 1
+        assert message in error_of("train", "dealias:vgg_small", "--output", tmp_path / "run", *arguments)
 
 
-def test_recipes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "recipes") == 0
+def test_recipes(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("recipes") == 0
     assert "zhang2019-finetune" in capsys.readouterr().out
-    assert run(monkeypatch, "recipes", "cifar-vgg") == 0
+    assert run("recipes", "cifar-vgg") == 0
     assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 160
 
 
