@@ -21,6 +21,7 @@ from dealias.report.comparisons import (
 )
 from dealias.report.evaluation import render_evaluation, rewrite_report
 from dealias.report.metrics import evaluation_columns, evaluation_finding, evaluation_rows
+from dealias.report.summary import METRICS
 
 
 def test_rows_show_figures_and_changes() -> None:
@@ -44,6 +45,11 @@ def test_the_page_says_what_was_left_out_and_escapes_names() -> None:
     assert "<i>broken" not in page
     assert "<b>" not in page
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_notes_begin_like_sentences() -> None:
+    assert METRICS["top5_accuracy"].note.startswith("Top-5 accuracy: share of images")
+    assert METRICS["mce"].note.startswith("mCE: ")
 
 
 def test_plots_draw_what_they_are_given() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dealias.errors import InputError
 from dealias.files import write_whole
@@ -16,12 +16,10 @@ from dealias.report.comparisons import (
     plot_mean_probability,
     plot_severities,
 )
-from dealias.report.metrics import METRICS, consistency_key, evaluation_columns, evaluation_finding, evaluation_rows
+from dealias.report.metrics import consistency_key, evaluation_columns, evaluation_finding, evaluation_rows
 from dealias.report.page import render_page
 from dealias.report.profiles import Plot, drawn, profile_figures
-
-if TYPE_CHECKING:
-    pass
+from dealias.report.summary import METRICS
 
 
 def evaluation_figures(results: Mapping[str, Any]) -> list[Plot]:
@@ -186,9 +184,7 @@ def _table_of_corruptions(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _notes(results: Mapping[str, Any]) -> list[str]:
     images = results["images"]
     notes = [
-        f"{text.name[0].upper()}{text.name[1:]}: {text.definition}"
-        for key, text in METRICS.items()
-        if any(key in figures for figures in results["metrics"].values())
+        text.note for key, text in METRICS.items() if any(key in figures for figures in results["metrics"].values())
     ]
     notes.append(
         "Intervals are 95%; the images are their independent units. Change: from "

@@ -13,10 +13,9 @@ from dealias.errors import InputError, require
 from dealias.files import prepare_output, write_whole
 from dealias.report.comparisons import WIDTH, series_color
 from dealias.report.figures import Theme, new_figure, styled
-from dealias.report.metrics import METRICS
 from dealias.report.page import render_page
 from dealias.report.profiles import Plot, drawn
-from dealias.report.summary import format_share
+from dealias.report.summary import METRICS, format_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,10 +93,7 @@ def _labelled(runs: Sequence[TrainingRun], folders: Sequence[str | Path]) -> dic
 def render_training(runs: Mapping[str, TrainingRun]) -> str:
     """The page as HTML with everything in it."""
     columns, rows = _table(runs)
-    notes = [
-        f"{METRICS[key].name[0].upper()}{METRICS[key].name[1:]}: {METRICS[key].definition}"
-        for key in ("accuracy", *_consistencies(runs))
-    ]
+    notes = [METRICS[key].note for key in ("accuracy", *_consistencies(runs))]
     notes.append("Accuracy and consistency: of the validation images, after each epoch. Best: the highest accuracy.")
     for label, run in runs.items():
         chosen = {key: value for key, value in run.config.items() if value is not None and key != "versions"}
@@ -164,7 +160,7 @@ def _figures(runs: Mapping[str, TrainingRun]) -> list[Plot]:
             label: [(record["epoch"] + 1, 100 * record[key]) for record in run.epochs if key in record]
             for label, run in runs.items()
         }
-        found.append(_plot(f"{METRICS[key].name[0].upper()}{METRICS[key].name[1:]}", points, "epoch", "%"))
+        found.append(_plot(METRICS[key].title, points, "epoch", "%"))
     losses = {
         label: _smoothed([(record["step"], record["loss"]) for record in run.steps]) for label, run in runs.items()
     }
