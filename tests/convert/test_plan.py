@@ -138,6 +138,7 @@ def test_an_activation_as_a_function():
     converted = antialias(Functional(lambda self, y: self.conv3(y)), x)
     assert isinstance(converted.conv3.antialias_before, BlurPool2d)
     # at the end of the model's forward, the model returns it
+    assert "behind the model, " in sites(Functional(lambda self, y: y), x)[0].action
     check_no_filter(Functional(lambda self, y: y), x)
     assert isinstance(antialias(Functional(lambda self, y: y), x).antialias_after, BlurPool2d)
     # a fork of functions has no place for it
@@ -256,6 +257,8 @@ def test_circular_networks_get_circular_blurs():
     assert torch.equal(converted(x.roll((2, 4), (2, 3))), converted(x).roll((1, 2), (2, 3)))
     assert antialias(network("zeros"), x)[2].padding_mode == "reflect"
     assert antialias(network("circular"), x, padding_mode="replicate")[2].padding_mode == "replicate"
+    unpadded = nn.Sequential(network("circular"), nn.Conv2d(4, 4, 3, padding="valid"))
+    assert antialias(unpadded, x)[0][2].padding_mode == "circular"
     own = nn.Sequential(nn.CircularPad2d(1), nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
     assert antialias(own, x)[2].padding_mode == "circular"
     strided = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1, padding_mode="circular"), nn.ReLU())

@@ -137,6 +137,15 @@ def test_maps_that_grow_are_reported_and_left_alone():
     assert sites(nn.Upsample(size=(7, 7)), torch.randn(1, 4, 1, 1)) == []
 
 
+@pytest.mark.parametrize(
+    ("scale", "kind"), [((0.5, 2), "interpolate"), ((2, 0.5), "interpolate"), ((2, 1), "upsample")]
+)
+def test_resampling_by_axis(scale, kind):
+    (site,) = sites(nn.Upsample(scale_factor=scale), torch.randn(1, 4, 8, 8))
+    assert (site.kind, site.status) == (kind, "left alone" if kind == "upsample" else "not placed")
+    assert site.output_size == (int(8 * scale[0]), int(8 * scale[1]))
+
+
 def test_interpolation_that_filters_is_left_alone():
     class Model(nn.Module):
         def forward(self, x):

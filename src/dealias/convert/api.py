@@ -239,7 +239,7 @@ def _pads_circularly(trace: Trace) -> bool:
     modes = [
         module.padding_mode
         for module in modules
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and any(module.padding)
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.padding != "valid" and any(module.padding)
     ]
     modes += ["circular" for module in modules if isinstance(module, _CIRCULAR_PADS)]
     return bool(modes) and set(modes) == {"circular"}

@@ -293,7 +293,7 @@ def place(trace: Trace, values: Sequence[Value], stride: tuple[int, ...]) -> tup
         path = paths[id(module)] or ""
         if type(module) is nn.ReLU and len(stride) == 2 and not module._forward_hooks:
             return ReplaceReLU(path, stride), f"with `{path}`"
-        return Blur(path, before=False, stride=stride), f"behind `{path}`"
+        return Blur(path, before=False, stride=stride), f"behind {f'`{path}`' if path else 'the model'}"
     for module in receiving_modules(trace, values):
         path = paths[id(module)] or ""
         return Blur(path, before=True, stride=stride), f"in front of `{path}`"

@@ -149,7 +149,8 @@ def find_spots(trace: Trace) -> list[Spot]:
 
 def _kind(node: Node) -> str | None:
     if "upsample_" in node.op:
-        return "upsample" if node.outputs[0].shape[-1] > node.inputs[0].shape[-1] else "interpolate"
+        sizes = zip(node.inputs[0].shape[2:], node.outputs[0].shape[2:], strict=True)
+        return "interpolate" if any(new < old for old, new in sizes) else "upsample"
     if node.op == "convolution" and node.settings.get("transposed"):
         return "conv_transpose"
     return _KINDS.get(node.op)
