@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,28 @@ def test_train_finetune_and_compare(
     page = (tmp_path / "both" / "report.html").read_text()
     assert all(text in page for text in ("base", "tuned", "Training loss", "Throughput", "zero-fill consistency"))
     assert "is no folder of a training run" in error_of("report", base, tmp_path)
+
+
+def test_settings_behind_the_models_name(run: Callable[..., int], tmp_path: Path) -> None:
+    small = ("--recipe", "digits", "--limit", 64, "--device", "cpu", "--epochs", 1)
+    for name, more in (
+        ("base", ("train",)),
+        ("tuned", ("finetune", "--weights", tmp_path / "base/checkpoints/best.safetensors")),
+    ):
+        model = "dealias:vgg_small,num_classes=12,padding_mode=circular"
+        assert run(*more, model, *small, "--output", tmp_path / name) == 0
+        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        assert (config["model"], config["num_classes"]) == ("dealias:vgg_small", 12)
+        assert config["padding_mode"] == "circular"
+        assert load_file(tmp_path / name / "checkpoints" / "last.safetensors")["classifier.bias"].shape == (12,)
+
+
+def test_a_package_of_the_report_is_missed_before_the_training(
+    error_of: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert "pip install 'dealias[report]'" in error_of("train", "dealias:vgg_small", "--output", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_bad_input_is_one_line(error_of: Callable[..., str], tmp_path: Path) -> None:

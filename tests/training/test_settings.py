@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dealias.errors import InputError
-from dealias.training.settings import load_recipe, parse_overrides, recipe_data, recipe_names, recipe_text
+from dealias.training.settings import load_recipe, parse_model, parse_overrides, recipe_data, recipe_names, recipe_text
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 def test_bad_settings_are_one_clear_error(pairs: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message.replace("[", r"\[")):
         load_recipe("digits", overrides=parse_overrides(pairs))
+
+
+@pytest.mark.parametrize("pair", ["weights=a.pth", "antialias=3", "recipe=zhang2019", "label=mine"])
+def test_what_has_an_option_does_not_stand_behind_the_models_name(pair: str) -> None:
+    with pytest.raises(InputError, match=f"vgg_small,{pair}': write NAME,KEY=VALUE,... with num_classes, in_chans"):
+        parse_model(f"dealias:vgg_small,{pair}")
 
 
 def test_bad_recipes(tmp_path: Path) -> None:

@@ -24,10 +24,20 @@ app = typer.Typer(
 )
 
 Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, dealias:NAME or package.module:factory.")]
+ConfiguredModel = Annotated[
+    str,
+    typer.Argument(
+        help="torchvision:NAME, timm:NAME, dealias:NAME or package.module:factory; or NAME,KEY=VALUE,... with "
+        "num_classes, in_chans, padding_mode."
+    ),
+]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors or .pth.")]
 Output = Annotated[Path, typer.Option(help="Folder to write into.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most this many images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
+Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")]
 FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-aliased copy: name, length or taps.")]
 
 

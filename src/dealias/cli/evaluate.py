@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Limit, Output, Seed, app, show_progress
+from dealias.cli.common import Device, Limit, Output, Resume, Seed, Workers, app, show_progress
 
 Models = Annotated[
     list[str],
@@ -29,10 +29,10 @@ def evaluate(
         str, typer.Option(help="Separated by commas, or all: see docs/evaluation.md.")
     ] = "accuracy,consistency,diagonal,equivariance",
     limit: Limit = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    workers: Workers = None,
+    device: Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Images in a forward pass, or auto.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")] = False,
+    resume: Resume = False,
     output: Output = Path("runs/evaluate"),
     seed: Seed = 0,
     image_size: Annotated[

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Output, Seed, app, show_progress
+from dealias.cli.common import Device, Output, Seed, app, show_progress
 from dealias.cli.evaluate import Models
 
 
@@ -24,7 +24,7 @@ def profile(
         int | None,
         typer.Option(help="Every shift up to so many pixels; default: all up to 32 x 32, else a sample.", min=1),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Images in a forward pass.", min=1)] = 32,
     output: Output = Path("runs/profile"),
     seed: Seed = 0,

@@ -9,16 +9,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import FilterText, Limit, Output, Seed, app, parse_filter, show_progress
-
-Model = Annotated[
-    str, typer.Argument(help="torchvision:NAME, timm:NAME, ... or NAME,KEY=VALUE,... with num_classes, padding_mode.")
-]
+from dealias.cli.common import (
+    ConfiguredModel,
+    Device,
+    FilterText,
+    Limit,
+    Output,
+    Resume,
+    Seed,
+    app,
+    parse_filter,
+    show_progress,
+)
 
 
 @app.command()
 def repair(
-    model: Model,
+    model: ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The original's checkpoint: safetensors or .pth.")],
     images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels only add the accuracy.")],
     epochs: Annotated[int, typer.Option(help="Passes over the images that are not held out.", min=1)] = 5,
@@ -33,10 +40,10 @@ def repair(
     learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 0.01,
     batch_size: Annotated[int, typer.Option(help="Images in a step.", min=2)] = 64,
     limit: Limit = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    device: Device = "auto",
     seed: Seed = 0,
     output: Output = Path("runs/repair"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Anti-alias a trained network and repair it with unlabelled images; fails where it agrees too little."""
     from dealias.report.summary import format_share

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Limit, Model, Output, Seed, Weights, app, show_progress
+from dealias.cli.common import ConfiguredModel, Limit, Output, Resume, Seed, Weights, Workers, app, show_progress
 
 Data = Annotated[
     str | None,
@@ -28,14 +28,12 @@ ShiftAugmentation = Annotated[
     typer.Option("--shift-augmentation/--no-shift-augmentation", help="Random crops or none; default: the recipe's."),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the recipe; repeatable.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder, exactly.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
-Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")]
 
 
 @app.command()
 def train(
-    model: Model,
+    model: ConfiguredModel,
     recipe: Annotated[str, typer.Option(help="One of `dealias recipes`, or a YAML file.")] = "zhang2019-imagenet",
     data: Data = None,
     val_data: ValData = None,
@@ -57,13 +55,12 @@ def train(
     output: Output = Path("runs/train"),
 ) -> None:
     """Train a network from scratch, with or without anti-aliasing; stop and --resume it as you like."""
-    given = _given(antialias, filter, epochs, batch_size, learning_rate, shift_augmentation)
-    _run(model, recipe, data, val_data, weights, given, overrides, limit, seed, device, workers, resume, output)
+    _run(**locals())
 
 
 @app.command()
 def finetune(
-    model: Model,
+    model: ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The baseline's checkpoint: safetensors or .pth.")],
     recipe: Annotated[
         str,
@@ -86,23 +83,7 @@ def finetune(
     output: Output = Path("runs/finetune"),
 ) -> None:
     """Train the anti-aliased form of a network on from the baseline's weights, at a tenth of the learning rate."""
-    given = _given(antialias, filter, epochs, batch_size, learning_rate, shift_augmentation)
-    _run(
-        model,
-        recipe,
-        data,
-        val_data,
-        weights,
-        given,
-        overrides,
-        limit,
-        seed,
-        device,
-        workers,
-        resume,
-        output,
-        scale=0.1,
-    )
+    _run(**locals(), scale_learning_rate=0.1)
 
 
 @app.command()
@@ -121,25 +102,13 @@ def recipes(
     Console().print(table)
 
 
-def _given(
-    antialias: bool | None,
-    filter: str | None,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    shift_augmentation: bool | None,
-) -> dict[str, Any]:
-    """The settings that have options of their own, those that were given."""
-    return {key: value for key, value in locals().items() if value is not None}
-
-
 def _run(
+    *,
     model: str,
     recipe: str,
     data: str | None,
     val_data: str | None,
     weights: Path | None,
-    given: dict[str, Any],
     overrides: list[str] | None,
     limit: int | None,
     seed: int,
@@ -147,16 +116,27 @@ def _run(
     workers: int | None,
     resume: bool,
     output: Path,
-    scale: float = 1.0,
+    scale_learning_rate: float = 1.0,
+    **options: Any,
 ) -> None:
+    """Train and show the outcome; `options` are the settings that have options of their own."""
+    from dealias.errors import require
     from dealias.report.training import write_comparison
-    from dealias.training import Config, load_recipe, parse_overrides, recipe_data
+    from dealias.training import Config, load_recipe, parse_model, parse_overrides, recipe_data
     from dealias.training import train as run
 
-    chosen = given | parse_overrides(overrides or [])
-    settings = load_recipe(recipe, model=model, overrides=chosen, scale_learning_rate=scale)
+    for package in ("jinja2", "matplotlib"):
+        require(package, "report")  # now, not after the training
+    name, own = parse_model(model)
+    given = {key: value for key, value in options.items() if value is not None}
+    settings = load_recipe(
+        recipe,
+        model=name,
+        overrides=own | given | parse_overrides(overrides or []),
+        scale_learning_rate=scale_learning_rate,
+    )
     config = Config(
-        model=model,
+        model=name,
         settings=settings,
         recipe=recipe,
         data=data or recipe_data(recipe),

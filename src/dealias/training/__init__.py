@@ -2,7 +2,15 @@
 
 from dealias.training.loop import fit
 from dealias.training.repair import RepairResult, repair
-from dealias.training.settings import Settings, load_recipe, parse_overrides, recipe_data, recipe_names, recipe_text
+from dealias.training.settings import (
+    Settings,
+    load_recipe,
+    parse_model,
+    parse_overrides,
+    recipe_data,
+    recipe_names,
+    recipe_text,
+)
 from dealias.training.train import Config, train
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     "Settings",
     "fit",
     "load_recipe",
+    "parse_model",
     "parse_overrides",
     "recipe_data",
     "recipe_names",

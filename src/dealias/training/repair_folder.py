@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dealias.evaluation.processes import pick_device
 from dealias.filters import Filter
 from dealias.progress import OnProgress
 from dealias.training.repair import RepairResult, repair
+from dealias.training.settings import parse_model
 
 
 def repair_from_folder(
@@ -42,7 +43,7 @@ def repair_from_folder(
     """`repair` for a network by name and images on disk; writes into `output`.
 
     Args:
-        model: "NAME" or "NAME,KEY=VALUE,...", as for `dealias.evaluation.evaluate`.
+        model: "NAME" or "NAME,KEY=VALUE,...", see `parse_model`.
         weights: the original's checkpoint.
         images: see `read_domain`. Where its classes are the network's, the accuracy is told too.
         output: see `repair`.
@@ -55,7 +56,8 @@ def repair_from_folder(
         InputError: as for `repair`; or the network, its weights or the images cannot be read.
         MissingExtraError: a package is not installed.
     """
-    spec = replace(ModelSpec.parse(model), weights=str(weights))
+    name, own = parse_model(model)
+    spec = ModelSpec(name, weights=str(weights), **own)
     network = build_network(spec, pick_device(device), batch_size, seed=seed)
     preprocessing = network.preprocessing
     read = read_domain(
