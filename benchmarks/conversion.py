@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 from conversion_audit import KINDS, sampling
+from tables import as_markdown, replace_section
 from torch import Tensor, nn
 
+from dealias.benchmark import Row
 from dealias.convert import antialias_with_report
 from dealias.errors import InputError
-from dealias.files import write_whole
 from dealias.models import create_model, default_input_size
 
 RESULTS = Path("runs/conversion")
@@ -69,10 +70,7 @@ FAMILIES = """
 """
 
 
-def names_of(text: str, source: str = "") -> list[str]:
-    """The names in `text`, with their source."""
-    return [f"{source}:{name}" if source else name for name in text.split()]
-
+EVERYTHING = [f"{source}:{name}" for source, names in NETWORKS.items() for name in names.split()]
 
 # Their own blurs are to be recognised by their values.
 WITH_VALUES = ("timm:resnetblur50", "timm:resnetaa50", "timm:densenetblur121d", "timm:tresnet_m")
@@ -300,13 +298,14 @@ def equivariance(name: str) -> dict[str, Any]:
 
 def networks_table(lines: list[dict[str, Any]]) -> str:
     """The table of all networks, in Markdown."""
-    rows = [
-        "| network | sites | blurred | left alone | not placed, and notes | maps compared | FLOPs | memory |",
-        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
-    ]
+    counts = ("sites", "blurred", "left alone")
+    remarks = "not placed, and notes"
+    costs = ("maps compared", "FLOPs", "memory")
+    columns = ("network", *counts, remarks, *costs)
+    rows: list[Row] = []
     for line in lines:
         if "error" in line:
-            rows.append(f"| {line['name']} | | | | {line['error'].splitlines()[0][:120]} | | | |")
+            rows.append(dict.fromkeys(columns, "") | {"network": line["name"], remarks: first_words(line["error"])})
             continue
         notes = [f"{times} {kind}" for kind, times in line["refused"].items()]
         notes += [f"`{part}` returns the map before its blur" for part in line.get("dense", [])]
@@ -314,8 +313,13 @@ def networks_table(lines: list[dict[str, Any]]) -> str:
         ratios = [f"{100 * (after / before - 1):+.0f}%" if before else "" for before, after in pairs]
         blurred = f"{line['placed']}" + (f" (+{line['already']} before)" if line["already"] else "")
         cells = [line["name"], line["sites"], blurred, line["left"], "; ".join(notes), line["maps"], *ratios]
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(rows)
+        rows.append(dict(zip(columns, cells, strict=True)))
+    return as_markdown(rows, counts + costs)
+
+
+def first_words(error: str) -> str:
+    """As much of an error as fits a table."""
+    return error.splitlines()[0][:120]
 
 
 def summary(lines: list[dict[str, Any]]) -> str:
@@ -333,36 +337,24 @@ def summary(lines: list[dict[str, Any]]) -> str:
 
 def equivariance_table(lines: list[dict[str, Any]]) -> str:
     """The table of feature distances, in Markdown."""
-    rows = [
-        "| network | last feature map | baseline | anti-aliased | and its stem |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    labels = {"baseline": "baseline", "anti-aliased": "filtered", "and its stem": "with stem"}
+    rows: list[Row] = []
     for line in lines:
-        if "error" in line:
-            rows.append(f"| {line['name']} | {line['error'].splitlines()[0][:120]} | | | |")
-        else:
-            values = [f"{line[label]:.4f}" for label in ("baseline", "filtered", "with stem")]
-            rows.append(f"| {line['name']} | `{line['layer']}` | {' | '.join(values)} |")
-    return "\n".join(rows)
+        shown = first_words(line["error"]) if "error" in line else f"`{line['layer']}`"
+        values = {name: f"{line[label]:.4f}" if label in line else "" for name, label in labels.items()}
+        rows.append({"network": line["name"], "last feature map": shown, **values})
+    return as_markdown(rows, list(labels))
 
 
 def write_tables() -> None:
     """Replace the tables between their marks in the page."""
-    order = [name for source, text in NETWORKS.items() for name in names_of(text, source)]
-    networks = sorted(read(RESULTS / "networks.jsonl"), key=lambda line: order.index(line["name"]))
-    distances = read(RESULTS / "equivariance.jsonl")
-    text = PAGE.read_text()
-    for mark, content in (
+    networks = sorted(read(RESULTS / "networks.jsonl"), key=lambda line: EVERYTHING.index(line["name"]))
+    for name, content in (
         ("summary", summary(networks)),
         ("networks", networks_table(networks)),
-        ("equivariance", equivariance_table(distances)),
+        ("equivariance", equivariance_table(read(RESULTS / "equivariance.jsonl"))),
     ):
-        before, _, rest = text.partition(f"<!-- {mark} -->\n")
-        _, end, after = rest.partition(f"<!-- end of {mark} -->")
-        if not end:
-            raise InputError(f"{PAGE} has no marks <!-- {mark} --> and <!-- end of {mark} -->")
-        text = f"{before}<!-- {mark} -->\n{content}\n{end}{after}"
-    write_whole(PAGE, text)
+        replace_section(PAGE, f"benchmarks/conversion.py, {name}", content)
 
 
 def main() -> None:
@@ -372,10 +364,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="networks, such as timm:resnet50d; default: the whole list")
     arguments = parser.parse_args()
     if arguments.what == "sweep":
-        everything = [name for source, text in NETWORKS.items() for name in names_of(text, source)]
-        gather(arguments.names or everything, RESULTS / "networks.jsonl", check)
+        gather(arguments.names or EVERYTHING, RESULTS / "networks.jsonl", check)
     elif arguments.what == "equivariance":
-        gather(arguments.names or names_of(FAMILIES), RESULTS / "equivariance.jsonl", equivariance)
+        gather(arguments.names or FAMILIES.split(), RESULTS / "equivariance.jsonl", equivariance)
     else:
         write_tables()
 

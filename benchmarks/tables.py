@@ -10,10 +10,10 @@ from dealias.benchmark import Row, as_csv, columns_of
 from dealias.files import prepare_output, write_whole
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
-    """A table; what a row lacks is an empty cell."""
+def as_markdown(rows: Sequence[Row], numbers: Sequence[str] = ()) -> str:
+    """A table with the columns `numbers` aligned to the right; what a row lacks is an empty cell."""
     columns = columns_of(rows)
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines = [" | ".join(columns), " | ".join("---:" if name in numbers else "---" for name in columns)]
     lines += [" | ".join(str(row.get(name, "")) for name in columns) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 

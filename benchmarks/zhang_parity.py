@@ -26,6 +26,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from tables import as_markdown
 from torch import Tensor, nn
 
 from dealias.convert import antialias
@@ -139,9 +140,10 @@ def table(results: Results, sizes: list[int]) -> str:
         f"{sum(not value <= TOLERANCE for value in differences)} are above {TOLERANCE:.0e}. "
         "Made by `benchmarks/zhang_parity.py`.",
         "",
-        f"| network | {' | '.join(columns)} |",
-        f"| --- |{' ---: |' * len(columns)}",
-        *(f"| {name} | {' | '.join(cell(row[column]) for column in columns)} |" for name, row in results.items()),
+        as_markdown(
+            [{"network": name} | {column: cell(row[column]) for column in columns} for name, row in results.items()],
+            columns,
+        ),
     ]
     return "\n".join(lines) + "\n"
 
