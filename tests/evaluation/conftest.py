@@ -7,7 +7,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes of two small pictures each: blobs of colour, which random networks tell apart."""
+    """Ten classes of two small pictures each: blobs of colour."""
     root = tmp_path_factory.mktemp("pictures")
     draw = np.random.default_rng(0)
     for label in range(10):
