@@ -20,14 +20,17 @@ from dealias import ops
 from dealias.errors import InputError
 from dealias.ops import cpu, reference
 
-pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
+# A library that does not load is a failure; where there was no compiler there is none, as documented.
+pytestmark = pytest.mark.skipif(
+    "not built" in (cpu.unavailable() or ""),
+    reason="the native kernels were not built here: the reference, which has tests of its own, replaces them",
+)
 
 ISAS = () if cpu.unavailable() else cpu.instruction_sets()
 DTYPES = (torch.float32, torch.bfloat16)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}
 VALUES = ("normal", "ties", "infinite", "nan")
 BIN4 = (0.125, 0.375, 0.375, 0.125)
-
 
 on_each_isa = pytest.mark.parametrize("isa", ISAS)
 
@@ -172,27 +175,6 @@ def test_circular_shift_by_the_stride_moves_the_output_bit_for_bit(isa: str) -> 
             y = F.max_blur_pool2d(x.contiguous(memory_format=layout), **arguments)
             moved = F.max_blur_pool2d(x.roll((6, -10), (2, 3)).contiguous(memory_format=layout), **arguments)
         assert torch.equal(moved, y.roll((3, -5), (2, 3)))
-
-
-@pytest.mark.parametrize("name", ["relu_blur_pool2d", "max_blur_pool2d"])
-def test_backward_saves_the_input_alone(name: str) -> None:
-    x = torch.randn(2, 3, 16, 16, requires_grad=True)
-    saved: list[Tensor] = []
-
-    def pack(t: Tensor) -> Tensor:
-        saved.append(t)
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        getattr(F, name)(x, **({"kernel_size": 2} if name == "max_blur_pool2d" else {}))
-    assert [t.data_ptr() for t in saved] == [x.data_ptr()]
-
-
-def test_backward_of_the_blur_saves_nothing() -> None:
-    saved: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t), lambda t: t):
-        F.blur_pool2d(torch.randn(1, 1, 8, 8, requires_grad=True))
-    assert saved == []
 
 
 @on_each_isa

@@ -6,6 +6,7 @@ The root conftest.py chooses the interpreter, before anything imports Triton.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -19,10 +20,14 @@ from dealias.ops import fused, reference
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = DEVICE == "cpu"
-triton = pytest.importorskip("triton")
-cuda = pytest.importorskip("dealias.ops.cuda")
+triton = pytest.importorskip(
+    "triton", reason="Triton is not installed: only the GPU kernels need it, and it exists for Linux alone"
+)
 if INTERPRETED and not triton.knobs.runtime.interpret:
-    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+    pytest.skip(
+        "Triton's interpreter was switched off by TRITON_INTERPRET=0, and no GPU is here", allow_module_level=True
+    )
+cuda = import_module("dealias.ops.cuda")
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 GUARD = 64  # elements of NaN on either side of every tensor that a kernel gets
@@ -199,27 +204,23 @@ def test_max_blur_widely(case: MaxBlurCase) -> None:
     .map(lambda case: replace(case, ceil_mode=False))
 )
 def test_the_first_of_infinite_elements_takes_the_gradient(case: MaxBlurCase) -> None:
-    x = case.input(DEVICE)
-    args = operation_arguments(case)
-    exact = x.double().requires_grad_()
-    expected = reference.max_blur_pool(exact, *args)
-    grad = gradient_like(expected, case.dtype, case.seed)
-    (backward,) = torch.autograd.grad(expected, exact, grad.double())
-    agree(cuda.max_blur_pool2d_backward(grad, x, *args), backward, x)
+    check_max(case)
 
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
 MAX = ((3, 2), (1, 1), (1, 0), (1, 1), False, TAPS, (2, 2), "reflect")
 
 
+def forget_plans() -> None:
+    cuda.launch.forward.cache_clear()
+    cuda.launch.backward.cache_clear()
+
+
 @pytest.fixture
-def no_plans() -> Iterator[None]:
+def own_plans() -> Iterator[None]:
     """Plans made under changed limits must not outlive the test."""
-    for planner in (cuda.launch.forward, cuda.launch.backward):
-        planner.cache_clear()
     yield
-    for planner in (cuda.launch.forward, cuda.launch.backward):
-        planner.cache_clear()
+    forget_plans()
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def no_plans() -> Iterator[None]:
     ids=["64-bit offsets", "64-bit offsets, channels_last", "launches in parts"],
 )
 def test_limits_of_a_launch(
-    monkeypatch: pytest.MonkeyPatch, no_plans: None, name: str, limit: int, layout: torch.memory_format
+    monkeypatch: pytest.MonkeyPatch, own_plans: None, name: str, limit: int, layout: torch.memory_format
 ) -> None:
     x = make_values((2, 2, 5, 16), "normal", 0).to(DEVICE, torch.float32).contiguous(memory_format=layout)
     grad = make_values((2, 2, 3, 8), "normal", 1).to(DEVICE, torch.float32)
@@ -249,12 +250,13 @@ def test_limits_of_a_launch(
     before = results()
     holder = cuda.launch if name.startswith("launch.") else cuda
     monkeypatch.setattr(holder, name.removeprefix("launch."), limit)
-    cuda.launch.forward.cache_clear()
-    cuda.launch.backward.cache_clear()
+    forget_plans()
     assert all(torch.equal(a, b) for a, b in zip(before, results(), strict=True))
 
 
-@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+@pytest.mark.skipif(
+    INTERPRETED, reason="needs a GPU: the interpreter runs one program after the other, which cannot race"
+)
 def test_gradients_are_deterministic() -> None:
     x = torch.randn(8, 16, 57, 64, device=DEVICE).round()
     grad = torch.randn(8, 16, 29, 32, device=DEVICE)
@@ -262,7 +264,7 @@ def test_gradients_are_deterministic() -> None:
     assert all(torch.equal(first, cuda.max_blur_pool2d_backward(grad, x, *MAX)) for _ in range(5))
 
 
-@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+@pytest.mark.skipif(INTERPRETED, reason="needs a GPU: the interpreter would take days for 2**31 elements")
 def test_more_than_two_to_the_31_elements() -> None:
     x = torch.zeros(3, 1, 20_000, 40_000, device=DEVICE, dtype=torch.bfloat16)
     x[2, 0, -2:, -2:] = 1
@@ -274,7 +276,7 @@ def test_more_than_two_to_the_31_elements() -> None:
     assert not grad[:2].any()
 
 
-@pytest.mark.skipif(INTERPRETED, reason="needs a GPU")
+@pytest.mark.skipif(INTERPRETED, reason="needs a GPU: CUDA records the graph, and torch.compile compiles for CUDA")
 def test_cuda_graph_and_compile() -> None:
     def step(x: Tensor) -> Tensor:
         y = functional.max_blur_pool2d(functional.relu_blur_pool2d(x), 3, 2, 1)
