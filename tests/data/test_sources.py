@@ -67,6 +67,7 @@ def test_shards_are_read_in_order_by_file_folder_and_pattern(tmp_path: Path) -> 
     shards.mkdir()
     _shard(shards / "val-0.tar", range(4))
     _shard(shards / "val-1.tar", range(4, 6))
+    (shards / ".cache").mkdir()
     for place in (shards, str(shards / "val-*.tar")):
         source = open_source(place)
         assert (source.classes, source.labels) == (None, [0, 1, 0, 1, 0, 1])

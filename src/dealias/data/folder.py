@@ -111,8 +111,7 @@ class Folder:
 
     Raises:
         InputError: `root` is no folder or cannot be read, it has no class subfolders, or those have no images; or
-        another
-            argument is out of range.
+            another argument is out of range.
         MissingExtraError: Pillow is not installed.
     """
 
@@ -242,6 +241,11 @@ def _to_rgb(image: Any, image_module: Any) -> Any:
     return image.convert("RGB")
 
 
+def class_folders(root: Path) -> list[str]:
+    """The names of the subfolders of a folder, hidden ones left out, in order."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
 def find_images(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     """The classes below `root` and its images with the numbers of their classes, in the order of their paths.
 
@@ -250,7 +254,7 @@ def find_images(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     """
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is no folder: give one with a subfolder of images for each class")
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = class_folders(root)
     found = [
         (Path(folder, name), label)
         for label, chosen in enumerate(classes)

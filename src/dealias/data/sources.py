@@ -26,7 +26,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, BinaryIO, TypeAlias
 
-from dealias.data.folder import EXTENSIONS, find_images, read_picture
+from dealias.data.folder import EXTENSIONS, class_folders, find_images, read_picture
 from dealias.errors import InputError, require
 
 Opener: TypeAlias = Callable[[int], Path | BinaryIO]
@@ -124,7 +124,7 @@ def _shards(path: Path) -> list[str]:
         found = sorted(glob.glob(str(path)))
         if not found:
             raise InputError(f"images={str(path)!r} matches no file")
-    elif path.is_dir() and not any(entry.is_dir() for entry in path.iterdir()):
+    elif path.is_dir() and not class_folders(path):
         found = [str(entry) for entry in sorted(path.iterdir()) if entry.suffix == ".tar"]
     else:
         found = [str(path)] if path.is_file() else []
