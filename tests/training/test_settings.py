@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,13 +69,19 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (["schedule=linear"], "expected step or cosine or one-cycle or constant"),
         (["epochs=[1"], "YAML cannot read"),
         (["flip=1.5"], "flip=1.5 is out of range"),
-        (["epochs=0"], "epochs=0 is out of range"),
+        (["epochs=0"], "epochs=0 is out of range: it must be at least 1"),
+        (["in_chans=0"], "in_chans=0 is out of range"),
+        (["learning_rate=.nan"], "learning_rate=nan is out of range: it must be above 0"),
+        (["weight_decay=.inf"], "weight_decay=inf is out of range"),
+        (["decay_epochs=[]"], "decay_epochs=[] is out of range"),
+        (["decay_epochs=[3, 0]"], "decay_epochs=[3, 0] is out of range"),
+        (["crop_scale=[]"], "smallest and the largest"),
         (["crop_scale=[0.5]"], "smallest and the largest"),
         (["warmup_epochs=1"], "does not go with schedule='one-cycle'"),
     ],
 )
 def test_bad_settings_are_one_clear_error(pairs: list[str], message: str) -> None:
-    with pytest.raises(InputError, match=message.replace("[", r"\[")):
+    with pytest.raises(InputError, match=re.escape(message)):
         load_recipe("digits", overrides=parse_overrides(pairs))
 
 
@@ -93,5 +100,25 @@ def test_bad_recipes(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("epochs: [")
     with pytest.raises(InputError, match="is no YAML"):
         load_recipe(str(tmp_path / "b.yaml"))
-    with pytest.raises(InputError, match="cannot be read"):
-        load_recipe(str(tmp_path / "c.yaml"))
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe")
+    for name in ("c.yaml", "missing.yaml"):
+        with pytest.raises(InputError, match=f"{name}' cannot be read"):
+            load_recipe(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: own.yaml", "extends itself"),
+        ("extends: 5", "extends=5: expected the name of a recipe"),
+        ("extends: digits\nvariants: 3", "variants=3: expected settings by pattern"),
+        ("extends: digits\nvariants: {'*': 3}", "variants={'*': 3}: expected settings by pattern"),
+        ("extends: digits\nscale_learning_rate: half", "scale_learning_rate='half': expected a number"),
+        ("extends: digits\ndata: 5", "data=5: expected a place"),
+    ],
+)
+def test_recipes_of_the_wrong_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(text)
+    with pytest.raises(InputError, match=f"recipe='own.yaml' (has )?{re.escape(message)}"):
+        load_recipe("own.yaml", model="dealias:vgg_small")

@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import math
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -99,21 +100,12 @@ class Settings:
     save_every: float = 20.0
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 1, "accumulation": 1, "log_every": 1, "consistency_pairs": 1}
-        positive = ("learning_rate", "decay_rate", "save_every", "clip_grad_norm", "decay_epochs")
-        fractions = ("label_smoothing", "flip", "random_erasing", "ema_decay", "momentum")
-        others = ("weight_decay", "warmup_epochs", "mixup", "cutmix", "crop_padding")
-        for name, value in asdict(self).items():
-            values = value if isinstance(value, list) else [value]
-            if value is None or not all(isinstance(each, int | float) for each in values):
-                continue
-            if (
-                min(values) < least.get(name, min(values))
-                or (name in positive and min(values) <= 0)
-                or (name in fractions and not 0 <= min(values) <= 1)
-                or (name in others and min(values) < 0)
-            ):
-                raise InputError(f"{name}={value!r} is out of range")
+        for wanted, (fits, names) in _RANGES.items():
+            for name in names:
+                value = getattr(self, name)
+                values = value if isinstance(value, list) else [value]
+                if value is not None and not (values and all(math.isfinite(each) and fits(each) for each in values)):
+                    raise InputError(f"{name}={value!r} is out of range: it must be {wanted}")
         if self.crop_scale is not None and (
             len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1]
         ):
@@ -127,6 +119,27 @@ class Settings:
 
 
 _TYPES: dict[str, Any] = get_type_hints(Settings)
+_RANGES: dict[str, tuple[Callable[[float], bool], tuple[str, ...]]] = {
+    "at least 1": (
+        lambda value: value >= 1,
+        (
+            *("epochs", "batch_size", "accumulation", "log_every", "consistency_pairs"),
+            *("num_classes", "in_chans", "image_size", "crop_size"),
+        ),
+    ),
+    "above 0": (
+        lambda value: value > 0,
+        ("learning_rate", "decay_rate", "save_every", "clip_grad_norm", "decay_epochs"),
+    ),
+    "from 0 to 1": (
+        lambda value: 0 <= value <= 1,
+        ("label_smoothing", "flip", "random_erasing", "ema_decay", "momentum"),
+    ),
+    "0 or more": (
+        lambda value: value >= 0,
+        ("weight_decay", "warmup_epochs", "mixup", "cutmix", "crop_padding"),
+    ),
+}
 
 
 def recipe_names() -> list[str]:
@@ -144,8 +157,8 @@ def recipe_text(name: str) -> str:
     if name.endswith((".yaml", ".yml")):
         try:
             return Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"recipe={name!r} cannot be read: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe={name!r} cannot be read: {error}") from None
     if name not in recipe_names():
         raise InputError(f"recipe={name!r} is unknown: use {', '.join(recipe_names())}, or the path of a YAML file")
     return resources.files("dealias.training").joinpath(f"recipes/{name}.yaml").read_text(encoding="utf-8")
@@ -153,9 +166,8 @@ def recipe_text(name: str) -> str:
 
 def recipe_data(name: str) -> str | None:
     """The data that a recipe brings, if any."""
-    recipe = _read(name)
-    found: str | None = recipe.get("data")
-    return recipe_data(recipe["extends"]) if found is None and "extends" in recipe else found
+    brought: list[str | None] = [recipe.get("data") for recipe in _chain(name)]
+    return next((data for data in reversed(brought) if data is not None), None)
 
 
 def load_recipe(
@@ -173,21 +185,24 @@ def load_recipe(
     Raises:
         InputError: an unknown recipe or key, or a value of the wrong type or range.
     """
-    values = _values(_read(name), model.partition(":")[2] or model)
-    scale = values.pop("scale_learning_rate", scale_learning_rate)
+    arch = model.partition(":")[2] or model
+    values: dict[str, Any] = {"scale_learning_rate": scale_learning_rate}
+    for recipe in _chain(name):
+        values |= {key: value for key, value in recipe.items() if key not in ("extends", "variants", "data")}
+        for pattern, variant in recipe.get("variants", {}).items():
+            if fnmatchcase(arch, pattern):
+                values |= variant
+    fitting, scale = _as(float, values.pop("scale_learning_rate"))
+    if not fitting:
+        raise InputError(f"recipe={name!r} has scale_learning_rate={scale!r}: expected a number")
     values = {key: _checked(key, value, f"recipe={name!r}") for key, value in values.items()}
     if "learning_rate" in values:
         values["learning_rate"] *= scale
     values |= {key: _checked(key, value, "settings") for key, value in (overrides or {}).items()}
-    return make_settings(values, f"recipe={name!r}")
-
-
-def make_settings(values: Mapping[str, Any], place: str) -> Settings:
-    """The settings that a mapping holds; see `load_recipe` for the errors."""
     needed = [field.name for field in fields(Settings) if field.default is MISSING]
     if missing := [key for key in needed if key not in values]:
-        raise InputError(f"{place} lacks {', '.join(missing)}")
-    return Settings(**{key: _checked(key, value, place) for key, value in values.items()})
+        raise InputError(f"recipe={name!r} lacks {', '.join(missing)}")
+    return Settings(**values)
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -237,16 +252,24 @@ def _read(name: str) -> dict[str, Any]:
         raise InputError(f"recipe={name!r} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise InputError(f"recipe={name!r} holds no settings: write KEY: VALUE")
+    for key, what in (("extends", "the name of a recipe"), ("data", "a place")):
+        if not isinstance(found.get(key), str | None):
+            raise InputError(f"recipe={name!r} has {key}={found[key]!r}: expected {what}")
+    variants = found.get("variants", {})
+    if not isinstance(variants, dict) or not all(isinstance(each, dict) for each in variants.values()):
+        raise InputError(f"recipe={name!r} has variants={variants!r}: expected settings by pattern")
     return found
 
 
-def _values(recipe: Mapping[str, Any], arch: str) -> dict[str, Any]:
-    values = _values(_read(recipe["extends"]), arch) if "extends" in recipe else {}
-    values |= {key: value for key, value in recipe.items() if key not in ("extends", "variants", "data")}
-    for pattern, variant in recipe.get("variants", {}).items():
-        if fnmatchcase(arch, pattern):
-            values |= variant
-    return values
+def _chain(name: str) -> list[dict[str, Any]]:
+    """The recipe, behind those that it extends."""
+    names, found = [name], [_read(name)]
+    while (base := found[0].get("extends")) is not None:
+        if base in names:
+            raise InputError(f"recipe={name!r} extends itself")
+        names.append(base)
+        found.insert(0, _read(base))
+    return found
 
 
 def _checked(key: str, value: Any, place: str) -> Any:
