@@ -205,14 +205,17 @@ void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t 
 }
 
 template <int K, int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
+void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_t pitch, int64_t ahead, Rows<float> out,
+                        int64_t n) {
     const int64_t step = job.channels, down = job.row.stride * pitch;
     int64_t r = 0;
     if (job.row.stride == 2)
         for (; r + 2 <= out.count; r += 2, in += 2 * down)
-            blur_windows_once<K, Kernel, Relu, Nan, Planes, 2>(weight, in, pitch, step, ahead, out.first + r * out.pitch, out.pitch, n);
+            blur_windows_once<K, Kernel, Relu, Nan, Planes, 2>(weight, in, pitch, step, ahead, out.first + r * out.pitch,
+                                                               out.pitch, n);
     for (; r < out.count; ++r, in += down)
-        blur_windows_once<K, Kernel, Relu, Nan, Planes, 1>(weight, in, pitch, step, ahead, out.first + r * out.pitch, 0, n);
+        blur_windows_once<K, Kernel, Relu, Nan, Planes, 1>(weight, in, pitch, step, ahead, out.first + r * out.pitch, 0,
+                                                           n);
 }
 
 template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
@@ -263,7 +266,8 @@ inline int64_t window_side(const Job& job) {
 }
 
 template <class T>
-void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
+void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitch, int64_t ahead, Rows<float> out,
+                  int64_t n) {
     const int64_t side = window_side(job);
     if (job.op == DEALIAS_RELU_BLUR) return blur_windows_in<1, true, false>(job, taps, in, pitch, ahead, out, n);
     if (side == 1) return blur_windows_in<1, false, false>(job, taps, in, pitch, ahead, out, n);
@@ -331,7 +335,9 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
             if (block) {
                 const int64_t count = last_row(b1 - 1) - first_row(b0) + 1;
                 const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
-                blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, height * row.stride * source.pitch, {tile + (b0 - i0) * pitch + (need.lo - base) * cs, pitch, b1 - b0}, n);
+                const int64_t ahead = height * row.stride * source.pitch;
+                float* first = tile + (b0 - i0) * pitch + (need.lo - base) * cs;
+                blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
             for (int64_t i = i0; i < i1; ++i) {
                 if (block && i >= b0 && i < b1) continue;

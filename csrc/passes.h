@@ -13,8 +13,8 @@ constexpr float kLowest = -__builtin_inff();
 
 inline int64_t whole_blocks(int64_t n) { return (n + kBlock - 1) / kBlock * kBlock; }
 
-template <bool Relu, class T> void convert_row(const T* RESTRICT in, float* RESTRICT out, int64_t n) {
-    for (int64_t p = 0; p < n; ++p) out[p] = Relu ? rectified(to_float(in[p])) : to_float(in[p]);
+template <class T> void convert_row(const T* RESTRICT in, float* RESTRICT out, int64_t n) {
+    for (int64_t p = 0; p < n; ++p) out[p] = to_float(in[p]);
 }
 
 inline void set_row(float* out, float value, int64_t n) {

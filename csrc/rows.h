@@ -100,7 +100,7 @@ public:
         for (; lo < 0; ++lo) fill(line, lo, buffer + (lo - first) * cs_);
         const int64_t stop = hi < job_.col.size ? hi : job_.col.size;
         if (stop > lo) {
-            convert_row<false>(line + lo * cs_, buffer + (lo - first) * cs_, (stop - lo) * cs_);
+            convert_row(line + lo * cs_, buffer + (lo - first) * cs_, (stop - lo) * cs_);
             lo = stop;
         }
         for (; lo < hi; ++lo) fill(line, lo, buffer + (lo - first) * cs_);

@@ -291,7 +291,7 @@ int64_t lay_strips(int64_t begin, int64_t end, int64_t lanes, int& vectors, Stri
     return 0;
 }
 
-constexpr int64_t kBandOutputs = 8;
+constexpr int64_t kBandOutputs = 8;  // rows of the result that strips side by side compute in turn
 
 // Strips side by side share cache lines: they go down together, some rows at a time.
 template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips, int64_t band, Walk walk) {

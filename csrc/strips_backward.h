@@ -288,7 +288,7 @@ template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan,
     }
 }
 
-constexpr int64_t kBandInputs = 64;
+constexpr int64_t kBandInputs = 64;  // as kBandOutputs, for the rows of the input's gradient
 
 template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Arena& arena) {
     if (!suits_strips(job) || (job.op == DEALIAS_MAX_BLUR && job.row.kernel != 2)) return false;

@@ -42,8 +42,6 @@ template <> inline bfloat16 from_float<bfloat16>(float v) {  // to nearest, ties
     return static_cast<bfloat16>(v != v ? 0x7fc0u : rounded);
 }
 
-inline float rectified(float v) { return v < 0.0f ? 0.0f : v; }
-
 #if defined(__AVX512F__)
 
 using Vec = __m512;
