@@ -131,6 +131,22 @@ def test_a_tenth_is_held_out_without_validation_images(tmp_path: Path) -> None:
     assert "validation: 2 images, held out of data" in data.description
 
 
+def test_images_to_train_on_alone_are_in_their_classes(tmp_path: Path) -> None:
+    alone = Share(0, 1, 0, pin_memory=False)
+    write_folders(tmp_path / "data" / "train", range(COUNT))
+    data = open_place(str(tmp_path / "data"), alone)
+    assert (data.classes, len(digests(data, 0))) == (CLASSES, 21)
+    write_folders(tmp_path / "elsewhere", range(100, 107))
+    settings = load_recipe("cifar-vgg")
+    config = Config(
+        "dealias:vgg13_bn_cifar", settings, data=str(tmp_path / "data"), val_data=str(tmp_path / "elsewhere")
+    )
+    assert "23 images of" in open_data(config, alone).description
+    (tmp_path / "data" / "train").rename(tmp_path / "data" / "class3")
+    (tmp_path / "data" / "class3" / "class0").rename(tmp_path / "data" / "train")  # a class of that name
+    assert open_place(str(tmp_path / "data"), alone).classes == 2
+
+
 def test_bad_data(tmp_path: Path) -> None:
     alone = Share(0, 1, 0, pin_memory=False)
     write_folders(tmp_path / "data", range(COUNT))

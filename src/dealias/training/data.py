@@ -114,10 +114,14 @@ def _open_sources(config: Config) -> tuple[Images, Images, str]:
     if config.data is None:
         raise InputError("data=None: name class folders, WebDataset shards or a Hugging Face dataset")
     train_place, validation_place = config.data, config.val_data
-    if validation_place is None and os.path.isdir(os.path.join(train_place, "train")):
-        found = [name for name in VALIDATION_FOLDERS if os.path.isdir(os.path.join(train_place, name))]
-        if found:
-            train_place, validation_place = (os.path.join(config.data, name) for name in ("train", found[0]))
+    inside = (
+        {entry.name for entry in os.scandir(train_place) if entry.is_dir()} if os.path.isdir(train_place) else set()
+    )
+    found = [name for name in VALIDATION_FOLDERS if name in inside]
+    if "train" in inside and (found or inside == {"train"}):  # else it is a class of that name
+        train_place = os.path.join(config.data, "train")
+        if validation_place is None and found:
+            validation_place = os.path.join(config.data, found[0])
     train = open_source(train_place)
     if validation_place is not None:
         validation = open_source(validation_place)
