@@ -48,7 +48,7 @@ def our_epochs(config: Config, folder: str) -> Iterator[float]:
             log_every=settings.log_every,
             save_every=settings.save_every,
         )
-        run.open_log(0, 0)
+        run.begin(0, 0)
         for _ in range(settings.epochs):
             training.network.train()
             started = time.process_time()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,23 @@ def test_states_are_few_safe_to_load_and_complete(unbroken: Path) -> None:
     assert (state["average"]["module.5.weight"] != state["model"]["5.weight"]).any()
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: b""])
+def flipped(content: bytes, place: int) -> bytes:
+    """With the highest bit of that byte flipped."""
+    changed = bytearray(content)
+    changed[place] ^= 0x80
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: flipped(content, content.rindex(b"data.pkl")),  # a name in the archive
+        lambda content: flipped(content, content.rindex(b"PK\x06\x06") + 16),  # PyTorch alone looks at it
+    ],
+    ids=["half", "empty", "name", "trailer"],
+)
 def test_a_damaged_state_gives_way_to_the_one_before(
     tmp_path: Path, unbroken: Path, damage: Callable[[bytes], bytes]
 ) -> None:
@@ -118,10 +135,8 @@ def test_a_damaged_state_gives_way_to_the_one_before(
 
 def test_one_flipped_bit_is_noticed(unbroken: Path) -> None:
     newest = unbroken / "checkpoints" / "state-00000008.pt"
-    content = bytearray(newest.read_bytes())
-    place = content.index(b"PK\x03\x04", len(content) // 2) - 100  # inside a tensor
-    content[place] ^= 1
-    newest.write_bytes(content)
+    content = newest.read_bytes()
+    newest.write_bytes(flipped(content, content.index(b"PK\x03\x04", len(content) // 2) - 100))  # inside a tensor
     with pytest.warns(UserWarning, match="checksum"):
         run_tiny(unbroken, resume=True, config=stateful())
 
@@ -213,6 +228,15 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(tmp_path: Path) -> None
     found = run_tiny(tmp_path / "run", config=config, resume=True)  # done already
     assert found["accuracy"] == records(tmp_path / "run")[-1]["accuracy"]
     assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+
+
+def test_a_run_that_never_began_leaves_no_trace(tmp_path: Path) -> None:
+    config = tiny_config(epochs=1, limit=60)
+    missing = replace(config, weights=str(tmp_path / "missing.pth"))
+    with pytest.raises(InputError, match=r"missing\.pth"):
+        run_tiny(tmp_path / "run", config=missing)
+    assert list((tmp_path / "run").iterdir()) == []
+    run_tiny(tmp_path / "run", config=config)
 
 
 @pytest.mark.sweep

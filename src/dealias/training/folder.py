@@ -33,7 +33,7 @@ FREE_KEYS = ("device", "workers", "save_every", "versions")
 
 
 class RunFolder:
-    """Reads and writes a run's folder; made by the first process alone.
+    """Reads and writes a run's folder; made by the first process alone. Nothing is written before `begin`.
 
     Args:
         path: the folder.
@@ -46,9 +46,12 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: Mapping[str, Any], *, resume: bool) -> None:
         self.path = prepare_output(path)
-        self.checkpoints = prepare_output(self.path / "checkpoints")
+        self.checkpoints = self.path / "checkpoints"
+        self._config = dict(config)
+        self._config_path, self._log_path = self.path / "config.yaml", self.path / "log.jsonl"
+        self._timing_path = self.path / "timing.jsonl"
         yaml = require("yaml", "train")
-        stored = self.path / "config.yaml"
+        stored = self._config_path
         if stored.exists() or self._states():
             if not resume:
                 raise InputError(
@@ -58,9 +61,6 @@ class RunFolder:
                 self._check_config(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
             except (OSError, yaml.YAMLError, AttributeError) as error:
                 raise InputError(f"{stored} cannot be read: {error}") from None
-        self._remove_leftovers()
-        write_whole(stored, yaml.safe_dump(dict(config), sort_keys=False))
-        self._log_path, self._timing_path = self.path / "log.jsonl", self.path / "timing.jsonl"
 
     def _check_config(self, stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         for key in sorted({*stored, *config} - set(FREE_KEYS)):
@@ -91,7 +91,7 @@ class RunFolder:
         states = self._states()
         for place, path in enumerate(states):
             content = path.read_bytes()
-            if (problem := _problem_of(content)) is None:
+            if (problem := problem_of_state(content)) is None:
                 return content
             if place + 1 < len(states):
                 warnings.warn(f"{path} is damaged ({problem}): going on from {states[place + 1].name}", stacklevel=2)
@@ -100,8 +100,11 @@ class RunFolder:
             raise InputError(f"{states[-1]} is damaged, and so are the others: start again in another folder")
         return None
 
-    def open_log(self, size: int, epochs_done: int) -> None:
-        """Start writing behind the first `size` bytes of the log; what a run wrote behind its last state goes."""
+    def begin(self, size: int, epochs_done: int) -> None:
+        """Write the config and go on behind the first `size` bytes of the log; what is behind the last state goes."""
+        prepare_output(self.checkpoints)
+        self._remove_leftovers()
+        write_whole(self._config_path, require("yaml", "train").safe_dump(self._config, sort_keys=False))
         self._log = self._log_path.open("ab", buffering=0)  # a full disk shows at once, not when the file is closed
         if self._log.tell() < size:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
@@ -174,11 +177,14 @@ class RunFolder:
             self._board.close()
 
 
-def _problem_of(content: bytes) -> str | None:
-    """Why a state cannot be used: PyTorch itself does not look at the checksums of its files."""
+def problem_of_state(content: bytes) -> str | None:
+    """Why a file that `torch.save` wrote cannot be used: PyTorch itself does not look at the checksums inside."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-        return str(error) or type(error).__name__
+        if broken is None:
+            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # damage raises nearly anything: NotImplementedError where a flipped bit names an
+        # unknown compression, UnicodeDecodeError in a name, zlib.error, a negative seek, ...
+        return next(iter(str(error).splitlines()), type(error).__name__)
     return f"checksum of {broken}" if broken else None

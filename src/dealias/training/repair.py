@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from dealias.errors import InputError, InputTypeError, require
 from dealias.evaluation import versions
 from dealias.files import prepare_output, write_whole
 from dealias.progress import OnProgress, Stages
+from dealias.training.folder import problem_of_state
 from dealias.training.images import epoch_batches
 from dealias.training.repair_parts import (
     Domain,
@@ -296,11 +296,10 @@ class _Job:
         path = self.folder / STATE
         if not path.is_file():
             return None
-        try:
-            stored = torch.load(path, map_location=self.domain.device, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-            reason = type(error).__name__
-            raise InputError(f"{str(path)!r} cannot be read ({reason}): run without resume to start again") from None
+        content = path.read_bytes()
+        if problem := problem_of_state(content):
+            raise InputError(f"{str(path)!r} cannot be read ({problem}): run without resume to start again")
+        stored = torch.load(io.BytesIO(content), map_location=self.domain.device, weights_only=True)
         ours = self.settings | {"images": len(self.domain.images)}
         theirs = stored["settings"] | {"images": stored["images"]}
         differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]

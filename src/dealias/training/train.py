@@ -104,8 +104,9 @@ def train(
     settings = config.settings
     with StopSignals() as signals:
         accelerator = make_accelerator(device, settings.precision)
-        data = open_data(config, _share(config, accelerator, workers))
+        share = _share(config, accelerator, workers)
         folder = RunFolder(output, config.to_dict(), resume=resume) if accelerator.is_main_process else None
+        data = open_data(config, share)
         training = Training(config, data, accelerator)
         log_bytes = training.restore(_shared_state(folder, accelerator))
         keeper = Keeper(
@@ -118,7 +119,7 @@ def train(
             save_every=settings.save_every,
         )
         if folder is not None:
-            folder.open_log(log_bytes, training.epoch)
+            folder.begin(log_bytes, training.epoch)
         total = settings.epochs * data.batches.steps
         found = training.found
         try:
