@@ -35,6 +35,16 @@ def noisy_network() -> nn.Module:
     )
 
 
+def colour_network() -> nn.Module:
+    """A network that takes no digits."""
+    return nn.Sequential(nn.Conv2d(3, 10, 3, stride=4), nn.MaxPool2d(8), nn.Flatten())
+
+
+def two_classes() -> nn.Module:
+    """A network that knows two digits."""
+    return nn.Sequential(nn.Conv2d(1, 2, 3, stride=4), nn.MaxPool2d(8), nn.Flatten())
+
+
 def tiny_config(model: str = "training_runs:noisy_network", *, limit: int = 200, seed: int = 5, **more: Any) -> Config:
     """A run of 2 epochs of 4 steps."""
     overrides = {"epochs": 2, "batch_size": 50, **more}

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from training_runs import plain_network, records, run_tiny, tiny_config
 
 from dealias.data import digits_split
+from dealias.errors import InputError
 from dealias.models import create_model
 from dealias.training.images import epoch_batches
 
@@ -86,6 +87,18 @@ def test_the_average_is_what_is_measured_and_published(tmp_path: Path) -> None:
     model.load_state_dict(published)
     images, labels = digits_split(0)[1]
     assert int((model(images).argmax(1) == labels).sum()) == records(tmp_path)[-1]["correct"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("colour_network", r"cannot take images of shape \(1, 32, 32\): .*to have 3 channels"),
+        ("two_classes", "has 2 classes, the images have 10"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_images(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"model='training_runs:{name}' {message}"):
+        run_tiny(tmp_path, config=tiny_config(f"training_runs:{name}"))
 
 
 def test_clipping_and_averaged_records(tmp_path: Path) -> None:

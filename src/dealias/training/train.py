@@ -16,6 +16,8 @@ from torch import Tensor, nn
 import dealias
 from dealias.errors import InputError
 from dealias.evaluation.loading import default_workers
+from dealias.metrics._evaluation import evaluating
+from dealias.metrics.measure import check_logits
 from dealias.models import create_model, default_input_size
 from dealias.progress import OnProgress
 from dealias.training.data import TrainingData, open_data
@@ -161,7 +163,9 @@ class Training:
         settings = config.settings
         self._layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         classes = settings.num_classes or data.classes
-        self._model = _build(config, classes, data).to(accelerator.device)
+        model = _build(config, classes, data)
+        _check_fit(model, config.model, data)
+        self._model = model.to(accelerator.device)
         nn.utils.convert_conv2d_weight_memory_format(self._model, self._layout)
         self._average = make_average(self._model, settings)
         self._mix = make_mixing(settings, classes)
@@ -272,6 +276,20 @@ def _build(config: Config, classes: int, data: TrainingData) -> nn.Module:
         weights=config.weights,
         **own,
     )
+
+
+def _check_fit(model: nn.Module, name: str, data: TrainingData) -> None:
+    """Run one image through the network: else the first step would fail, in PyTorch's words."""
+    size = data.preprocessing.crop_size
+    image = torch.zeros(1, data.preprocessing.channels, size, size)
+    try:
+        with evaluating(model):
+            classes = check_logits(model(image)).shape[1]
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:  # timm asserts an image's size
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"model={name!r} cannot take images of shape {tuple(image.shape[1:])}: {reason}") from None
+    if classes < data.classes:
+        raise InputError(f"model={name!r} has {classes} classes, the images have {data.classes}")
 
 
 def _share(config: Config, accelerator: Any, workers: int | None) -> Share:
