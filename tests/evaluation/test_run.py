@@ -123,14 +123,15 @@ def test_other_runs_are_left_alone(plain: Path, pictures: Path, tmp_path: Path) 
         evaluate([MODEL], pictures, tmp_path, **QUICK)
 
 
-COMMAND = ("evaluate", MODEL, BLURRED, "--metrics", ",".join(METRICS), "--workers", "1", "--image-size", "40")
+COMMAND = ("-m", "dealias", "evaluate", MODEL, BLURRED, "--metrics", ",".join(METRICS), "--image-size", "40")
 COMMAND += ("--crop-size", "32")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def test_a_killed_run_goes_on_to_the_same_result(plain: Path, pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    arguments = [sys.executable, "-m", "dealias", *COMMAND, "--images", str(pictures), "--output", str(folder)]
-    process = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    arguments = [sys.executable, *COMMAND, "--workers", "1", "--images", str(pictures), "--output", str(folder)]
+    process = subprocess.Popen(arguments, env=ONE_THREAD, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (folder / "settings.json").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -142,21 +143,9 @@ def test_a_killed_run_goes_on_to_the_same_result(plain: Path, pictures: Path, tm
 
 
 def test_torchrun_counts_the_same(plain: Path, pictures: Path, tmp_path: Path) -> None:
-    arguments = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "dealias",
-    ]
-    arguments += [*COMMAND[:-6], "--workers", "0", *COMMAND[-4:], "--images", str(pictures)]
-    arguments += ["--output", str(tmp_path / "run")]
-    done = subprocess.run(
-        arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
-    )
+    arguments = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND]
+    arguments += ["--workers", "0", "--images", str(pictures), "--output", str(tmp_path / "run")]
+    done = subprocess.run(arguments, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert read(tmp_path / "run")["metrics"] == read(plain)["metrics"]
     assert done.stdout.rstrip().splitlines()[-1] == str(tmp_path / "run" / "report.html")
