@@ -98,6 +98,15 @@ def test_a_module_under_two_names_is_changed_under_both():
     assert len(list(converted.named_modules(remove_duplicate=False))) == 4
 
 
+def test_slices_of_a_sequential_keep_their_layers():
+    relu = nn.ReLU()
+    layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2), relu, nn.Conv2d(4, 4, 3, 2), relu)[1:]
+    model = Chain(first=nn.Conv2d(3, 4, 1), layers=layers)  # named "1" to "4", so that "4" is not free
+    x = torch.randn(1, 3, 33, 33)
+    assert all(site.placed for site in sites(model, x))
+    check_no_filter(model, x)
+
+
 def test_modules_that_are_the_model():
     x = torch.randn(1, 3, 16, 16)
     assert isinstance(antialias(nn.MaxPool2d(2), x), MaxBlurPool2d)

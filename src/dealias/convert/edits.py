@@ -81,15 +81,15 @@ class Blur:
     def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
         """Change `model`; return it and the layer that blurs."""
         module = model.get_submodule(self.path)
-        if isinstance(module, nn.Sequential):  # which would run a child of its own accord
-            module.append(blur := blurring.pool(self.stride))
-            return model, blur
-        blur = blurring.pool(self.stride, hooked=True)
+        hooked = not isinstance(module, nn.Sequential)  # which runs a child of its own accord
+        blur = blurring.pool(self.stride, hooked)
         name = BEFORE if self.before else AFTER
         if hasattr(module, name):
             module.add_module(name, nn.Sequential(module.get_submodule(name), blur))
             return model, blur
         module.add_module(name, blur)
+        if not hooked:
+            return model, blur
         handle = (
             module.register_forward_pre_hook(_blur_input) if self.before else module.register_forward_hook(_blur_output)
         )
