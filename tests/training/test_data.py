@@ -134,6 +134,7 @@ def test_a_tenth_is_held_out_without_validation_images(tmp_path: Path) -> None:
 def test_images_to_train_on_alone_are_in_their_classes(tmp_path: Path) -> None:
     alone = Share(0, 1, 0, pin_memory=False)
     write_folders(tmp_path / "data" / "train", range(COUNT))
+    (tmp_path / "data" / ".cache").mkdir()
     data = open_place(str(tmp_path / "data"), alone)
     assert (data.classes, len(digests(data, 0))) == (CLASSES, 21)
     write_folders(tmp_path / "elsewhere", range(100, 107))

@@ -114,9 +114,8 @@ def _open_sources(config: Config) -> tuple[Images, Images, str]:
     if config.data is None:
         raise InputError("data=None: name class folders, WebDataset shards or a Hugging Face dataset")
     train_place, validation_place = config.data, config.val_data
-    inside = (
-        {entry.name for entry in os.scandir(train_place) if entry.is_dir()} if os.path.isdir(train_place) else set()
-    )
+    entries = list(os.scandir(train_place)) if os.path.isdir(train_place) else []
+    inside = {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
     found = [name for name in VALIDATION_FOLDERS if name in inside]
     if "train" in inside and (found or inside == {"train"}):  # else it is a class of that name
         train_place = os.path.join(config.data, "train")
