@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from dealias.errors import InputError
 from dealias.training import fit
 
 
@@ -35,6 +36,12 @@ def test_the_seed_decides_the_order():
     ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_fewer_images_than_a_batch():
+    images, labels = _two_clusters()
+    with pytest.raises(InputError, match="batch_size=64 is too large: there are 10 images"):
+        fit(_network(), images[:10], labels[:10], epochs=1)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step():

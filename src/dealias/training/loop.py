@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dealias.errors import InputError
+
 
 def fit(
     model: nn.Module,
@@ -39,9 +41,12 @@ def fit(
         `model`, in eval mode.
 
     Raises:
+        InputError: there are fewer images than `batch_size`.
         FloatingPointError: the loss is not finite; the message names the step.
     """
     steps = len(images) // batch_size
+    if not steps:
+        raise InputError(f"batch_size={batch_size} is too large: there are {len(images)} images")
     optimizer = torch.optim.SGD(
         model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
     )
