@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dealias.models import create_model
+from dealias.training import repair_folder
 from dealias.training.repair_parts import reestimate_statistics
 
 
@@ -64,6 +65,20 @@ def test_a_plain_folder_and_a_failed_repair(
     results = json.loads((output / "results.json").read_text())
     assert results["images"] == {"trained_on": 16, "held_out": 4}
     assert "accuracy" not in results["repaired"]
+
+
+def test_nothing_is_read_before_the_arguments_are_checked(
+    error_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baseline: Path
+):
+    monkeypatch.setattr(repair_folder, "read_domain", lambda *args, **more: pytest.fail("images were read"))
+    for option, value, named in (
+        ("--output", baseline, "cannot be written"),
+        ("--min-agreement", 2, "min_agreement=2.0"),
+        ("--held-out", 1, "held_out=1.0"),
+        ("--learning-rate", "nan", "learning_rate=nan"),
+    ):
+        arguments = ("--weights", baseline, "--images", "images", "--output", tmp_path / "out", option, value)
+        assert named in error_of("repair", "dealias:vgg_small", *arguments)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -94,8 +95,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
     written = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(value, written[key]) for key, value in resumed.model.state_dict().items())
 
-    (tmp_path / "state.pt").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"state\.pt' cannot be read"):
+    for damaged in (b"half", (tmp_path / "state.pt").read_bytes().replace(b"data.pkl", b"data.pk\xff")):
+        (tmp_path / "state.pt").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"state\.pt' cannot be read"):
+            repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
+    torch.save({"epoch": 3}, tmp_path / "state.pt")
+    with pytest.raises(InputError, match=r"state\.pt' is no state of a repair"):
         repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
 
 
@@ -107,6 +112,22 @@ def test_a_failed_repair_leaves_no_weights(tmp_path: Path):
     assert not outcome.succeeded
     assert json.loads((tmp_path / "results.json").read_text())["succeeded"] is False
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_arguments_that_numpy_computed(tmp_path: Path):
+    outcome = repair(
+        small_network(),
+        small_images(),
+        held_out=np.arange(30, 40),
+        epochs=1,
+        min_agreement=np.float64(0.0),
+        output=tmp_path,
+    )
+    assert json.loads((tmp_path / "results.json").read_text()) == outcome.results
+    again = repair(
+        small_network(), small_images(), held_out=range(30, 40), epochs=1, min_agreement=0, output=tmp_path, resume=True
+    )
+    assert same_weights(again.model, outcome.model)
 
 
 def test_windows_slide_over_larger_images():

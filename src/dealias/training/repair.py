@@ -65,7 +65,8 @@ class RepairResult:
     @property
     def succeeded(self) -> bool:
         """Whether agreement on the held-out images reached `min_agreement`."""
-        return bool(self.results["succeeded"])
+        succeeded: bool = self.results["succeeded"]
+        return succeeded
 
 
 def repair(
@@ -126,7 +127,20 @@ def repair(
     Source of the loss: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015; Romero et al.,
     FitNets, ICLR 2015.
     """
-    _check(images, targets, crop_size, epochs, min_agreement, batch_size, learning_rate, feature_weight)
+    held_out = held_out if isinstance(held_out, float | int) else [int(number) for number in held_out]
+    settings = {
+        "epochs": epochs,
+        "held_out": held_out,
+        "average_shifts": average_shifts,
+        "feature_weight": feature_weight,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "crop_size": crop_size,
+        "seed": seed,
+        **(about or {}),
+    }
+    check_options(settings | {"min_agreement": min_agreement})
+    _check_images(images, targets, crop_size)
     if resume and output is None:
         raise InputError("resume=True needs output: the folder of the interrupted run")
     folder = None if output is None else prepare_output(Path(output))
@@ -138,17 +152,6 @@ def repair(
     original.eval()
     if converted is None:
         converted = antialias(original, domain.centre(held[:1]))
-    settings = {
-        "epochs": epochs,
-        "held_out": held_out if isinstance(held_out, float | int) else list(held_out),
-        "average_shifts": average_shifts,
-        "feature_weight": feature_weight,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "crop_size": crop_size,
-        "seed": seed,
-        **(about or {}),
-    }
     job = _Job(original, converted.eval(), domain, train, settings, folder)
     stored = job.load() if resume else None
     if folder is not None and stored is None:
@@ -174,7 +177,7 @@ def repair(
     for module, training in modes:
         module.training = training
     results = {
-        "succeeded": found["repaired"]["agreement"] >= min_agreement,
+        "succeeded": bool(found["repaired"]["agreement"] >= min_agreement),
         "min_agreement": min_agreement,
         **found,
         "consistency_mode": domain.mode,
@@ -300,6 +303,8 @@ class _Job:
         if problem := problem_of_state(content):
             raise InputError(f"{str(path)!r} cannot be read ({problem}): run without resume to start again")
         stored = torch.load(io.BytesIO(content), map_location=self.domain.device, weights_only=True)
+        if not isinstance(stored, dict) or not {"settings", "images", "found", "step"} <= stored.keys():
+            raise InputError(f"{str(path)!r} is no state of a repair: run without resume to start again")
         ours = self.settings | {"images": len(self.domain.images)}
         theirs = stored["settings"] | {"images": stored["images"]}
         differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]
@@ -316,16 +321,28 @@ class _Job:
         return found
 
 
-def _check(
-    images: Tensor,
-    targets: Tensor | None,
-    crop_size: int | None,
-    epochs: int,
-    min_agreement: float,
-    batch_size: int,
-    learning_rate: float,
-    feature_weight: float,
-) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check those of the arguments of `repair` that need no images; the mapping may lack some.
+
+    Raises:
+        InputError: one is out of range.
+    """
+    ranges: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+        ("epochs", lambda value: value >= 1, "at least 1"),
+        ("batch_size", lambda value: value >= 2, "at least 2"),
+        ("min_agreement", lambda value: 0 <= value <= 1, "a share from 0 to 1"),
+        ("learning_rate", lambda value: 0 < value < math.inf, "positive"),
+        ("feature_weight", lambda value: 0 <= value < math.inf, "0 or more"),
+    )
+    for name, fits, wanted in ranges:
+        if name in options and not fits(options[name]):
+            raise InputError(f"{name}={options[name]!r} is out of range: it must be {wanted}")
+    held_out = options.get("held_out")
+    if isinstance(held_out, float | int) and not 0 < held_out < 1:
+        raise InputError(f"held_out={held_out!r} is out of range: use a share above 0 and below 1, such as 0.2")
+
+
+def _check_images(images: Tensor, targets: Tensor | None, crop_size: int | None) -> None:
     if not isinstance(images, Tensor):
         raise InputTypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
     if images.ndim != 4 or 0 in images.shape:
@@ -334,15 +351,6 @@ def _check(
         raise InputError(f"targets of shape {tuple(targets.shape)} for {len(images)} images: use ({len(images)},)")
     if crop_size is not None and not 1 <= crop_size < min(images.shape[2:]):
         raise InputError(f"crop_size={crop_size!r} must be at least 1 and below the images' {min(images.shape[2:])}")
-    for name, value, low in (("epochs", epochs, 1), ("batch_size", batch_size, 2)):
-        if value < low:
-            raise InputError(f"{name}={value!r} is too small: it must be at least {low}")
-    if not 0 <= min_agreement <= 1:
-        raise InputError(f"min_agreement={min_agreement!r} is out of range: use a share from 0 to 1")
-    if not 0 < learning_rate < math.inf:
-        raise InputError(f"learning_rate={learning_rate!r} is out of range: it must be positive")
-    if not 0 <= feature_weight < math.inf:
-        raise InputError(f"feature_weight={feature_weight!r} is out of range: it must be 0 or more")
 
 
 def _pads_circularly(model: nn.Module) -> bool:

@@ -20,9 +20,10 @@ from dealias.evaluation import ModelSpec
 from dealias.evaluation.network import build_network
 from dealias.evaluation.plan import match_classes
 from dealias.evaluation.processes import pick_device
+from dealias.files import prepare_output
 from dealias.filters import Filter
 from dealias.progress import OnProgress
-from dealias.training.repair import RepairResult, repair
+from dealias.training.repair import RepairResult, check_options, repair
 from dealias.training.settings import parse_model
 
 
@@ -56,6 +57,8 @@ def repair_from_folder(
         InputError: as for `repair`; or the network, its weights or the images cannot be read.
         MissingExtraError: a package is not installed.
     """
+    check_options({**options, "batch_size": batch_size})
+    prepare_output(Path(output))
     name, own = parse_model(model)
     spec = ModelSpec(name, weights=str(weights), **own)
     network = build_network(spec, pick_device(device), batch_size, seed=seed)

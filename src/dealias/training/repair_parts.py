@@ -95,12 +95,10 @@ def split_held_out(images: Tensor, held_out: float | Sequence[int], seed: int) -
     """Indices to train on and indices held out; copies of an image are all on the same side.
 
     Raises:
-        InputError: `held_out` is out of range, or one of the parts would be empty.
+        InputError: `held_out` has a number that no image has, or one of the parts would be empty.
     """
     keys = [hashlib.blake2b(image.contiguous().view(torch.uint8).numpy().tobytes()).digest() for image in images.cpu()]
     if isinstance(held_out, float | int):
-        if not 0 < held_out < 1:
-            raise InputError(f"held_out={held_out!r} is out of range: use a share above 0 and below 1, such as 0.2")
         order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
         groups: dict[bytes, list[int]] = {}
         for index in order:
