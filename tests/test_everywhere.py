@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +234,7 @@ def test_feature_extractors_of_torchvision_see_the_blurs() -> None:
 
 
 @pytest.fixture
-def nms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nms(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision's non-maximum suppression, which is compiled, where that does not load."""
     import torchvision
 
@@ -248,7 +247,6 @@ def nms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     if not torchvision.extension._has_ops():
         monkeypatch.setattr("torchvision.ops.boxes.nms", suppress)
-    return
 
 
 def pyramids() -> tuple[nn.Module, nn.Module]:

@@ -53,13 +53,6 @@ def check_padding_mode(padding_mode: str) -> str:
     return padding_mode
 
 
-def check_pool_padding(kernel_size: Sequence[int], padding: Sequence[int]) -> None:
-    """`torch.nn.MaxPool2d`'s rule: at most half of the kernel."""
-    for k, p in zip(kernel_size, padding, strict=True):
-        if p > k // 2:
-            raise InputError(f"padding={p} is too large for kernel_size={k}: it must be at most {k // 2}")
-
-
 def _check_input(x: Tensor, spatial: int) -> None:
     if not isinstance(x, Tensor):
         raise InputTypeError(f"input must be a torch.Tensor, got {type(x).__name__}")
@@ -150,7 +143,9 @@ def pool_arguments(
     steps = kernel if stride is None else per_axis("stride", stride, spatial, 1)
     pads = per_axis("padding", padding, spatial, 0)
     dilations = per_axis("dilation", dilation, spatial, 1)
-    check_pool_padding(kernel, pads)
+    for k, p in zip(kernel, pads, strict=True):
+        if p > k // 2:
+            raise InputError(f"padding={p} is too large for kernel_size={k}: it must be at most {k // 2}")
     return kernel, steps, pads, dilations
 
 
