@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 
+import numpy as np
 import pytest
 import torch
 from conversion import randomize
@@ -93,6 +94,16 @@ def test_json_and_table():
         assert "left alone: the stem" in " ".join(shown.split())
     table = sites_table(sites(nn.Sequential(nn.Conv2d(3, 4, 3, 2)), x))
     assert table.row_count == 1
+
+
+@pytest.mark.parametrize(
+    ("filter", "plain"),
+    [("bin5", "bin5"), (3, 3), (np.int64(3), 3), (torch.tensor([1.0, 2.0]), [1, 2]), (np.array([1, 2]), [1, 2])],
+    ids=repr,
+)
+def test_any_filter_is_written_down(filter, plain):
+    _, report = antialias_with_report(small(), torch.randn(1, 3, 32, 32), filter=filter)
+    assert json.loads(report.to_json())["filter"] == plain
 
 
 def test_nothing_to_do_costs_nothing():

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from torch import nn
 
@@ -150,12 +150,19 @@ def antialias_with_report(
         done.plans,
         done.blurs,
         example_input,
-        filter=given["filter"] if isinstance(given["filter"], str | int) else list(given["filter"]),
+        filter=_plain(given["filter"]),
         stem=given["stem"],
         recipe=given["recipe"],
         padding_mode=done.padding_mode,
     )
     return done.model, report
+
+
+def _plain(filter: Filter) -> Any:
+    """`filter` as JSON can hold it."""
+    if hasattr(filter, "tolist"):  # arrays, tensors, NumPy's integers
+        return filter.tolist()
+    return filter if isinstance(filter, str | int) else list(filter)
 
 
 @dataclass(frozen=True)
