@@ -39,7 +39,9 @@ def test_an_epoch_has_each_image_once_over_all_processes(count: int, size: int, 
     shares = [share_of(batch, rank, processes) for batch in batches for rank in range(processes)]
     assert Counter(np.concatenate(shares).tolist()) == dict.fromkeys(range(count), 1)
     assert all(
-        abs(len(share) - len(batch) / processes) < 1 for batch in batches for share in [share_of(batch, 0, processes)]
+        abs(len(share_of(batch, rank, processes)) - len(batch) / processes) < 1
+        for batch in batches
+        for rank in range(processes)
     )
 
 

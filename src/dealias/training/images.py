@@ -146,7 +146,7 @@ def _random_erasing(probability: float) -> Any:
 
 
 class TrainingImages(Dataset[Batch]):
-    """Reads whole batches: an item is asked for by (epoch, numbers)."""
+    """Reads whole batches: an item is asked for by (epoch, numbers, total): see `Batch`."""
 
     def __init__(self, images: Images, augment: Augment, seed: int) -> None:
         self._images, self._augment, self._seed = images, augment, seed

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from signal import Signals
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,22 +21,10 @@ from dealias.training.folder import RunFolder
 from dealias.training.images import Batch, Batches
 from dealias.training.signals import StopSignals, leave
 
+if TYPE_CHECKING:
+    from dealias.training.train import Training
+
 AGREE_EVERY = 1.0  # seconds
-
-
-class Trainable(Protocol):
-    """What is kept of a training; see `dealias.training.train.Training`."""
-
-    step: int
-    epoch: int
-    best: float
-    window: list[float]
-
-    def state(self) -> dict[str, Any]:
-        """All that is needed to go on."""
-
-    def weights(self) -> dict[str, Tensor]:
-        """The weights that are measured and published."""
 
 
 class Keeper:
@@ -53,7 +41,7 @@ class Keeper:
 
     def __init__(
         self,
-        training: Trainable,
+        training: Training,
         folder: RunFolder | None,
         accelerator: Any,
         signals: StopSignals,

@@ -62,7 +62,7 @@ def open_stream(config: Config, preprocessing: Preprocessing, share: Share) -> S
         raise InputError(f"data={config.data!r} does not say how many images it has: pass --limit with their number")
     count = min(number for number in (config.limit, known) if number)
     names = getattr(train.features[label], "names", None)
-    rows = Rows([(_encoded(row, image), row[label]) for row in _undecoded(validation, image)], validation_name)
+    rows = Rows([(_encoded(row, image), row[label]) for row in _undecoded(validation, image)])
     if not rows.labels:
         raise InputError(f"val_data={validation_name!r} has no images")
     classes = len(names) if names else config.settings.num_classes
@@ -109,7 +109,7 @@ def _encoded(row: Any, image: str) -> bytes:
 class Rows:
     """The rows of a validation split, encoded, in memory."""
 
-    def __init__(self, rows: Sequence[tuple[bytes, int]], place: str) -> None:
+    def __init__(self, rows: Sequence[tuple[bytes, int]]) -> None:
         self._encoded, self.labels = [encoded for encoded, _ in rows], [label for _, label in rows]
 
     def read(self, number: int) -> Any:
