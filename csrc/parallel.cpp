@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 
 namespace dealias {
@@ -51,8 +51,8 @@ public:
             std::lock_guard<std::mutex> lock(mutex_);
             try {
                 for (; threads_ < helpers; ++threads_) std::thread(&Pool::serve, this).detach();
-            } catch (const std::system_error&) {
-                // No more threads to be had: those that started, and this one, do the work.
+            } catch (const std::exception&) {
+                // No more threads, or memory, to be had: those that started, and this one, do the work.
             }
             work_ = &work;
             places_ = helpers;

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.polynomial import polynomial
 
 from dealias.errors import InputError, InputTypeError
-from dealias.filters import FILTERS, resolve_filter
+from dealias.filters import FILTERS, parse_filter, resolve_filter
 
 ZHANG = {  # section 4.1 of the paper, and their names in it
     "rect2": [1, 1],
@@ -77,3 +77,11 @@ def test_any_taps_are_normalised_to_sum_1_from_any_container(taps: list[int]) ->
 def test_what_is_no_filter_is_named(filter: Any, error: type[InputError], says: str) -> None:
     with pytest.raises(error, match=f"(?s)^filter=.*{says}" if not says.startswith("filter") else says):
         resolve_filter(filter)
+
+
+def test_parse_filter():
+    assert parse_filter("bin5") == "bin5"
+    assert parse_filter("5") == 5
+    assert parse_filter("1,2,1") == [1.0, 2.0, 1.0]
+    with pytest.raises(InputError, match="filter='1,x'"):
+        parse_filter("1,x")

@@ -68,3 +68,15 @@ def resolve_filter(filter: Filter) -> Taps:
             f"filter={filter!r} cannot be normalised: give at least one tap, all finite, with a sum other than 0"
         )
     return tuple(tap / total for tap in taps)
+
+
+def parse_filter(text: str) -> Filter:
+    """The filter that `text` names: a name, a number of taps, or taps separated by commas."""
+    if text.isdecimal():
+        return int(text)
+    if "," not in text:
+        return text
+    try:
+        return [float(tap) for tap in text.split(",")]
+    except ValueError:
+        raise InputError(f"filter={text!r} is no list of taps: write numbers such as 1,2,1") from None

@@ -11,9 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from dealias.cli.common import parse_filter
-from dealias.errors import InputError
-
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -117,11 +114,3 @@ def test_interrupting_leaves_no_half_written_file(tmp_path: Path):
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert list(out.iterdir()) == []
-
-
-def test_parse_filter():
-    assert parse_filter("bin5") == "bin5"
-    assert parse_filter("5") == 5
-    assert parse_filter("1,2,1") == [1.0, 2.0, 1.0]
-    with pytest.raises(InputError, match="filter='1,x'"):
-        parse_filter("1,x")

@@ -34,6 +34,11 @@ def test_networks_have_their_own() -> None:
     assert preprocessing_for("torchvision:resnet18", crop_size=112).image_size == 128
     gray = own.square(Image.new("RGB", (40, 50), "white"), 32)
     assert gray.shape == (1, 32, 32)
+    assert lite.with_channels(None) is lite
+    alone = lite.with_channels(1)
+    assert (alone.channels, alone.crop_size) == (1, 224)
+    assert alone.mean == pytest.approx([np.mean(lite.mean)])
+    assert alone.std == pytest.approx([np.mean(lite.std)])
     with pytest.raises(InputError, match="crop_size=64"):
         preprocessing_for("torchvision:resnet18", crop_size=64, image_size=32)
     with pytest.raises(InputError, match="4 channels"):

@@ -19,7 +19,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         ({"count": 0}, "count=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"reach": 0}, "reach=0"),
-        ({"device": "warp"}, "device='warp'"),
+        ({"device": "warp"}, "device='warp' is unknown: use auto, cpu, cuda"),
     ]:
         with pytest.raises(InputError, match=message):
             run_profile([MODEL], None, tmp_path, **arguments)

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import FilterText, Limit, Model, Output, Seed, Weights, app, parse_filter, show_progress
+from dealias.cli.common import FilterText, Limit, Model, Output, Seed, Weights, app, show_progress
+from dealias.filters import parse_filter
 
 
 def show_results(results: dict[str, Any], folder: Path) -> None:

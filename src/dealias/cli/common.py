@@ -11,8 +11,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from dealias.errors import InputError
-from dealias.filters import Filter
 from dealias.progress import OnProgress
 
 app = typer.Typer(
@@ -53,15 +51,3 @@ def show_progress() -> Iterator[OnProgress]:
     except KeyboardInterrupt:  # Typer exits with 130, without a word
         console.print("interrupted", style="yellow")
         raise
-
-
-def parse_filter(text: str) -> Filter:
-    """The filter that `text` names: a name, a number of taps, or taps separated by commas."""
-    if text.isdecimal():
-        return int(text)
-    if "," not in text:
-        return text
-    try:
-        return [float(tap) for tap in text.split(",")]
-    except ValueError:
-        raise InputError(f"filter={text!r} is no list of taps: write numbers such as 1,2,1") from None

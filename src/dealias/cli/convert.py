@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from dealias.cli.common import FilterText, Model, Output, Weights, app, parse_filter
+from dealias.cli.common import FilterText, Model, Output, Weights, app
 from dealias.errors import InputError
+from dealias.filters import parse_filter
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,10 +28,9 @@ def example_image(name: str, network: nn.Module, text: str | None) -> Tensor:
     """One image of the size that `text` gives, or that the network is made for."""
     import torch
 
-    from dealias.models import default_input_size
+    from dealias.models import default_input_size, is_listed
 
-    is_listed = name.partition(":")[0] in ("dealias", "timm", "torchvision")
-    channels, height, width = default_input_size(name if is_listed else network)
+    channels, height, width = default_input_size(name if is_listed(name) else network)
     if text is not None:
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):

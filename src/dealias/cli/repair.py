@@ -18,9 +18,9 @@ from dealias.cli.common import (
     Resume,
     Seed,
     app,
-    parse_filter,
     show_progress,
 )
+from dealias.filters import parse_filter
 
 
 @app.command()

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,13 @@ class Preprocessing:
             raise InputError(f"the network takes {self.channels} channels: images have 3 (RGB) or 1 (grayscale)")
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(f"interpolation={self.interpolation!r} is unknown: use {', '.join(INTERPOLATIONS)}")
+
+    def with_channels(self, channels: int | None) -> Preprocessing:
+        """The same for a network of other channels, normalised by the mean over its own; None changes nothing."""
+        if channels in (None, self.channels):
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return replace(self, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
 
     @property
     def slides(self) -> bool:

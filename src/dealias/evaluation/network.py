@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from dealias.data import Preprocessing, preprocessing_for
 from dealias.errors import InputError
 from dealias.evaluation.specs import ModelSpec
 from dealias.metrics.measure import check_logits
+from dealias.models import is_listed
 
 
 @dataclass
@@ -85,16 +86,8 @@ def build_network(
     """
     torch.manual_seed(seed)  # of weights that no checkpoint gives
     model = spec.build()
-    named = spec.name if spec.name.partition(":")[0] in ("torchvision", "timm", "dealias") else model
-    preprocessing = preprocessing_for(named, image_size=image_size, crop_size=crop_size)
-    if spec.in_chans is not None and spec.in_chans != preprocessing.channels:
-        mean, std = (sum(values) / len(values) for values in (preprocessing.mean, preprocessing.std))
-        preprocessing = replace(
-            preprocessing,
-            channels=spec.in_chans,
-            mean=(mean,) * spec.in_chans,
-            std=(std,) * spec.in_chans,
-        )
+    named = spec.name if is_listed(spec.name) else model
+    preprocessing = preprocessing_for(named, image_size=image_size, crop_size=crop_size).with_channels(spec.in_chans)
     network = Network(spec, model.to(device), preprocessing, device, batch_size)
     network.classes = network.predict(network.blank()).shape[1]
     return network

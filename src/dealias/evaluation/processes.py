@@ -61,6 +61,9 @@ def pick_device(device: str) -> torch.device:
         if device == "cuda":
             device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(torch.cuda.device_count(), 1)}"
         picked = torch.device(device)
+    except RuntimeError:  # PyTorch names some twenty kinds
+        raise InputError(f"device={device!r} is unknown: use auto, cpu, cuda, cuda:1 or mps") from None
+    try:
         torch.zeros(1, device=picked)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from None

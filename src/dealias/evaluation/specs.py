@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from dealias.errors import InputError
+from dealias.filters import parse_filter
 from dealias.models import create_model
 
 _NUMBERS = ("num_classes", "in_chans")
@@ -71,11 +72,10 @@ class ModelSpec:
             InputError, MissingExtraError: as `dealias.models.create_model`.
         """
         own = {"padding_mode": self.padding_mode} if self.padding_mode else {}
-        filters: Any = self.antialias or "bin4"
         return create_model(
             self.name,
             antialias=self.antialias is not None,
-            filter=int(filters) if filters.isdecimal() else filters,
+            filter=parse_filter(self.antialias or "bin4"),
             recipe=self.recipe,
             num_classes=self.num_classes,
             in_chans=self.in_chans,

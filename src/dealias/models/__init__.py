@@ -4,7 +4,7 @@ from dealias.models._torchvision import import_torchvision
 from dealias.models.checkpoints import load_weights, load_zhang_checkpoint
 from dealias.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, efficientnet_lite0, imagenet_labels
 from dealias.models.vgg import VGG, vgg13_bn_cifar, vgg_small
-from dealias.models.zoo import create_model, default_input_size, default_normalization, list_models
+from dealias.models.zoo import create_model, default_input_size, default_normalization, is_listed, list_models
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -16,6 +16,7 @@ __all__ = [
     "efficientnet_lite0",
     "imagenet_labels",
     "import_torchvision",
+    "is_listed",
     "list_models",
     "load_weights",
     "load_zhang_checkpoint",

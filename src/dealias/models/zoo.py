@@ -28,6 +28,11 @@ _OWN: dict[str, Callable[..., nn.Module]] = {"vgg13_bn_cifar": vgg13_bn_cifar, "
 _SOURCES = ("dealias", "timm", "torchvision")
 
 
+def is_listed(name: str) -> bool:
+    """Whether `create_model` builds the name itself, and knows its input, where it would else import a factory."""
+    return name.partition(":")[0] in _SOURCES
+
+
 def create_model(
     name: str,
     *,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dealias.data import Preprocessing, Source, digits_split, open_source, preprocessing_for
 from dealias.errors import InputError
 from dealias.metrics.views import Mode, ShiftedViews
+from dealias.models import is_listed
 from dealias.training.images import (
     Arrays,
     Augment,
@@ -92,13 +93,9 @@ def open_data(config: Config, share: Share) -> TrainingData:
 
 def _preprocessing(config: Config) -> Preprocessing:
     settings = config.settings
-    named = config.model if config.model.partition(":")[0] in ("torchvision", "timm", "dealias") else nn.Identity()
+    named = config.model if is_listed(config.model) else nn.Identity()
     found = preprocessing_for(named, image_size=settings.image_size, crop_size=settings.crop_size)
-    if settings.in_chans is not None and settings.in_chans != found.channels:
-        mean, std = (sum(values) / len(values) for values in (found.mean, found.std))
-        channels = settings.in_chans
-        found = replace(found, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
-    return found
+    return found.with_channels(settings.in_chans)
 
 
 def _digits(config: Config) -> tuple[Images, Images, str]:
@@ -121,9 +118,9 @@ def _open_sources(config: Config) -> tuple[Images, Images, str]:
         train_place = os.path.join(config.data, "train")
         if validation_place is None and found:
             validation_place = os.path.join(config.data, found[0])
-    train = open_source(train_place)
+    train = _open_source("data", train_place)
     if validation_place is not None:
-        validation = open_source(validation_place)
+        validation = _open_source("val_data", validation_place)
         if train.classes is not None and validation.classes is not None and train.classes != validation.classes:
             odd = sorted({*train.classes} ^ {*validation.classes})
             raise InputError(f"val_data={validation_place!r} has other classes than data={train_place!r}: {odd[:5]}")
@@ -137,6 +134,14 @@ def _open_sources(config: Config) -> tuple[Images, Images, str]:
             raise InputError(f"data={train_place!r} has a single image: give more")
     train = train.limited(config.limit, config.seed)
     return train, validation, f"{len(train):,} images of {train_place}; validation: {len(validation):,} images, {what}"
+
+
+def _open_source(argument: str, place: str) -> Source:
+    """`open_source`, whose errors name its own argument, with this one's name in place of that."""
+    try:
+        return open_source(place)
+    except InputError as error:
+        raise InputError(str(error).replace("images=", f"{argument}=", 1)) from None
 
 
 def _subset(source: Source, numbers: Sequence[int]) -> Source:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 import dealias
 from dealias.errors import InputError
 from dealias.evaluation.loading import default_workers
+from dealias.filters import parse_filter
 from dealias.metrics._evaluation import evaluating
 from dealias.metrics.measure import check_logits
-from dealias.models import create_model, default_input_size
+from dealias.models import create_model, default_input_size, is_listed
 from dealias.progress import OnProgress
 from dealias.training.data import TrainingData, open_data
 from dealias.training.engine import (
@@ -263,13 +264,13 @@ class Training:
 
 def _build(config: Config, classes: int, data: TrainingData) -> nn.Module:
     settings, channels = config.settings, data.preprocessing.channels
-    named = config.model.partition(":")[0] in ("torchvision", "timm", "dealias")
+    named = is_listed(config.model)
     own = {"padding_mode": settings.padding_mode} if settings.padding_mode is not None else {}
     torch.manual_seed(config.seed)
     return create_model(
         config.model,
         antialias=settings.antialias,
-        filter=int(settings.filter) if settings.filter.isdecimal() else settings.filter,
+        filter=parse_filter(settings.filter),
         recipe=settings.antialias_recipe,
         num_classes=classes if named else settings.num_classes,
         in_chans=channels if named and channels != default_input_size(config.model)[0] else None,
