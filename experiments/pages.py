@@ -145,10 +145,10 @@ def _values(records: Sequence[Record], key: str) -> list[float]:
     return [100 * record["found"][key] for record in records]
 
 
-def _shown(values: Sequence[float]) -> str:
+def _shown(values: Sequence[float], style: str = ".1f") -> str:
     mean = math.fsum(values) / len(values)
     low, high = mean_interval(values)
-    return f"{mean:.1f}" + (f" [{low:.1f}, {high:.1f}]" if math.isfinite(low) else "")
+    return f"{mean:{style}}" + (f" [{low:{style}}, {high:{style}}]" if math.isfinite(low) else "")
 
 
 def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
@@ -161,6 +161,16 @@ def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
     pairs = [(rows[filter], rows["rect2"]) for filter in larger]
     yield from _judge(f"A filter larger than rect2 is less consistent than it ({name})", pairs, key)
     yield from _judge("Every filter beats none in accuracy", [(rows["none"], rows[f]) for f in blurred], "accuracy")
+    gains = {filter: _gains(rows["none"], rows[filter]) for filter in blurred}
+    if shown := [f"{filter} {_shown(values, '+.2f')}" for filter, values in gains.items() if values]:
+        yield f"Points of accuracy gained over none, in pairs of the same seed: {', '.join(shown)}."
+
+
+def _gains(before: Sequence[Record], after: Sequence[Record]) -> list[float]:
+    """Points of accuracy gained, for each seed that both have."""
+    seeds = {record["cell"]["seed"]: record for record in before}
+    pairs = [(seeds[each["cell"]["seed"]], each) for each in after if each["cell"]["seed"] in seeds]
+    return [b - a for a, b in (_values(pair, "accuracy") for pair in pairs)]
 
 
 def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: str) -> Iterator[str]:
