@@ -192,7 +192,7 @@ def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: 
 def _figure(groups: dict[Key, Group]) -> Any:
     with styled():
         figure = new_figure(7.2, 3.4)
-        axes = figure.subplots(1, 2)
+        axes = figure.subplots(1, 2, sharey=True)
         for axis, padding, key in zip(
             axes, ("circular", "zeros"), ("circular_consistency", "zero_fill_consistency"), strict=True
         ):
@@ -216,6 +216,7 @@ def _figure(groups: dict[Key, Group]) -> Any:
             axis.set_title("zero padding" if padding == "zeros" else "circular padding")
             axis.set_xlabel(f"{MEASURES[key]} (%)")
             axis.grid(alpha=0.25)
+            axis.margins(x=0.12, y=0.1)  # room for the names
             if points:
                 axis.legend(frameon=False, fontsize=7)
             else:
