@@ -198,7 +198,7 @@ class Laboratory:
                 seed=cell.seed,
             )
             network = outcome.model
-            notes["repair_agreement"] = outcome.results["after"]["agreement"]
+            notes["repair_agreement"] = outcome.results["repaired"]["agreement"]
         elif cell.method != "convert":
             self._fit(network, cell)
         prepare_output(weights.parent)

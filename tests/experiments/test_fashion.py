@@ -2,7 +2,7 @@ import gzip
 import json
 import struct
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -78,6 +78,11 @@ def test_a_cell_is_run_once_and_the_page_shows_what_is_missing(modules: dict[str
     assert [line.partition(":")[0] for line in said] == [cell.baseline.name, cell.name]  # the baseline comes first
     laboratory.run(cell)
     assert len(said) == 2
+    for method in ("convert", "repair"):
+        other = replace(cell, method=method)
+        laboratory.run(other)
+        found = json.loads((tmp_path / "results" / f"{other.name}.json").read_text())["found"]
+        assert ("repair_agreement" in found) == (method == "repair")
     record = json.loads((tmp_path / "results" / f"{cell.name}.json").read_text())
     assert (record["cell"], record["settings"]) == (asdict(cell), asdict(settings))
     found = record["found"]
