@@ -72,6 +72,8 @@ def test_bad_input_is_one_line(error_of: Callable[..., str], tmp_path: Path) -> 
         (("--recipe", "fashion"), "recipe='fashion' is unknown"),
         ((), "data=None: name class folders"),
         (("--recipe", "digits", "--weights", tmp_path / "none.pth"), "none.pth"),
+        (("--recipe", "digits", "--filter", "bin5"), "filter='bin5' changes nothing in a network as it is"),
+        (("--recipe", "digits", "--filter", "bin99", "--antialias"), "filter='bin99' is unknown"),
         (("--recipe", "digits", "--workers", -1), "workers=-1 must be at least 0"),
     ):
         assert message in error_of("train", "dealias:vgg_small", "--output", tmp_path / "run", *arguments)

@@ -120,7 +120,7 @@ def _run(
     **options: Any,
 ) -> None:
     """Train and show the outcome; `options` are the settings that have options of their own."""
-    from dealias.errors import require
+    from dealias.errors import InputError, require
     from dealias.report.training import write_comparison
     from dealias.training import Config, load_recipe, parse_model, parse_overrides, recipe_data
     from dealias.training import train as run
@@ -135,6 +135,8 @@ def _run(
         overrides=own | given | parse_overrides(overrides or []),
         scale_learning_rate=scale_learning_rate,
     )
+    if "filter" in given and not settings.antialias:
+        raise InputError(f"filter={settings.filter!r} changes nothing in a network as it is: add --antialias")
     config = Config(
         model=name,
         settings=settings,
