@@ -8,7 +8,7 @@ that sum to 1 and that depends on no parameter.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +68,8 @@ def _sample(node: Node) -> Sample | None:
 
 
 def _arguments(node: Node) -> dict[str, Any]:
-    schema: Any = node.target._schema  # type: ignore[union-attr]
-    names = [argument.name for argument in schema.arguments]
+    operation: Any = node.target
+    names = [argument.name for argument in operation._schema.arguments]
     return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
@@ -110,7 +110,7 @@ def _steps(node: Node) -> dict[int, int]:
         axis = arguments.get("dim", 0) % len(_shape(node))
         if arguments.get("step", 1) > 1:
             steps[axis] = arguments["step"]
-        node = node.args[0]  # type: ignore[assignment]
+        node = cast(Node, node.args[0])
     return steps
 
 

@@ -268,9 +268,9 @@ def test_circular_networks_get_circular_blurs():
 class Splits(nn.Module):
     """As Res2Net reduces: strided convolutions of the channels' parts share one ReLU, and are concatenated."""
 
-    def __init__(self, pool, last=nn.Conv2d(12, 4, 1)):  # noqa: B008
+    def __init__(self, pool):
         super().__init__()
-        self.first, self.relu, self.pool, self.last = nn.Conv2d(3, 12, 1), nn.ReLU(), pool, last
+        self.first, self.relu, self.pool, self.last = nn.Conv2d(3, 12, 1), nn.ReLU(), pool, nn.Conv2d(12, 4, 1)
         self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, 2, 1) for _ in range(2))
         self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(2))
 

@@ -2,7 +2,7 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -215,7 +215,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str):
 
 def test_bad_images_and_a_loss_that_grows_beyond_bounds():
     with pytest.raises(InputTypeError, match="list"):
-        repair(small_network(), [1, 2])  # type: ignore[arg-type]
+        repair(small_network(), cast(Any, [1, 2]))
     with pytest.raises(InputError, match=r"\(16, 16\)"):
         repair(small_network(), torch.rand(16, 16))
     with pytest.raises(FloatingPointError, match=r"at step \d: lower learning_rate"):

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,12 @@ def in_child(work: Callable[[], object], kill_after: float | None = None) -> int
     """Do the work in a forked process; its exit status, negative where a signal ended it."""
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             work()
-        except BaseException:  # pytest must not go on in the child
-            os._exit(1)
-        os._exit(0)
+            status = 0
+        finally:
+            os._exit(status)  # pytest must not go on in the child
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
@@ -64,10 +66,10 @@ def test_killed_at_random_moments_it_ends_as_the_unbroken_run(tmp_path: Path, un
     started = time.monotonic()
     run_tiny(tmp_path / "timed", config=stateful())
     duration = time.monotonic() - started
-    work = lambda: run_tiny(broken, resume=True, config=stateful())  # noqa: E731
+    work = partial(run_tiny, broken, resume=True, config=stateful())
     statuses = [in_child(work, kill_after=draw.uniform(0.2, 0.9) * duration) for _ in range(4)]
     assert statuses[0] == -signal.SIGKILL
-    run_tiny(broken, resume=True, config=stateful())
+    work()
     assert_same_run(broken, unbroken)
     assert [path.name for path in broken.rglob("*") if path.name.startswith(".")] == []
 

@@ -184,7 +184,8 @@ def problem_of_state(content: bytes) -> str | None:
             broken = archive.testzip()
         if broken is None:
             torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # damage raises nearly anything: NotImplementedError where a flipped bit names an
-        # unknown compression, UnicodeDecodeError in a name, zlib.error, a negative seek, ...
+    # damage raises nearly anything: NotImplementedError where a flipped bit names an unknown compression,
+    # UnicodeDecodeError in a name, zlib.error, a negative seek, ...
+    except Exception as error:
         return next(iter(str(error).splitlines()), type(error).__name__)
     return f"checksum of {broken}" if broken else None
