@@ -6,7 +6,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ SETUPS = [("circular", False), ("zeros", False), ("circular", True), ("zeros", T
 # data, network and the number of seeds that the whole experiment has
 PARTS = [("fashion", "vgg_small", 5), ("fashion", "vgg13_bn_cifar", 3), ("digits", "vgg_small", 2)]
 DATA = {"fashion": "Fashion-MNIST", "digits": "MNIST digits (the quick form)"}
+MARKERS = dict(zip(FILTERS, "osv^DP", strict=True))  # as Matplotlib names them
 METHODS = {
     ("none", "scratch"): "baseline, from scratch",
     ("bin4", "convert"): "the baseline converted, no training",
@@ -75,7 +76,8 @@ def write_page(results: Path, docs: Path) -> Path:
     write_whole(docs / "images" / "experiments.png", picture_bytes(figure))
     parts.append(
         "![Accuracy against consistency](images/experiments.png)\n\nAccuracy against consistency (circular shifts for "
-        "circular padding, zero-fill shifts for zero padding), one point for each filter and setup that has been run."
+        "circular padding, zero-fill shifts for zero padding), one point for each filter and setup that has been run; "
+        "bars are the 95% intervals of both means."
     )
     for data, network, seeds in PARTS:
         found = [group for key, group in groups.items() if key[:2] == (data, network)]
@@ -190,36 +192,53 @@ def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: 
 
 
 def _figure(groups: dict[Key, Group]) -> Any:
+    """Accuracy against consistency with both intervals: a colour for each setup, a shape for each filter."""
     with styled():
-        figure = new_figure(7.2, 3.4)
+        figure = new_figure(7.2, 3.8)
         axes = figure.subplots(1, 2, sharey=True)
+        setups = sorted(
+            {
+                (network, epochs, augment)
+                for (data, network, epochs, _), group in groups.items()
+                for _, augment, _, method in group
+                if (data, method) == ("fashion", "scratch")
+            }
+        )
+        colors = dict(zip(setups, cycle(SERIES_COLORS)))
         for axis, padding, key in zip(
             axes, ("circular", "zeros"), ("circular_consistency", "zero_fill_consistency"), strict=True
         ):
             points = [
-                (setup, augment, filter, records)
-                for setup, group in groups.items()
+                ((network, epochs, augment), filter, records)
+                for (data, network, epochs, _), group in groups.items()
                 for (found, augment, filter, method), records in group.items()
-                if (found, method, setup[0]) == (padding, "scratch", "fashion")
+                if (data, found, method) == ("fashion", padding, "scratch")
             ]
-            points.sort(key=lambda point: (*point[:2], FILTERS.index(point[2])))
-            for number, ((setup, augment), series) in enumerate(groupby(points, key=lambda point: point[:2])):
-                marks = [(filter, records) for _, _, filter, records in series]
-                x, y = (
-                    [math.fsum(values) / len(values) for values in (_values(records, name) for _, records in marks)]
-                    for name in (key, "accuracy")
-                )
-                label = f"{setup[1]}, {setup[2]} epochs" + (", shift augmentation" if augment else "")
-                axis.plot(x, y, "o-", color=SERIES_COLORS[number % len(SERIES_COLORS)], linewidth=0.8, label=label)
-                for across, up, (filter, _) in zip(x, y, marks, strict=True):
-                    axis.annotate(filter, (across, up), textcoords="offset points", xytext=(4, 4), fontsize=7)
+            for setup, filter, records in points:
+                (x, left_right), (y, down_up) = (_bar(_values(records, name)) for name in (key, "accuracy"))
+                axis.errorbar(x, y, down_up, left_right, fmt="none", ecolor=colors[setup], elinewidth=0.8, alpha=0.5)
+                axis.plot(x, y, MARKERS[filter], color=colors[setup], markersize=5)
             axis.set_title("zero padding" if padding == "zeros" else "circular padding")
             axis.set_xlabel(f"{MEASURES[key]} (%)")
             axis.grid(alpha=0.25)
-            axis.margins(x=0.12, y=0.1)  # room for the names
-            if points:
-                axis.legend(frameon=False, fontsize=7)
-            else:
+            if not points:
                 axis.text(0.5, 0.5, "not run", transform=axis.transAxes, ha="center")
         axes[0].set_ylabel("accuracy (%)")
+        shapes = [axes[0].plot([], [], mark, color="gray", label=name)[0] for name, mark in MARKERS.items()]
+        lines = [
+            axes[0].plot([], [], "-", color=color, label=_setup_name(*setup))[0] for setup, color in colors.items()
+        ]
+        for handles, place in ((shapes, "outside upper center"), (lines, "outside lower center")):
+            figure.legend(handles=handles, loc=place, ncols=len(handles), frameon=False, fontsize=8)
     return figure
+
+
+def _bar(values: Sequence[float]) -> tuple[float, list[list[float]] | None]:
+    """The mean, and how far its interval reaches to either side, as Matplotlib takes it."""
+    mean = math.fsum(values) / len(values)
+    low, high = mean_interval(values)
+    return mean, [[mean - low], [high - mean]] if math.isfinite(low) else None
+
+
+def _setup_name(network: str, epochs: int, augment: bool) -> str:
+    return f"{network}, {epochs} epochs, {'with' if augment else 'no'} shift augmentation"
