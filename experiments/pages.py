@@ -30,8 +30,12 @@ MEASURES = {
 }
 # padding and shift augmentation; the quick form has the first alone
 SETUPS = [("circular", False), ("zeros", False), ("circular", True), ("zeros", True)]
-# data, network and the number of seeds that the whole experiment has
-PARTS = [("fashion", "vgg_small", 5), ("fashion", "vgg13_bn_cifar", 3), ("digits", "vgg_small", 2)]
+# data, network, the number of seeds that the whole experiment has, and the options that run it
+PARTS = [
+    ("fashion", "vgg_small", 5, ""),
+    ("fashion", "vgg13_bn_cifar", 3, " --network vgg13_bn_cifar --epochs 30 --device cuda"),
+    ("digits", "vgg_small", 2, " --quick"),
+]
 DATA = {"fashion": "Fashion-MNIST", "digits": "MNIST digits (the quick form)"}
 MARKERS = dict(zip(FILTERS, "osv^DP", strict=True))  # as Matplotlib names them
 METHODS = {
@@ -79,11 +83,11 @@ def write_page(results: Path, docs: Path) -> Path:
         "circular padding, zero-fill shifts for zero padding), one point for each filter and setup that has been run; "
         "bars are the 95% intervals of both means."
     )
-    for data, network, seeds in PARTS:
+    for data, network, seeds, options in PARTS:
         found = [group for key, group in groups.items() if key[:2] == (data, network)]
         parts.append(f"## {DATA[data]}, `dealias:{network}`")
         if not found:
-            parts.append("Not run.")
+            parts.append(f"Not run: `python experiments/fashion.py{options}` would.")
         for group in found:
             parts += _section(group, seeds)
     write_whole(docs / "experiments.md", "\n\n".join(part.strip() for part in parts) + "\n")
@@ -107,21 +111,27 @@ def _groups(records: Sequence[Record]) -> dict[Key, Group]:
 def _section(group: Group, seeds: int) -> Iterator[str]:
     first = next(iter(group.values()))[0]
     settings, run = first["settings"], first["run"]
+    measured = {
+        name: min(settings[f"{name}_images"], run["test_images"])
+        for name in ("consistency", "diagonal", "sequence", "corruption")
+    }
     devices = sorted({record["run"]["device"] for records in group.values() for record in records})
     yield (
         f"{run['train_images']:,} images to train on, {run['test_images']:,} to test; {first['cell']['epochs']} epochs "
         f"in batches of {settings['batch_size']}, {settings['precision']}, one-cycle learning rate up to "
         f"{settings['learning_rate']}. "
-        f"Measured on the first {settings['consistency_images']:,} test images (consistency), "
-        f"{settings['diagonal_images']} (variation), {settings['sequence_images']} (flip rate) and "
-        f"{settings['corruption_images']} (corruption error). {' and '.join(devices)}; "
+        f"Measured on the first {measured['consistency']:,} test images (consistency), {measured['diagonal']} "
+        f"(variation), {measured['sequence']} (flip rate) and {measured['corruption']} (corruption error). "
+        f"{' and '.join(devices)}; "
         f"{', '.join(f'{name} {version}' for name, version in run['versions'].items())}."
     )
-    for padding, augment in SETUPS if first["cell"]["data"] == "fashion" else SETUPS[:1]:
+    quick = first["cell"]["data"] == "digits"
+    for padding, augment in SETUPS[:1] if quick else SETUPS:
         rows = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
         border = "Zero" if padding == "zeros" else "Circular"
         yield f"### {border} padding, {'with' if augment else 'no'} shift augmentation"
-        yield _table(rows, seeds, "filter") if any(rows.values()) else "Not run."
+        shown = {name: records for name, records in rows.items() if records or not quick}
+        yield _table(shown, seeds, "filter") if any(rows.values()) else "Not run."
         if verdicts := [f"- {line}" for line in _verdicts(rows, padding)]:
             yield "\n".join(verdicts)
     compared = {
