@@ -226,8 +226,13 @@ def rewrite_report(folder: str | Path) -> Path:
     place = Path(folder)
     try:
         results, slides = (json.loads((place / name).read_text()) for name in ("results.json", "slides.json"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"run={str(folder)!r} is no folder of a finished evaluation or of a training run: there is no "
+            f"{error.filename}; give the --output of dealias evaluate or train"
+        ) from None
     except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"run={str(folder)!r} is no folder of a finished evaluation: {error}") from None
+        raise InputError(f"run={str(folder)!r} cannot be read as a finished evaluation: {error}") from None
     if not isinstance(results, dict) or "measured" not in results:
         raise InputError(f"run={str(folder)!r} has results of another command: give the folder of an evaluation")
     page = place / "report.html"
