@@ -28,6 +28,17 @@ def plain_network() -> nn.Module:
     )
 
 
+class _Half(nn.Sequential):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.float16):
+            return super().forward(16 * input).float()
+
+
+def half_network() -> nn.Module:
+    """The same on brighter images in float16: its gradients overflow at the usual first scale."""
+    return _Half(*plain_network())
+
+
 def noisy_network() -> nn.Module:
     """A network with batch statistics that draws random numbers."""
     return nn.Sequential(

@@ -82,7 +82,7 @@ def test_plots_draw_what_they_are_given() -> None:
 
 def test_the_page_is_written_again_from_its_data(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(results()))
-    with pytest.raises(InputError, match="no folder of a finished evaluation.*slides.json; give"):
+    with pytest.raises(InputError, match=r"no folder of a finished evaluation.*slides\.json; give"):
         rewrite_report(tmp_path)
     (tmp_path / "slides.json").write_text(json.dumps(slides()))
     assert rewrite_report(tmp_path).read_text() == render_evaluation(results(), slides())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,11 +13,13 @@ import torch.nn.functional as F
 import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from training_runs import plain_network, records, run_tiny, tiny_config
+from training_runs import assert_equal, half_network, plain_network, records, run_tiny, tiny_config
 
 from dealias.data import digits_split
 from dealias.errors import InputError
 from dealias.models import create_model
+from dealias.training import keeper
+from dealias.training.engine import make_accelerator
 from dealias.training.images import epoch_batches
 
 PLAIN = "training_runs:plain_network"
@@ -65,6 +68,41 @@ def test_bf16_is_near(tmp_path: Path) -> None:
     assert losses(tmp_path / "bf16") == pytest.approx(losses(tmp_path / "fp32"), rel=0.02)
     assert losses(tmp_path / "bf16") != losses(tmp_path / "fp32")
     assert all(t.dtype == torch.float32 for t in load_file(tmp_path / "bf16/checkpoints/last.safetensors").values())
+
+
+def test_fp16_is_a_plain_loop_with_a_scaler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate refuses float16 on a CPU; PyTorch's autocast and scaler take it, and the first steps overflow."""
+    module = import_module("dealias.training.train")
+    monkeypatch.setattr(module, "make_accelerator", lambda device, _: make_accelerator(device, "fp32"))
+    monkeypatch.setattr(keeper, "AGREE_EVERY", 0.0)
+    config = tiny_config("training_runs:half_network", precision="fp16", clip_grad_norm=0.5, save_every=1e-9)
+    run_tiny(tmp_path, config=config)
+    chosen = sorted(Random(5).sample(range(4000), 200))
+    images, labels = (values[chosen] for values in digits_split(0)[0])
+    torch.manual_seed(5)
+    model = half_network().train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=8)
+    scaler = torch.amp.GradScaler("cpu")
+    expected = []
+    for batch in [batch for epoch in (0, 1) for batch in epoch_batches(200, 50, seed=5, epoch=epoch)]:
+        loss = F.cross_entropy(model(images[batch]), labels[batch])
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+        expected.append(loss.item())
+    assert losses(tmp_path) == pytest.approx(expected, rel=1e-3)
+    newest = max(tmp_path.glob("checkpoints/state-*.pt"))
+    last = torch.load(newest, weights_only=True)
+    assert last["scaler"] == scaler.state_dict()
+    assert last["scaler"]["scale"] < 2**16  # a step was skipped
+    newest.unlink()
+    run_tiny(tmp_path, resume=True, config=config)
+    assert_equal(torch.load(newest, weights_only=True), last)
 
 
 @pytest.mark.sweep
