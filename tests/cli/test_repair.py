@@ -81,6 +81,19 @@ def test_nothing_is_read_before_the_arguments_are_checked(
         assert named in error_of("repair", "dealias:vgg_small", *arguments)
 
 
+def test_images_of_the_size_that_the_network_was_trained_at(
+    run: Callable[..., int], error_of: Callable[..., str], tmp_path: Path, baseline: Path
+):
+    output, images = tmp_path / "out", write_images(tmp_path / "images", 20)
+    arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", images, "--output", output)
+    arguments += ("--epochs", 1, "--min-agreement", 0)
+    assert run(*arguments, "--image-size", 56, "--crop-size", 48) == 0
+    used = json.loads((output / "results.json").read_text())["settings"]["preprocessing"]
+    assert (used["image_size"], used["crop_size"]) == (56, 48)
+    assert "preprocessing" in error_of(*arguments, "--crop-size", 64, "--resume")
+    assert "crop_size=0" in error_of(*arguments, "--crop-size", 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -36,6 +36,8 @@ Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
 Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")]
+ImageSize = Annotated[int | None, typer.Option(help="Resize the short side to it; default: the model's own.")]
+CropSize = Annotated[int | None, typer.Option(help="What the network sees; default: the model's own.")]
 FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-aliased copy: name, length or taps.")]
 
 

@@ -9,7 +9,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Device, Limit, Output, Resume, Seed, Workers, app, show_progress
+from dealias.cli.common import (
+    CropSize,
+    Device,
+    ImageSize,
+    Limit,
+    Output,
+    Resume,
+    Seed,
+    Workers,
+    app,
+    show_progress,
+)
 
 Models = Annotated[
     list[str],
@@ -35,10 +46,8 @@ def evaluate(
     resume: Resume = False,
     output: Output = Path("runs/evaluate"),
     seed: Seed = 0,
-    image_size: Annotated[
-        int | None, typer.Option(help="Resize the short side to it; default: the model's own.")
-    ] = None,
-    crop_size: Annotated[int | None, typer.Option(help="What the network sees; default: the model's own.")] = None,
+    image_size: ImageSize = None,
+    crop_size: CropSize = None,
     difficulty: Annotated[int, typer.Option(help="Of ImageNet-P: 1, 2 or 3.")] = 1,
     imagenet_c: Annotated[Path | None, typer.Option(help="Folder of the released ImageNet-C, read as it is.")] = None,
     imagenet_p: Annotated[Path | None, typer.Option(help="Folder of the released ImageNet-P, read as it is.")] = None,

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from dealias.cli.common import (
     ConfiguredModel,
+    CropSize,
     Device,
     FilterText,
+    ImageSize,
     Limit,
     Output,
     Resume,
@@ -40,6 +42,8 @@ def repair(
     learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 0.01,
     batch_size: Annotated[int, typer.Option(help="Images in a step.", min=2)] = 64,
     limit: Limit = None,
+    image_size: ImageSize = None,
+    crop_size: CropSize = None,
     device: Device = "auto",
     seed: Seed = 0,
     output: Output = Path("runs/repair"),
@@ -58,6 +62,8 @@ def repair(
             filter=parse_filter(filter),
             device=device,
             limit=limit,
+            image_size=image_size,
+            crop_size=crop_size,
             on_progress=on_progress,
             epochs=epochs,
             min_agreement=min_agreement,

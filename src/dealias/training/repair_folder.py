@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ def repair_from_folder(
     filter: Filter = "bin4",
     device: str = "auto",
     limit: int | None = None,
+    image_size: int | None = None,
+    crop_size: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
     on_progress: OnProgress = lambda stage, done: None,
@@ -51,6 +53,7 @@ def repair_from_folder(
         filter: of the anti-aliased copy.
         device: as in PyTorch; "auto" takes a GPU where there is one.
         limit: use at most so many images, drawn by `seed`.
+        image_size, crop_size: other sizes than those of `dealias.data.preprocessing_for`.
         batch_size, seed, on_progress, options: as for `repair`.
 
     Raises:
@@ -61,7 +64,9 @@ def repair_from_folder(
     prepare_output(Path(output))
     name, own = parse_model(model)
     spec = ModelSpec(name, weights=str(weights), **own)
-    network = build_network(spec, pick_device(device), batch_size, seed=seed)
+    network = build_network(
+        spec, pick_device(device), batch_size, image_size=image_size, crop_size=crop_size, seed=seed
+    )
     preprocessing = network.preprocessing
     read = read_domain(
         images,
@@ -85,6 +90,7 @@ def repair_from_folder(
         on_progress=on_progress,
         about={
             "model": spec.identity(),
+            "preprocessing": asdict(preprocessing),
             "filter": filter if isinstance(filter, str | int) else list(map(float, filter)),
             "images": {"place": str(images), "fingerprint": read.source.fingerprint(), "skipped": read.skipped},
         },
