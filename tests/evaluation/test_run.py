@@ -131,11 +131,11 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 def test_a_killed_run_goes_on_to_the_same_result(plain: Path, pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     arguments = [sys.executable, *COMMAND, "--workers", "1", "--images", str(pictures), "--output", str(folder)]
-    process = subprocess.Popen(arguments, env=ONE_THREAD, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(arguments, env=ONE_THREAD, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not (folder / "settings.json").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)  # a loader that has just been forked would not notice its parent's end
     process.wait()
     assert not (folder / "results.json").exists()
     evaluate([MODEL, BLURRED], pictures, folder, resume=True, **QUICK)
