@@ -16,6 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,8 @@ def build(name: str, device: str = "cpu") -> nn.Module:
     torch.manual_seed(0)
     with warnings.catch_warnings(action="ignore"):
         if device == "meta" and name not in WITH_VALUES:
-            try:
-                with torch.device("meta"):
-                    return create_model(name).eval()
-            except (RuntimeError, NotImplementedError):  # it computes with the values of its weights
-                pass
+            with suppress(RuntimeError), torch.device("meta"):  # raised where it computes with its weights' values
+                return create_model(name).eval()
         return create_model(name).eval()
 
 
