@@ -28,6 +28,10 @@ from dealias.training import fit
 
 FILTERS = ("none", "rect2", "tri3", "bin4", "bin5", "bin7")
 METHODS = ("scratch", "convert", "repair", "finetune")
+COMPARED = "bin4"  # the filter with which the methods are compared
+SETUPS = [("circular", False), ("zeros", False), ("circular", True), ("zeros", True)]  # padding and shift augmentation
+# the filters and setups of the whole experiment, and of its quick form
+EXTENT = {"fashion": (FILTERS, SETUPS), "digits": (("none", COMPARED, "rect2"), SETUPS[:1])}
 CIRCULAR_REACH, ZERO_FILL_REACH = 16, 3
 
 

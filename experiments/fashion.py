@@ -14,16 +14,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from cells import FILTERS, METHODS, Cell, Laboratory, Settings
+from cells import COMPARED, EXTENT, FILTERS, METHODS, Cell, Laboratory, Settings
 from images import load
-from pages import SETUPS, write_page
+from pages import write_page
 
 from dealias.errors import InputError, MissingExtraError
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
 WORK = Path("runs/experiments")
-COMPARED = "bin4"  # the filter with which repair, fine-tuning and training from scratch are compared
 FIRST_FILTERS = ("none", COMPARED, "rect2")
 
 
@@ -34,7 +33,7 @@ def grid(data: str, network: str, epochs: int, seeds: range, filters: tuple[str,
     rest = [name for name in ordered if name not in FIRST_FILTERS]
     cells = []
     for group in (seeds[:3], seeds[3:]):
-        for padding, augment in SETUPS if data == "fashion" else SETUPS[:1]:
+        for padding, augment in EXTENT[data][1]:
             cells += [
                 Cell(data, network, padding, augment, name, "scratch", epochs, seed) for seed in group for name in first
             ]
@@ -78,10 +77,12 @@ def main() -> None:
         return
     data = "digits" if asked.quick else "fashion"
     seeds = range(asked.seeds or (2 if asked.quick else 3 if asked.network == "vgg13_bn_cifar" else 5))
-    filters = tuple(asked.filters or (FIRST_FILTERS if asked.quick else FILTERS))
+    filters = tuple(asked.filters or EXTENT[data][0])
     settings = Settings(**{name: getattr(asked, name) for name in vars(Settings())})
     cells = grid(data, asked.network, asked.epochs, seeds, filters)
     cells = [cell for cell in cells if all(part in cell.name for part in asked.only)]
+    if not cells:
+        raise InputError(f"only={' '.join(asked.only)!r} is in the name of no cell: --list without --only names them")
     laboratory = Laboratory(
         load(data, asked.data, asked.work),
         settings,

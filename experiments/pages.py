@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from cells import FILTERS
+from cells import COMPARED, EXTENT, FILTERS
 
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
@@ -28,22 +29,20 @@ MEASURES = {
     "flip_rate": "flip rate",
     "corruption_error": "corruption error",
 }
-# padding and shift augmentation; the quick form has the first alone
-SETUPS = [("circular", False), ("zeros", False), ("circular", True), ("zeros", True)]
-# data, network, the number of seeds that the whole experiment has, and the options that run it
+# data, network, the number of seeds, and what runs it
 PARTS = [
-    ("fashion", "vgg_small", 5, ""),
-    ("fashion", "vgg13_bn_cifar", 3, " --network vgg13_bn_cifar --epochs 30 --device cuda"),
-    ("digits", "vgg_small", 2, " --quick"),
+    ("fashion", "vgg_small", 5, "experiments/fashion.py"),
+    ("fashion", "vgg13_bn_cifar", 3, "experiments/fashion.py --network vgg13_bn_cifar --epochs 30 --device cuda"),
+    ("digits", "vgg_small", 2, "experiments/fashion.py --quick"),
 ]
 DATA = {"fashion": "Fashion-MNIST", "digits": "MNIST digits (the quick form)"}
 MARKERS = dict(zip(FILTERS, "osv^DP", strict=True))  # as Matplotlib names them
 METHODS = {
     ("none", "scratch"): "baseline, from scratch",
-    ("bin4", "convert"): "the baseline converted, no training",
-    ("bin4", "repair"): "the baseline converted and repaired, without labels",
-    ("bin4", "finetune"): "the baseline converted and fine-tuned, with labels",
-    ("bin4", "scratch"): "anti-aliased from scratch",
+    (COMPARED, "convert"): "the baseline converted, no training",
+    (COMPARED, "repair"): "the baseline converted and repaired, without labels",
+    (COMPARED, "finetune"): "the baseline converted and fine-tuned, with labels",
+    (COMPARED, "scratch"): "anti-aliased from scratch",
 }
 INTRODUCTION = """# Filters, padding and shift augmentation: the paper's experiment
 
@@ -83,11 +82,11 @@ def write_page(results: Path, docs: Path) -> Path:
         "circular padding, zero-fill shifts for zero padding), one point for each filter and setup that has been run; "
         "bars are the 95% intervals of both means."
     )
-    for data, network, seeds, options in PARTS:
+    for data, network, seeds, command in PARTS:
         found = [group for key, group in groups.items() if key[:2] == (data, network)]
         parts.append(f"## {DATA[data]}, `dealias:{network}`")
         if not found:
-            parts.append(f"Not run: `python experiments/fashion.py{options}` would.")
+            parts.append(f"Not run: `python {command}` would.")
         for group in found:
             parts += _section(group, seeds)
     write_whole(docs / "experiments.md", "\n\n".join(part.strip() for part in parts) + "\n")
@@ -125,19 +124,19 @@ def _section(group: Group, seeds: int) -> Iterator[str]:
         f"{' and '.join(devices)}; "
         f"{', '.join(f'{name} {version}' for name, version in run['versions'].items())}."
     )
-    quick = first["cell"]["data"] == "digits"
-    for padding, augment in SETUPS[:1] if quick else SETUPS:
-        rows = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
+    filters, setups = EXTENT[first["cell"]["data"]]
+    for padding, augment in setups:
+        found = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
+        rows = {name: records for name, records in found.items() if records or name in filters}
         border = "Zero" if padding == "zeros" else "Circular"
         yield f"### {border} padding, {'with' if augment else 'no'} shift augmentation"
-        shown = {name: records for name, records in rows.items() if records or not quick}
-        yield _table(shown, seeds, "filter") if any(rows.values()) else "Not run."
+        yield _table(rows, seeds, "filter") if any(rows.values()) else "Not run."
         if verdicts := [f"- {line}" for line in _verdicts(rows, padding)]:
             yield "\n".join(verdicts)
     compared = {
         label: group.get(("circular", False, filter, method), []) for (filter, method), label in METHODS.items()
     }
-    yield "### Repair, fine-tuning and training from scratch: bin4, circular padding, no shift augmentation"
+    yield f"### Repair, fine-tuning and training from scratch: {COMPARED}, circular padding, no shift augmentation"
     yield (
         "Repair and fine-tuning start from the converted baseline of the same seed and take as many epochs again; "
         "training from scratch takes half of theirs in all."
@@ -158,16 +157,15 @@ def _values(records: Sequence[Record], key: str) -> list[float]:
 
 
 def _shown(values: Sequence[float], style: str = ".1f") -> str:
-    mean = math.fsum(values) / len(values)
     low, high = mean_interval(values)
-    return f"{mean:{style}}" + (f" [{low:{style}}, {high:{style}}]" if math.isfinite(low) else "")
+    return f"{fmean(values):{style}}" + (f" [{low:{style}}, {high:{style}}]" if math.isfinite(low) else "")
 
 
 def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
     """What the paper says of these rows, and what the data say."""
     key = "circular_consistency" if padding == "circular" else "zero_fill_consistency"
     name = MEASURES[key]
-    blurred = [filter for filter in FILTERS[1:] if rows[filter]]
+    blurred = [filter for filter, records in rows.items() if records and filter != "none"]
     yield from _judge(f"Every filter beats none in {name}", [(rows["none"], rows[filter]) for filter in blurred], key)
     larger = [filter for filter in blurred if filter != "rect2"]
     pairs = [(rows[filter], rows["rect2"]) for filter in larger]
@@ -190,7 +188,7 @@ def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: 
     known = [(_values(low, key), _values(high, key)) for low, high in pairs if low and high]
     if not known:
         return
-    higher = sum(math.fsum(b) / len(b) > math.fsum(a) / len(a) for a, b in known)
+    higher = sum(fmean(b) > fmean(a) for a, b in known)
     with_intervals = [(a, b) for a, b in known if min(len(a), len(b)) > 1]
     apart = sum(mean_interval(a)[1] < mean_interval(b)[0] for a, b in with_intervals)
     intervals = (
@@ -206,24 +204,17 @@ def _figure(groups: dict[Key, Group]) -> Any:
     with styled():
         figure = new_figure(7.2, 3.8)
         axes = figure.subplots(1, 2, sharey=True)
-        setups = sorted(
-            {
-                (network, epochs, augment)
-                for (data, network, epochs, _), group in groups.items()
-                for _, augment, _, method in group
-                if (data, method) == ("fashion", "scratch")
-            }
-        )
-        colors = dict(zip(setups, cycle(SERIES_COLORS)))
+        found = [
+            ((network, epochs, augment), padding, filter, records)
+            for (data, network, epochs, _), group in groups.items()
+            for (padding, augment, filter, method), records in group.items()
+            if (data, method) == ("fashion", "scratch")
+        ]
+        colors = dict(zip(sorted({setup for setup, *_ in found}), cycle(SERIES_COLORS)))
         for axis, padding, key in zip(
             axes, ("circular", "zeros"), ("circular_consistency", "zero_fill_consistency"), strict=True
         ):
-            points = [
-                ((network, epochs, augment), filter, records)
-                for (data, network, epochs, _), group in groups.items()
-                for (found, augment, filter, method), records in group.items()
-                if (data, found, method) == ("fashion", padding, "scratch")
-            ]
+            points = [(setup, filter, records) for setup, where, filter, records in found if where == padding]
             for setup, filter, records in points:
                 (x, left_right), (y, down_up) = (_bar(_values(records, name)) for name in (key, "accuracy"))
                 axis.errorbar(x, y, down_up, left_right, fmt="none", ecolor=colors[setup], elinewidth=0.8, alpha=0.5)
@@ -245,8 +236,7 @@ def _figure(groups: dict[Key, Group]) -> Any:
 
 def _bar(values: Sequence[float]) -> tuple[float, list[list[float]] | None]:
     """The mean, and how far its interval reaches to either side, as Matplotlib takes it."""
-    mean = math.fsum(values) / len(values)
-    low, high = mean_interval(values)
+    mean, (low, high) = fmean(values), mean_interval(values)
     return mean, [[mean - low], [high - mean]] if math.isfinite(low) else None
 
 

@@ -147,3 +147,11 @@ def test_the_grid_has_each_cell_once(modules: dict[str, ModuleType]):
     cells = modules["fashion"].grid("fashion", "vgg_small", 3, range(5), filters)
     assert len({cell.name for cell in cells}) == len(cells) == (6 * 4 + 3) * 5
     assert [cell.filter for cell in cells[:3]] == ["none", "bin4", "rect2"]
+    quick = modules["fashion"].grid("digits", "vgg_small", 3, range(2), modules["cells"].EXTENT["digits"][0])
+    assert len({cell.name for cell in quick}) == len(quick) == (3 + 3) * 2
+
+
+def test_words_in_the_name_of_no_cell(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["fashion.py", "--only", "circular", "nothing"])
+    with pytest.raises(InputError, match="only='circular nothing' is in the name of no cell"):
+        modules["fashion"].main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from torch import nn
 from training_runs import assert_equal, half_network, plain_network, records, run_tiny, tiny_config
 
 from dealias.data import digits_split
@@ -29,22 +31,35 @@ def losses(folder: Path) -> list[float]:
     return [record["loss"] for record in records(folder) if "loss" in record]
 
 
-def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
-    run_tiny(tmp_path, config=tiny_config("dealias:vgg_small", limit=400, batch_size=100, epochs=1))
-    chosen = sorted(Random(5).sample(range(4000), 400))
+def plain_loop(
+    model: nn.Module, *, limit: int, batch_size: int, epochs: int, scaler: torch.amp.GradScaler, clip_grad_norm: float
+) -> list[float]:
+    """The losses of a loop as PyTorch's tutorials write it; the scaler may be disabled."""
+    chosen = sorted(Random(5).sample(range(4000), limit))
     images, labels = (values[chosen] for values in digits_split(0)[0])
-    torch.manual_seed(5)
-    model = create_model("dealias:vgg_small").train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=4)
-    expected = []
-    for batch in epoch_batches(400, 100, seed=5, epoch=0):
+    batches = [batch for epoch in range(epochs) for batch in epoch_batches(limit, batch_size, seed=5, epoch=epoch)]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=len(batches))
+    found = []
+    for batch in batches:
         loss = F.cross_entropy(model(images[batch]), labels[batch])
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
         schedule.step()
-        expected.append(loss.item())
+        found.append(loss.item())
+    return found
+
+
+def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
+    run_tiny(tmp_path, config=tiny_config("dealias:vgg_small", limit=400, batch_size=100, epochs=1))
+    torch.manual_seed(5)
+    model = create_model("dealias:vgg_small").train()
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    expected = plain_loop(model, limit=400, batch_size=100, epochs=1, scaler=scaler, clip_grad_norm=math.inf)
     assert losses(tmp_path) == pytest.approx(expected, rel=1e-5)
     trained = load_file(tmp_path / "checkpoints" / "last.safetensors")
     for name, tensor in model.state_dict().items():
@@ -77,24 +92,9 @@ def test_fp16_is_a_plain_loop_with_a_scaler(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(keeper, "AGREE_EVERY", 0.0)
     config = tiny_config("training_runs:half_network", precision="fp16", clip_grad_norm=0.5, save_every=1e-9)
     run_tiny(tmp_path, config=config)
-    chosen = sorted(Random(5).sample(range(4000), 200))
-    images, labels = (values[chosen] for values in digits_split(0)[0])
     torch.manual_seed(5)
-    model = half_network().train()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=8)
-    scaler = torch.amp.GradScaler("cpu")
-    expected = []
-    for batch in [batch for epoch in (0, 1) for batch in epoch_batches(200, 50, seed=5, epoch=epoch)]:
-        loss = F.cross_entropy(model(images[batch]), labels[batch])
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        scaler.step(optimizer)
-        scaler.update()
-        schedule.step()
-        expected.append(loss.item())
+    model, scaler = half_network().train(), torch.amp.GradScaler("cpu")
+    expected = plain_loop(model, limit=200, batch_size=50, epochs=2, scaler=scaler, clip_grad_norm=0.5)
     assert losses(tmp_path) == pytest.approx(expected, rel=1e-3)
     newest = max(tmp_path.glob("checkpoints/state-*.pt"))
     last = torch.load(newest, weights_only=True)
