@@ -69,13 +69,22 @@ def run_tiny(output: Path, *, resume: bool = False, config: Config | None = None
 
 def command(*arguments: object, processes: int = 1) -> list[str]:
     """`dealias ...`, in so many processes."""
+    return python("-m", "dealias", *arguments, processes=processes)
+
+
+def python(*arguments: object, processes: int = 1) -> list[str]:
+    """`python ...`, or `torchrun ...` in so many processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    return [sys.executable, *launcher, "-m", "dealias", *map(str, arguments)]
+    return [sys.executable, *launcher, *map(str, arguments)]
 
 
 def run_command(*arguments: object, processes: int = 1) -> subprocess.CompletedProcess[str]:
     """The outcome of `dealias ...`."""
-    made = command(*arguments, processes=processes)
+    return outcome(command(*arguments, processes=processes))
+
+
+def outcome(made: list[str]) -> subprocess.CompletedProcess[str]:
+    """The outcome of a command."""
     return subprocess.run(made, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_runs import records, run_command, run_tiny, tiny_config
+from training_runs import outcome, python, records, run_command, run_tiny, tiny_config
 
 PLAIN = "training_runs:plain_network"
 ARGUMENTS = ("train", PLAIN, "--recipe", "digits", "--device", "cpu", "--limit", 250)
@@ -26,6 +26,20 @@ def test_processes_share_what_one_does(tmp_path: Path, processes: int) -> None:
             assert theirs == {**ours, "loss": pytest.approx(ours["loss"], rel=1e-5)}
         else:
             assert theirs == ours
+
+
+def test_the_process_group_ends_before_the_process(tmp_path: Path) -> None:
+    """PyTorch warns of nothing: now and then a process aborts at its end."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, os\n"
+        "from torch import distributed\n"
+        "atexit.register(lambda: os.write(1, b'group' if distributed.is_initialized() else b'none '))\n"
+        "from dealias.training.engine import make_accelerator\n"
+        "assert make_accelerator('cpu', 'fp32').num_processes == 2 and distributed.is_initialized()\n"
+    )
+    finished = outcome(python(script, processes=2))
+    assert finished.stdout == "none none ", finished.stderr
 
 
 @pytest.mark.sweep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ def make_accelerator(device: str, precision: str) -> Any:
         )
     except ValueError as error:
         raise InputError(f"device={device!r}, precision={precision!r} cannot be used: {error}") from None
+    # a process that ends with gloo's threads at work aborts now and then; a script may train again before
+    atexit.register(accelerator.end_training)
     if on_cpu != (accelerator.device.type == "cpu"):
         raise InputError(f"device={device!r} cannot be used: this process has trained on {accelerator.device} already")
     return accelerator
