@@ -272,17 +272,6 @@ _register("max_blur_pool2d_backward", 2, _fake_like_x, _setup_save_second, _max_
 # Eager mode on plain tensors ------------------------------------------------------------------------------------------
 
 
-def _direct(x: Tensor) -> bool:
-    """Whether nothing but autograd would see x pass through the dispatcher."""
-    return (
-        (type(x) is Tensor or type(x) is torch.nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._functorch.is_legacy_batchedtensor(x)  # from autograd.grad(is_grads_batched=True)
-    )
-
-
 class _BlurPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *args: Any) -> Tensor:
@@ -292,7 +281,7 @@ class _BlurPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         (grad,) = grads
-        if torch.is_grad_enabled() or not _direct(grad):
+        if torch.is_grad_enabled() or not reference.is_plain(grad):
             return _blur_gradient(ctx, grad)
         taps, stride, padding_mode = ctx.args
         run = backend(grad.device.type).blur_pool2d_backward
@@ -309,7 +298,7 @@ class _ReluBlurPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         (grad,) = grads
-        if torch.is_grad_enabled() or not _direct(grad):
+        if torch.is_grad_enabled() or not reference.is_plain(grad):
             return _relu_gradient(ctx, grad)
         run = backend(grad.device.type).relu_blur_pool2d_backward
         return run(grad, *ctx.saved_tensors, *ctx.args), None, None, None
@@ -325,7 +314,7 @@ class _MaxBlurPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         (grad,) = grads
-        if torch.is_grad_enabled() or not _direct(grad):
+        if torch.is_grad_enabled() or not reference.is_plain(grad):
             return _max_gradient(ctx, grad)
         run = backend(grad.device.type).max_blur_pool2d_backward
         return run(grad, *ctx.saved_tensors, *ctx.args), *(None,) * 8
@@ -335,7 +324,7 @@ def _entry(name: str, function: Any) -> Callable[..., Tensor]:
     op = getattr(_ops, name).default
 
     def run(x: Tensor, *args: Any) -> Tensor:
-        if not _direct(x):
+        if not reference.is_plain(x):
             return cast(Tensor, op(x, *args))
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Tensor, function.apply(x, *args))

@@ -6,8 +6,10 @@ All functions take checked arguments (`dealias.functional` checks them) and batc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,29 +20,29 @@ from dealias.filters import Taps
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _F_PAD_MODE = {"reflect": "reflect", "replicate": "replicate", "circular": "circular", "zeros": "constant"}
+_MOST_DENSE_TAPS = 128  # of a dense convolution; beyond, one for each axis costs less
 
 # Typed, unlike torch's own. They keep symbolic sizes free of guards where the builtins would fix a branch.
 sym_max: Callable[[int, int], int] = torch.sym_max
 sym_min: Callable[[int, int], int] = torch.sym_min
 
 
-def _build_kernel(taps: Taps, spatial: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    line = torch.tensor(taps, dtype=torch.float64, device="cpu")  # explicit: not every device has float64
-    kernel = line
-    for _ in range(spatial - 1):
-        kernel = kernel.unsqueeze(-1) * line
+def _build_kernel(taps: tuple[Taps, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    kernel = torch.ones((), dtype=torch.float64, device="cpu")  # explicit: not every device has float64
+    for line in taps:
+        kernel = kernel.unsqueeze(-1) * torch.tensor(line, dtype=torch.float64, device="cpu")
     return kernel.to(device=device, dtype=dtype)
 
 
 _cached_kernel = lru_cache(maxsize=128)(_build_kernel)
 
 
-def _kernel(taps: Taps, spatial: int, like: Tensor) -> Tensor:
+def _kernel(taps: Sequence[Taps], like: Tensor) -> Tensor:
     """The outer product of `taps`; kept, so that an accelerator need not wait for its copy on each call."""
     if torch.compiler.is_compiling() or type(like) not in (Tensor, nn.Parameter):
-        return _build_kernel(taps, spatial, like.dtype, like.device)  # a fake tensor must not outlive its mode
+        return _build_kernel(tuple(taps), like.dtype, like.device)  # a fake tensor must not outlive its mode
     with torch.inference_mode(False):  # or training could not use what inference has kept
-        return _cached_kernel(taps, spatial, like.dtype, like.device)
+        return _cached_kernel(tuple(taps), like.dtype, like.device)
 
 
 def _border_index(size: int, before: int, after: int, padding_mode: str, device: torch.device) -> Tensor:
@@ -90,29 +92,188 @@ def match_layout(y: Tensor, x: Tensor) -> Tensor:
     return y.movedim(1, -1).contiguous().movedim(-1, 1) if _is_channels_last(x) else y.contiguous()
 
 
-def blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
-    """Correlate every channel with the outer product of `taps` and keep each `stride`-th sample from index 0."""
+def _uses_convolutions(x: Tensor) -> bool:
+    """Whether `x` is blurred by convolutions: wherever the graph is kept, and on devices other than the CPU."""
+    return (
+        x.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or torch.compiler.is_exporting()
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether nothing but autograd would see x pass through the dispatcher."""
+    return (
+        (type(x) is Tensor or type(x) is nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch.autograd.forward_ad._current_level < 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch._C._functorch.is_legacy_batchedtensor(x)  # from autograd.grad(is_grads_batched=True)
+    )
+
+
+class _Line(NamedTuple):
+    """One axis of a blur whose border is padded already: `sum(taps[t] * x[i * step + t])` for each output i."""
+
+    axis: int
+    taps: Taps
+    step: int
+    outputs: int
+
+    def window(self, x: Tensor, tap: int) -> Tensor:
+        """The samples that `taps[tap]` multiplies, as a view."""
+        index = (slice(None),) * self.axis + (slice(tap, tap + (self.outputs - 1) * self.step + 1, self.step),)
+        return x[index]
+
+
+# Sums of products, each rounded by itself: a convolution would be free to sum in an order, and to fuse the roundings in
+# a way, that depend on the position, so that a window that moves would change its last bits.
+
+
+def _correlate_plainly(x: Tensor, line: _Line) -> Tensor:
+    """The sums of `line`, in operations that every transform of PyTorch knows."""
+    y = line.window(x, 0) * line.taps[0]
+    for tap, weight in enumerate(line.taps[1:], start=1):
+        y = y + line.window(x, tap) * weight
+    return y
+
+
+def _spread_plainly(grad: Tensor, line: _Line, size: int) -> Tensor:
+    """The gradient of `_correlate_plainly`, for a padded axis of `size`."""
+    result = None
+    for tap, weight in enumerate(line.taps):
+        end = tap + (line.outputs - 1) * line.step + 1
+        part = torch.ops.aten.slice_backward(grad * weight, _resized(grad, line, size), line.axis, tap, end, line.step)
+        result = part if result is None else result + part
+    return cast(Tensor, result)
+
+
+def _resized(grad: Tensor, line: _Line, size: int) -> list[int]:
+    return [*grad.shape[: line.axis], size, *grad.shape[line.axis + 1 :]]
+
+
+def _correlate_in_place(x: Tensor, line: _Line) -> Tensor:
+    """The same bits as `_correlate_plainly`, in two buffers."""
+    y = line.window(x, 0) * line.taps[0]
+    product = torch.empty_like(y)
+    for tap, weight in enumerate(line.taps[1:], start=1):
+        torch.mul(line.window(x, tap), weight, out=product)
+        y.add_(product)
+    return y
+
+
+class _Correlate(torch.autograd.Function):
+    """`_correlate_in_place`; its gradient does not fill a map of zeros for each tap, as that of a slice does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, line: _Line) -> Tensor:
+        ctx.line, ctx.size, ctx.channels_last = line, x.shape[line.axis], _is_channels_last(x)
+        return _correlate_in_place(x, line)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        (grad,) = grads
+        if not is_plain(grad):
+            return _spread_plainly(grad, ctx.line, ctx.size), None
+        spread: Any = _Spread
+        return spread.apply(grad, ctx.line, ctx.size, ctx.channels_last), None
+
+
+class _Spread(torch.autograd.Function):
+    """The gradient of `_Correlate`."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, line: _Line, size: int, channels_last: bool) -> Tensor:
+        ctx.line = line
+        shape = _resized(grad, line, size)
+        if channels_last:
+            shape.append(shape.pop(1))
+        result = grad.new_zeros(shape)
+        result = result.movedim(-1, 1) if channels_last else result
+        product = torch.empty_like(grad)
+        for tap, weight in enumerate(line.taps):
+            torch.mul(grad, weight, out=product)
+            line.window(result, tap).add_(product)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        return _correlate(grads[0], ctx.line), None, None, None
+
+
+def _correlate(x: Tensor, line: _Line) -> Tensor:
+    if not is_plain(x):
+        return _correlate_plainly(x, line)
+    if x.requires_grad and torch.is_grad_enabled():
+        correlate: Any = _Correlate
+        return cast(Tensor, correlate.apply(x, line))
+    return _correlate_in_place(x, line)
+
+
+def _sides(axis: int, taps: Sequence[Taps]) -> tuple[list[int], list[int]]:
+    """The border before and after, on one axis only."""
+    before, after = [0] * len(taps), [0] * len(taps)
+    before[axis], after[axis] = (len(taps[axis]) - 1) // 2, len(taps[axis]) // 2
+    return before, after
+
+
+def _blur_by_sums(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
+    """One axis after the other: the same window gives the same bits wherever it stands, on every machine."""
+    y = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # rounded once, at the end
+    for axis, (line, step) in enumerate(zip(taps, stride, strict=True)):
+        if len(line) > 1:
+            padded = pad(y, *_sides(axis, taps), padding_mode)
+            y = _correlate(padded, _Line(axis + 2, line, step, -(-x.shape[axis + 2] // step)))
+    return y.to(x.dtype)
+
+
+def _blur_by_convolution(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
     spatial = len(stride)
+    before, after = [(len(line) - 1) // 2 for line in taps], [len(line) // 2 for line in taps]
+    padded = pad(x, before, after, padding_mode)
+    # One channel is blurred as two: oneDNN's convolution of a single channel sums in an order that depends on the
+    # position, so that shifts are not exact, and in bfloat16 returns garbage now and then (torch 2.13).
+    single = x.shape[1] == 1
+    if single:
+        padded = padded.expand(-1, 2, *([-1] * spatial))
+    channels = padded.shape[1]
+    kernel = _kernel(taps, x)
+    kernel = kernel.expand(channels, 1, *kernel.shape)
+    y = _CONV[spatial](padded, kernel, stride=tuple(stride), groups=channels)
+    return y[:, :1] if single else y
+
+
+def _blur_by_convolutions(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
+    """One dense convolution for short filters, one along each axis for long ones."""
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
-            return blur_pool(x, taps, stride, padding_mode)
-    if len(taps) == 1:
-        steps = (slice(None), slice(None), *(slice(None, None, step) for step in stride))
-        y = x[steps] * taps[0]
-    else:
-        before, after = (len(taps) - 1) // 2, len(taps) // 2
-        padded = pad(x, [before] * spatial, [after] * spatial, padding_mode)
-        # One channel is blurred as two: oneDNN's convolution of a single channel sums in an order that depends on the
-        # position, so that shifts are not exact, and in bfloat16 returns garbage now and then (torch 2.13).
-        single = x.shape[1] == 1
-        if single:
-            padded = padded.expand(-1, 2, *([-1] * spatial))
-        channels = padded.shape[1]
-        kernel = _kernel(taps, spatial, x).expand(channels, 1, *([len(taps)] * spatial))
-        y = _CONV[spatial](padded, kernel, stride=tuple(stride), groups=channels)
-        y = y[:, :1] if single else y
-    return match_layout(y, x)
+            return _blur_by_convolutions(x, taps, stride, padding_mode)
+    if math.prod([len(line) for line in taps]) <= _MOST_DENSE_TAPS:
+        return _blur_by_convolution(x, taps, stride, padding_mode)
+    y = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    for axis, (line, step) in enumerate(zip(taps, stride, strict=True)):
+        if len(line) > 1:
+            lines: list[Taps] = [(1.0,)] * len(taps)
+            steps = [1] * len(taps)
+            lines[axis], steps[axis] = line, step
+            y = _blur_by_convolution(y, lines, steps, padding_mode)
+    return y.to(x.dtype)
+
+
+def blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
+    """Correlate every channel with the outer product of `taps` and keep each `stride`-th sample from index 0."""
+    lines = (taps,) * len(stride)
+    # What is not filtered is subsampled first: less is left for the others.
+    steps = [step if len(line) == 1 else 1 for line, step in zip(lines, stride, strict=True)]
+    y = x[(slice(None), slice(None), *(slice(None, None, step) for step in steps))] if max(steps) > 1 else x
+    if all(len(line) == 1 for line in lines):
+        return match_layout(y.clone(), x)  # never a view of x
+    rest = [step // done for step, done in zip(stride, steps, strict=True)]
+    blur = _blur_by_convolutions if _uses_convolutions(x) else _blur_by_sums
+    return match_layout(blur(y, lines, rest, padding_mode), x)
 
 
 def dense_max(
