@@ -6,11 +6,13 @@
 MaxBlurPool2d(kernel_size=2, padding=0, dilation=1, ceil_mode=False, filter='bin4', stride=2, padding_mode='reflect')
 """
 
-from importlib import import_module
-from types import ModuleType
+TYPE_CHECKING = False  # as in typing, which takes milliseconds to import
+if TYPE_CHECKING:
+    from typing import Any
 
-from dealias.convert import Site, antialias, sites
-from dealias.nn import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d
+    from dealias.convert import Site, antialias
+    from dealias.convert.api import sites
+    from dealias.nn import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d
 
 __version__ = "0.1.0"
 
@@ -26,11 +28,38 @@ __all__ = [
     "sites",
 ]
 
-_LAZY = ("data", "metrics", "models", "perturb", "report", "training")
+# Imported when first used: the command line starts without PyTorch, and some modules need extras.
+_PLACES = {
+    "dealias.convert": ("Site", "antialias", "sites"),
+    "dealias.nn": ("BlurPool1d", "BlurPool2d", "BlurPool3d", "MaxBlurPool1d", "MaxBlurPool2d", "MaxBlurPool3d"),
+}
+_MODULES = (
+    "convert",
+    "data",
+    "errors",
+    "filters",
+    "functional",
+    "metrics",
+    "models",
+    "nn",
+    "ops",
+    "perturb",
+    "report",
+    "training",
+)
 
 
-def __getattr__(name: str) -> ModuleType:
-    """`dealias.models` and its like are imported when first used: they need extras."""
-    if name in _LAZY:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
+    if name in _MODULES:
         return import_module(f"dealias.{name}")
+    for module, names in _PLACES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
     raise AttributeError(f"module 'dealias' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

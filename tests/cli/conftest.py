@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -16,8 +17,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
     def run(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["dealias", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                main()
+        finally:
+            signal.signal(signal.SIGINT, before)
         return int(stopped.value.code or 0)
 
     return run

@@ -1,31 +1,82 @@
-"""The command line: one module for each group of commands, each command a few lines over the library."""
+"""The command line: one module for each group of commands, each command a few lines over the library.
 
-from __future__ import annotations
+`main` takes care of Ctrl-C first, then imports the commands, which takes seconds. So nothing is imported here that
+Python does not load when it starts.
+"""
 
+import _signal  # type: ignore[import-not-found]  # what `signal` wraps; that one takes milliseconds to import
+import os
 import sys
-import warnings
-from typing import Any
+from types import FrameType
 
-from rich.console import Console
-
-from dealias.cli import audit, bench, convert, evaluate, info, models, profile, repair, train
-from dealias.cli.common import app
-from dealias.errors import InputError, MissingExtraError
-
-__all__ = ["audit", "bench", "convert", "evaluate", "info", "main", "models", "profile", "repair", "train"]
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line; exit with 0 (done), 1 (failed, with a message), 2 (wrong usage) or 130 (interrupted)."""
-    errors = Console(stderr=True, highlight=False)
-
-    def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-        errors.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
-
-    warnings.showwarning = show_warning
-    sys.path.insert(0, "")  # so that package.module:factory finds the modules of the current folder
+    ctrl_c = _CtrlC()
+    ctrl_c.listen()
     try:
-        app()
-    except (InputError, MissingExtraError, FloatingPointError, OSError) as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
+        from dealias.cli.commands import run_command
+
+        run_command()
+    except BaseException as error:
+        ctrl_c.is_ending = True
+        code = error.code if isinstance(error, SystemExit) else None
+        # Typer makes the exit code of KeyboardInterrupt; a library may make any exception of it
+        if isinstance(error, KeyboardInterrupt) or code == INTERRUPTED or (ctrl_c.came and code != 0):
+            ctrl_c.tell()
+            sys.exit(INTERRUPTED)
+        raise
+
+
+class _CtrlC:
+    """Ends the process after Ctrl-C with the exit code 130 and the word "interrupted", once.
+
+    Ctrl-C raises KeyboardInterrupt, so that what is open is closed. While a module is imported the process ends at once
+    instead: an extension module may lose the exception or turn it into another. So it does once the command has ended.
+    """
+
+    def __init__(self) -> None:
+        self.came = self.is_ending = self.is_told = False
+        self._process = os.getpid()
+
+    def listen(self) -> None:
+        """Handle SIGINT, unless it is ignored: so shells start what runs in the background."""
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            _signal.signal(_signal.SIGINT, self._handle)
+            sys.unraisablehook = self._handle_unraisable
+
+    def tell(self) -> None:
+        """Write the word, where it is not yet written."""
+        if not self.is_told:
+            self.is_told = True
+            shown_cursor = b"\r\x1b[2K\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
+            os.write(2, shown_cursor + b"interrupted\n")
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        if self.is_ending or _is_importing(frame):
+            self._leave()
+        raise KeyboardInterrupt
+
+    def _handle_unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Destructors and callbacks lose what is raised in them."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            self._leave()
+        sys.__unraisablehook__(unraisable)
+
+    def _leave(self) -> None:
+        try:
+            if os.getpid() == self._process:  # else forked: a process that loads images
+                self.tell()
+        finally:
+            os._exit(INTERRUPTED)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

@@ -43,13 +43,9 @@ FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-al
 
 @contextmanager
 def show_progress() -> Iterator[OnProgress]:
-    """A progress bar on a terminal, nothing elsewhere; an interruption is said in one word."""
+    """A progress bar on a terminal, nothing elsewhere."""
     columns = (TextColumn("{task.description:<30}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("starting", total=1.0)
-            yield lambda stage, done: progress.update(task, description=stage, completed=done)
-    except KeyboardInterrupt:  # Typer exits with 130, without a word
-        console.print("interrupted", style="yellow")
-        raise
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=1.0)
+        yield lambda stage, done: progress.update(task, description=stage, completed=done)
