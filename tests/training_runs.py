@@ -85,7 +85,7 @@ def run_command(*arguments: object, processes: int = 1) -> subprocess.CompletedP
 
 def outcome(made: list[str]) -> subprocess.CompletedProcess[str]:
     """The outcome of a command."""
-    return subprocess.run(made, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(made, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -43,9 +44,9 @@ def moments() -> list[str]:
         found = imports(process.stderr.readlines())
     assert process.returncode == 0
     assert {"typer", "torch", "dealias.ops.reference"} <= {name for name, _ in found}
-    total, passed, chosen = sum(time for _, time in found), 0, [found[0][0]]
-    for name, time in found:
-        passed += time
+    total, passed, chosen = sum(took for _, took in found), 0, [found[0][0]]
+    for name, took in found:
+        passed += took
         if passed > total * len(chosen) / 12:
             chosen.append(name)
     return chosen[:12]
@@ -73,7 +74,7 @@ def test_interrupting_leaves_no_half_written_file(tmp_path: Path) -> None:
             if line.startswith(IMPORTED) and line.endswith(" dealias.demo\n"):
                 break
         while not out.exists() and process.poll() is None:
-            pass
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         said = [line for line in process.stderr if not line.startswith(IMPORTED)]
     assert (process.returncode, said) == (130, ["interrupted\n"])

@@ -132,8 +132,7 @@ def test_a_killed_run_goes_on_to_the_same_result(plain: Path, pictures: Path, tm
     folder = tmp_path / "run"
     arguments = [sys.executable, *COMMAND, "--workers", "1", "--images", str(pictures), "--output", str(folder)]
     process = subprocess.Popen(arguments, env=ONE_THREAD, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (folder / "settings.json").exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (folder / "settings.json").exists() and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)  # a loader that has just been forked would not notice its parent's end
     process.wait()
@@ -145,7 +144,7 @@ def test_a_killed_run_goes_on_to_the_same_result(plain: Path, pictures: Path, tm
 def test_torchrun_counts_the_same(plain: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND]
     arguments += ["--workers", "0", "--images", str(pictures), "--output", str(tmp_path / "run")]
-    done = subprocess.run(arguments, env=ONE_THREAD, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(arguments, env=ONE_THREAD, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert read(tmp_path / "run")["metrics"] == read(plain)["metrics"]
     assert done.stdout.rstrip().splitlines()[-1] == str(tmp_path / "run" / "report.html")

@@ -55,7 +55,7 @@ def browse(page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [CHROMIUM, *quiet, "--enable-logging=stderr", *arguments, page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=900,
         check=True,
     )
 
