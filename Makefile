@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion parity bench demo demo-quick experiment experiment-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench demo demo-quick experiment experiment-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -43,10 +43,25 @@ sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and 
 docs: $(STAMP)  ## build the documentation: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
-conversion: $(STAMP)  ## convert and audit networks of torchvision and timm: docs/conversion.md (hours, goes on where it stopped)
+NETWORKS := build/networks
+NETWORKS_STAMP := $(NETWORKS)/installed
+WITH_NETWORKS := PYTHONPATH=$(NETWORKS) OMP_NUM_THREADS=1 $(BIN)/python
+
+# Other libraries' networks, beside .venv and its versions: nothing there changes.
+$(NETWORKS_STAMP): $(STAMP) benchmarks/requirements-networks.txt
+	rm -rf $(NETWORKS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(NETWORKS) -r benchmarks/requirements-networks.txt
+	touch $@
+
+conversion: $(NETWORKS_STAMP)  ## convert and audit networks of torchvision, timm and other libraries: docs/conversion.md (hours, goes on where it stopped)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py sweep
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py equivariance
+	$(WITH_NETWORKS) benchmarks/conversion.py family
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py tables
+
+tools: $(NETWORKS_STAMP)  ## call what people call after conversion, on 21 networks: docs/tools.md (half an hour, goes on where it stopped)
+	$(WITH_NETWORKS) benchmarks/tools.py sweep
+	$(WITH_NETWORKS) benchmarks/tools.py tables
 
 parity: $(STAMP)  ## compare logits with the paper's authors' networks: docs/zhang-parity.md (half an hour)
 	$(BIN)/python -m pip install --quiet --no-deps --target build/antialiased-cnns antialiased-cnns==0.3

@@ -2,6 +2,7 @@
 
     python benchmarks/conversion.py sweep          # an hour on one core; goes on where it was stopped
     python benchmarks/conversion.py equivariance   # half an hour
+    python benchmarks/conversion.py family         # five minutes; needs the packages of requirements-networks.txt
     python benchmarks/conversion.py tables
 
 Networks have random weights. Results gather in runs/conversion/, one line of JSON for each network.
@@ -20,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import recorded
 import torch
 from conversion_audit import KINDS, sampling
 from tables import as_markdown, replace_section
@@ -173,6 +175,7 @@ def check(name: str) -> dict[str, Any]:
     remaining, blurs_after = sampling(converted, x)
     aliased = visible(remaining) - visible(stay)
     placed = sum(site.placed for site in report.sites)
+    before, after = (recorded.record(one, lambda model: model(x)) for one in (baseline, converted))
     return {
         "sites": sum(wanted.values()) + reported_blurs,
         "placed": placed,
@@ -183,6 +186,7 @@ def check(name: str) -> dict[str, Any]:
         "invented": [str(one) for one in invented.elements()],
         "aliased": [str(one) for one in aliased.elements()],
         "blurs": [blurs, blurs_after],
+        "early": recorded.early_blurs(after, recorded.strided_weights(before)),
         "maps": maps,
         "dense": dense,
         "sizes": sizes,
@@ -206,7 +210,7 @@ def gather(names: list[str], path: Path, measure: Callable[[str], dict[str, Any]
             continue
         try:
             result = measure(name)
-        except (RuntimeError, AssertionError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # every library fails in its own way
             result = {"error": f"{type(error).__name__}: {error}"[:500]}
         with path.open("a") as file:
             file.write(json.dumps({"name": name, **result}) + "\n")
@@ -309,14 +313,53 @@ def first_words(error: str) -> str:
 def summary(lines: list[dict[str, Any]]) -> str:
     """What the table says, in one paragraph."""
     good = [line for line in lines if "error" not in line]
-    clean = [line for line in good if not (line["missed"] or line["aliased"])]
+    clean = [line for line in good if not (line["missed"] or line["aliased"] or line.get("early"))]
     whole = [line for line in clean if not line["refused"]]
     sites, placed = (sum(line[key] for line in good) for key in ("sites", "placed"))
     return (
         f"{len(lines)} networks; {len(good)} converted with the class, the `state_dict` and the sizes of all maps "
         f"kept; {len(clean)} without a finding of the audit, {len(whole)} of these with no site that could not be "
-        f"placed. {placed} of {sites} downsampling sites are blurred."
+        f"placed. {placed} of {sites} downsampling sites are blurred. {audited(good)}."
     )
+
+
+def audited(lines: list[dict[str, Any]]) -> str:
+    """What the audit found, in numbers."""
+    missed, early = (sum(len(line.get(key, ())) for line in lines) for key in ("missed", "early"))
+    unseen = sum("early" not in line for line in lines)
+    unknown = f" ({unseen} networks without that check)" if unseen else ""
+    return f"{missed} sites missed, {early} blurs in front of a non-linearity{unknown}"
+
+
+def family_summary(lines: list[dict[str, Any]]) -> str:
+    """What the second family's table says, in one paragraph."""
+    good = [line for line in lines if "error" not in line]
+    whole = [line for line in good if not (line["findings"] or line["aliased"] or line["missed"] or line["early"])]
+    sites, placed = (sum(line[key] for line in good) for key in ("sites", "placed"))
+    exported = sum(line["audited"] == "export" for line in good)
+    return (
+        f"{len(lines)} networks; {len(good)} converted, {len(whole)} of these without a finding. {placed} of {sites} "
+        f"downsampling sites are blurred. {exported} were audited by their exported graphs, the others by what ran. "
+        f"{audited(good)}."
+    )
+
+
+def family_table(lines: list[dict[str, Any]]) -> str:
+    """The table of the second family, in Markdown."""
+    remarks = "not placed, and findings"
+    rows: list[Row] = []
+    for line in lines:
+        if "error" in line:
+            rows.append({"network": line["name"], "sites": "", "blurred": "", "left alone": "", remarks: line["error"]})
+            continue
+        times: Counter[str] = Counter()
+        for kind, _, _, number in line["refused"]:
+            times[kind] += number
+        notes = [f"{number} {kind}" for kind, number in times.items()] + line["findings"] + line["notes"]
+        notes += [f"missed {one}" for one in line["missed"]] + [f"aliased {one}" for one in line["aliased"]]
+        cells = [line["name"], line["sites"], line["placed"], line["left"], "; ".join(notes + line["early"])]
+        rows.append(dict(zip(("network", "sites", "blurred", "left alone", remarks), cells, strict=True)))
+    return as_markdown(rows, ("sites", "blurred", "left alone")) if rows else "Not run yet."
 
 
 def equivariance_table(lines: list[dict[str, Any]]) -> str:
@@ -333,7 +376,10 @@ def equivariance_table(lines: list[dict[str, Any]]) -> str:
 def write_tables() -> None:
     """Replace the tables between their marks in the page."""
     networks = sorted(read(RESULTS / "networks.jsonl"), key=lambda line: EVERYTHING.index(line["name"]))
+    family = read(RESULTS / "family.jsonl")
+    print(summary(networks), family_summary(family), sep="\n")
     for name, content in (
+        ("family", f"{family_summary(family)}\n\n{family_table(family)}"),
         ("summary", summary(networks)),
         ("networks", networks_table(networks)),
         ("equivariance", equivariance_table(read(RESULTS / "equivariance.jsonl"))),
@@ -344,13 +390,19 @@ def write_tables() -> None:
 def main() -> None:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sweep", "equivariance", "tables"))
+    parser.add_argument("what", choices=("sweep", "equivariance", "family", "tables"))
     parser.add_argument("names", nargs="*", help="networks, such as timm:resnet50d; default: the whole list")
     arguments = parser.parse_args()
     if arguments.what == "sweep":
         gather(arguments.names or EVERYTHING, RESULTS / "networks.jsonl", check)
     elif arguments.what == "equivariance":
         gather(arguments.names or FAMILIES.split(), RESULTS / "equivariance.jsonl", equivariance)
+    elif arguments.what == "family":
+        from family import CASES  # whose packages the other parts do without
+        from family_audit import check_case
+
+        cases = {case.name: case for case in CASES}
+        gather(arguments.names or list(cases), RESULTS / "family.jsonl", lambda name: check_case(cases[name]))
     else:
         write_tables()
 

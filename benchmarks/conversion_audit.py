@@ -20,9 +20,14 @@ Sample = tuple[str, tuple[int, ...], tuple[int, ...]]
 KINDS = ("conv", "max_pool", "avg_pool", "adaptive_pool", "interpolate", "slice", "pixel_unshuffle", "unfold")
 
 
-def sampling(model: nn.Module, x: Tensor) -> tuple[Counter[Sample], int]:
-    """All operations of `model` that subsample, and the number of blurs (which are not among them)."""
-    program = torch.export.export(model, (x,), strict=False)
+def sampling(model: nn.Module, example: Any) -> tuple[Counter[Sample], int]:
+    """All operations of `model` that subsample, and the number of blurs (which are not among them).
+
+    `example` is what the model is called with: a tensor, a tuple of positional or a dict of keyword arguments.
+    """
+    positional = () if isinstance(example, dict) else example if isinstance(example, tuple) else (example,)
+    keywords = example if isinstance(example, dict) else {}
+    program = torch.export.export(model, positional, keywords, strict=False)
     tensors = {**program.state_dict, **program.constants}
     signature = program.graph_signature
     names = {
@@ -31,9 +36,13 @@ def sampling(model: nn.Module, x: Tensor) -> tuple[Counter[Sample], int]:
         **signature.inputs_to_lifted_tensor_constants,
     }
     parameters = set(signature.inputs_to_parameters)
+    given = {node for node in program.graph.nodes if node.name in signature.user_inputs}  # and what comes of them
     found: Counter[Sample] = Counter()
     blurs = 0
     for node in program.graph.nodes:
+        if given.isdisjoint(node.all_input_nodes):  # such as a mask of ones
+            continue
+        given.add(node)
         if node.op != "call_function" or (sample := _sample(node)) is None:
             continue
         if sample[0] == "conv" and _is_blur(node, names, tensors, parameters):
