@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dealias.errors import require
 from dealias.models._torchvision import import_beside_torchvision
 
 if TYPE_CHECKING:
-    from torchmetrics import Metric
+    from torchmetrics import Metric as _Metric
 else:
-    Metric = import_beside_torchvision("torchmetrics", "metrics").Metric
+    _Metric = import_beside_torchvision("torchmetrics", "metrics").Metric
 
 __all__ = ["Metric"]
+
+
+class Metric(_Metric):
+    """The base of the metrics: torchmetrics', which plots nothing unless told how."""
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot the value so far, a given one, or several as a course of time.
+
+        Args:
+            val: what `compute` or `forward` returned, or a list of that; by default `compute` is called.
+            ax: Matplotlib axes to draw into; by default a new figure's.
+
+        Returns:
+            The figure (None where `ax` is given) and the axes, as torchmetrics' own metrics.
+
+        Raises:
+            MissingExtraError: Matplotlib is not installed.
+        """
+        require("matplotlib", "report")
+        return self._plot(val, ax)

@@ -214,6 +214,7 @@ class CorruptionError(Metric):
     is_differentiable = False
     higher_is_better = False
     full_state_update = False
+    plot_lower_bound = 0.0
 
     errors: Tensor
     images: Tensor

@@ -25,6 +25,26 @@ def gaussian_taps(sigma: float, truncate: float = 4.0) -> Floats:
     return np.asarray(taps / taps.sum(), dtype=np.float32)
 
 
+@lru_cache(maxsize=256)
+def scaled_sigma(sigma: float, scale: float, truncate: float = 4.0, least: float = 0.0) -> float:
+    """The `sigma` of `gaussian_taps` that blurs an image `scale` times as large as `sigma` blurs the published one.
+
+    Below a pixel, taps sampled from a Gaussian spread less than it does, and below a third of one hardly at all: there
+    it is the sigma whose taps have the variance (`scale` * `sigma`) squared. No image is blurred by fewer than `least`
+    pixels, where `sigma` is not smaller itself.
+    """
+    wanted = max(sigma * scale, min(sigma, least))
+    if scale >= 1 or wanted >= 1:
+        return wanted
+    low, high = 0.25, 1.25
+    for _ in range(40):
+        middle = (low + high) / 2
+        taps = gaussian_taps.__wrapped__(middle, truncate).astype(np.float64)
+        spread = float((taps * (np.arange(len(taps)) - len(taps) // 2) ** 2).sum())
+        low, high = (middle, high) if spread < wanted**2 else (low, middle)
+    return high
+
+
 def noise_gain(sigma: float, truncate: float = 4.0) -> float:
     """The factor by which that Gaussian, along both axes, reduces the standard deviation of white noise."""
     return float((gaussian_taps(sigma, truncate) ** 2).sum())

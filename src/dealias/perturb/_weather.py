@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dealias.errors import require
-from dealias.perturb._filters import gaussian_blur, motion_blur, noise_gain, plasma, zoom
+from dealias.perturb._filters import gaussian_blur, motion_blur, noise_gain, plasma, scaled_sigma, zoom
 from dealias.perturb._images import Floats, length_scale, luma, tint
 
 ndimage = require("scipy.ndimage", "robustness")
+# Sigmas in pixels: splashes of mud smaller than pixels would cover twice the part of the image.
+_LEAST_FIELD, _LEAST_MUD = 0.5, 0.75
 
 
 def snow_flakes(
@@ -61,7 +63,7 @@ def liquid_field(
     height: int, width: int, mean: float, deviation: float, sigma: float, generator: np.random.Generator
 ) -> Floats:
     """Normal noise (H, W) smoothed over `sigma` published pixels, with the deviation that it has at 224 pixels."""
-    scaled = sigma * length_scale(height, width)
+    scaled = scaled_sigma(sigma, length_scale(height, width), least=_LEAST_FIELD)
     smooth = gaussian_blur(generator.standard_normal((1, height, width), dtype=np.float32), scaled)[0]
     liquid: Floats = mean + deviation * noise_gain(sigma) / noise_gain(scaled) * smooth
     return liquid
@@ -88,9 +90,8 @@ def splash_water(image: Floats, liquid: Floats, strength: float) -> Floats:
 
 def splash_mud(image: Floats, liquid: Floats, threshold: float, sigma: float) -> Floats:
     """Opaque mud where `liquid` (H, W) is over `threshold`."""
-    mud = gaussian_blur(
-        (liquid > threshold).astype(np.float32)[None], sigma * length_scale(image.shape[1], image.shape[2])
-    )
+    scale = length_scale(image.shape[1], image.shape[2])
+    mud = gaussian_blur((liquid > threshold).astype(np.float32)[None], scaled_sigma(sigma, scale, least=_LEAST_MUD))
     mud[mud < 0.8] = 0
     return image * (1 - mud) + mud * tint(63 / 255, 42 / 255, 20 / 255, len(image))
 

@@ -14,12 +14,14 @@ Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Comm
 multiplied by min(height, width) / 224, though by no less than 1/4: radii and sigmas of the blurs, the reach of glass
 blur, the size of snow flakes, the needles of frost, the drops of spatter, the sigma and the size of elastic
 displacements, the blocks of pixelate beyond their first pixel. The random affine map of elastic transform is a part of
-the image, with no such floor; zoom and fog have no lengths. Noise is drawn for each pixel, and JPEG has blocks of 8, at
-any size.
+the image, with no such floor; zoom and fog have no lengths. Gaussians of less than a pixel keep their variance; no
+gaussian_blur has a sigma under 0.4 pixels, and mud no splashes smaller than pixels. Noise is drawn for each pixel, and
+JPEG has blocks of 8, at any size. So images of 32 pixels are not CIFAR-10-C's, which chose parameters of its own.
 
-What differs from the released images: frost is a procedural picture, theirs one of five photographs; pixelate takes
-each block's exact mean, where Pillow's box filter takes whole pixels; results are rounded to 256 levels, theirs cut
-down, and theirs are stored as JPEG.
+What differs from the released images: frost is a procedural picture, theirs one of five photographs; defocus_blur at
+other sizes than 224 integrates its disk over the pixels, which no disk of whole pixels equals; pixelate takes each
+block's exact mean, where Pillow's box filter takes whole pixels; results are rounded to 256 levels, theirs cut down,
+and theirs are stored as JPEG.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from dealias.perturb._filters import (
     pixelate,
     plasma,
     sample,
+    scaled_sigma,
     smooth_noise,
     zoom,
 )
@@ -151,11 +154,12 @@ def _defocus_blur(image: Floats, _: np.random.Generator, radius: int, alias_sigm
 
 def _glass_blur(image: Floats, generator: np.random.Generator, sigma: float, reach: int, rounds: int) -> Floats:
     scale = length_scale(*_size(image))
-    shuffled = gaussian_blur(image, sigma * scale)
+    blur = scaled_sigma(sigma, scale)
+    shuffled = gaussian_blur(image, blur)
     pixels = shuffled.reshape(len(image), -1)
     for _ in range(rounds):
         pixels = pixels.take(_neighbours_taken(*_size(image), reach * scale, generator), 1)
-    return gaussian_blur(pixels.reshape(image.shape), sigma * scale)
+    return gaussian_blur(pixels.reshape(image.shape), blur)
 
 
 def _neighbours_taken(height: int, width: int, reach: float, generator: np.random.Generator) -> npt.NDArray[np.int32]:
@@ -194,7 +198,7 @@ def _zoom_blur(image: Floats, _: np.random.Generator, step: float, count: int) -
 
 
 def _gaussian_blur(image: Floats, _: np.random.Generator, sigma: float) -> Floats:
-    return gaussian_blur(image, sigma * length_scale(*_size(image)))
+    return gaussian_blur(image, scaled_sigma(sigma, length_scale(*_size(image)), least=0.4))
 
 
 def _snow(
@@ -277,9 +281,10 @@ def _elastic_transform(
     mapped = (rows * back[0, axis] + columns * back[1, axis] + back[2, axis] for axis in (0, 1))
     image = sample(image, *mapped, about_pixels=True)
     # Smoothing leaves the less of white noise the wider it is: the displacement itself scales with the image.
-    amount *= scale * noise_gain(sigma, 3) / noise_gain(sigma * scale, 3)
+    blur = scaled_sigma(sigma, scale, 3)
+    amount *= scale * noise_gain(sigma, 3) / noise_gain(blur, 3)
     noise = generator.random((2, height, width), dtype=np.float32) * 2 - 1
-    down, right = (smooth_noise(field, sigma * scale) * np.float32(amount) for field in noise)
+    down, right = (smooth_noise(field, blur) * np.float32(amount) for field in noise)
     return sample(image, rows + down, columns + right, about_pixels=False)
 
 

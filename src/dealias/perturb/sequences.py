@@ -12,6 +12,9 @@ The released sequences come from images resized to 256 pixels, of which each fra
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
 2019. Lengths in pixels are theirs for frames of 224 pixels and scale as those of `dealias.perturb.corruptions`.
 Translation goes one pixel a frame whatever the size; on small images it goes less far, so in fewer frames.
+
+What differs from the released sequences: tilt turns the picture about its centre, seen from as far off as its diagonal;
+frames are exact, theirs are stored as compressed videos.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dealias.errors import InputError, require
-from dealias.perturb._filters import gaussian_blur, motion_blur
+from dealias.perturb._filters import gaussian_blur, motion_blur, scaled_sigma
 from dealias.perturb._images import Floats, Image, check_generator, length_scale, like, to_bytes, to_floats
 from dealias.perturb._weather import drip, liquid_field, snow_fall, snow_flakes, splash_water
 from dealias.perturb.corruptions import brightness, gaussian_noise, shot_noise, speckle_noise
@@ -210,7 +213,7 @@ def _brightness(scene: _Scene, _: np.random.Generator, __: int) -> list[Floats]:
 
 def _gaussian_blur(scene: _Scene, _: np.random.Generator, __: int) -> list[Floats]:
     image = scene.middle()
-    return [gaussian_blur(image, (0.25 + 0.035 * i) * scene.scale, 6) for i in range(_FRAMES)]
+    return [gaussian_blur(image, scaled_sigma(0.25 + 0.035 * i, scene.scale, 6), 6) for i in range(_FRAMES)]
 
 
 def _spatter(scene: _Scene, generator: np.random.Generator, _: int) -> list[Floats]:
