@@ -376,15 +376,19 @@ def equivariance_table(lines: list[dict[str, Any]]) -> str:
 def write_tables() -> None:
     """Replace the tables between their marks in the page."""
     networks = sorted(read(RESULTS / "networks.jsonl"), key=lambda line: EVERYTHING.index(line["name"]))
-    family = read(RESULTS / "family.jsonl")
-    print(summary(networks), family_summary(family), sep="\n")
-    for name, content in (
-        ("family", f"{family_summary(family)}\n\n{family_table(family)}"),
-        ("summary", summary(networks)),
-        ("networks", networks_table(networks)),
-        ("equivariance", equivariance_table(read(RESULTS / "equivariance.jsonl"))),
-    ):
+    distances, family = (read(RESULTS / f"{name}.jsonl") for name in ("equivariance", "family"))
+    sections: dict[str, str] = {}  # what was not measured here stays as it is
+    if networks:
+        sections |= {"summary": summary(networks), "networks": networks_table(networks)}
+    if distances:
+        sections["equivariance"] = equivariance_table(distances)
+    if family:
+        sections["family"] = f"{family_summary(family)}\n\n{family_table(family)}"
+    for name, content in sections.items():
         replace_section(PAGE, f"benchmarks/conversion.py, {name}", content)
+    for lines, words in ((networks, summary), (family, family_summary)):
+        if lines:
+            print(words(lines))
 
 
 def main() -> None:

@@ -297,7 +297,7 @@ def feature_extractor(model: nn.Module, x: Tensor, convert: Any) -> dict[str, Pa
     seen: dict[str, Any] = {}
     hooks = [
         converted.get_submodule(name).register_forward_hook(
-            lambda module, args, output, name=name: seen.setdefault(name, output.clone())
+            lambda module, args, output, name=name: seen.setdefault(name, copy.deepcopy(output))
         )
         for name in names
     ]
@@ -425,7 +425,8 @@ def traced(model: nn.Module, x: Tensor, convert: Any) -> dict[str, Pair]:
     if len(leaves(call(converted, x))[0]) > 1:
         return pairs
     try:
-        call(model, larger)
+        call(model, x)  # as conversion does: some networks keep what belongs to the size that they saw first
+        call(torch.jit.trace(model, x, strict=False, check_trace=False), larger)
     except (RuntimeError, AssertionError):
         return pairs  # it takes one size only
     return pairs | {"another size": (call(graph, larger), call(converted, larger))}
@@ -543,6 +544,8 @@ def judge(name: str, tool: Tool) -> dict[str, Any]:
         return {"verdict": APART, "words": said(error)}
     if broken := [label for label, value in plain.items() if not value < (1 if label in tool.lossy else 0.01)]:
         return {"verdict": APART, "words": f"the plain network differs by {plain[broken[0]]:.2g} ({broken[0]})"}
+    if failed := fails_to_convert(name, pixels):
+        return {"verdict": ERROR, "words": f"antialias itself: {failed}"}
     try:
         ours = differences(tool, name, x, partial(antialias, example_input=x))
     except (InputError, InputTypeError) as error:
@@ -555,6 +558,17 @@ def judge(name: str, tool: Tool) -> dict[str, Any]:
     changed = [label for label, value in ours.items() if not value <= allowed.get(label, 1e-4)]
     words = ", ".join(f"{label} differs by {ours[label]:.2g} (plain: {plain.get(label, 0):.1g})" for label in changed)
     return {"verdict": CHANGED if changed else SAME, "words": words, "plain": plain, "ours": ours}
+
+
+@lru_cache(maxsize=1)
+def fails_to_convert(name: str, pixels: int) -> str:
+    """What `antialias` says where it cannot convert the network at all."""
+    try:
+        with quiet():
+            antialias(build(name), torch.rand(2, 3, pixels, pixels))
+    except Exception as error:
+        return said(error)
+    return ""
 
 
 def said(error: BaseException) -> str:
@@ -588,8 +602,7 @@ def matrix(lines: list[dict[str, Any]]) -> str:
     verdicts = {(line["network"], line["tool"]): line["verdict"] for line in lines}
     names = [name for name in NETWORKS if any(line["network"] == name for line in lines)]
     rows: list[Row] = [
-        {"tool": tool.name} | {name.partition(":")[2]: verdicts.get((name, tool.name), "") for name in names}
-        for tool in TOOLS
+        {"tool": tool.name} | {name: verdicts.get((name, tool.name), "") for name in names} for tool in TOOLS
     ]
     return as_markdown(rows)
 
@@ -607,7 +620,7 @@ def words(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         if line["verdict"] in (REFUSED, CHANGED, ERROR):
             key = (line["tool"], line["verdict"], line["words"].replace("|", "\\|"))
-            said.setdefault(key, []).append(line["network"].partition(":")[2])
+            said.setdefault(key, []).append(line["network"])
     rows: list[Row] = [
         {"tool": tool, "verdict": verdict, "networks": ", ".join(names), "words": text}
         for (tool, verdict, text), names in said.items()
