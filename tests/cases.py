@@ -12,6 +12,7 @@ Restrict `spatial`, `dtypes`, `layouts`, `values`, `filters`, `strides` or `padd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,10 @@ SPECIAL_VALUES = ("infinite", "nan")
 
 MAX_SIZE = {1: 64, 2: 20, 3: 8}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class PerAxis(tuple[Filter, ...]):
+    """A filter for each axis."""
 
 
 def make_values(shape: Sequence[int], values: str, seed: int) -> Tensor:
@@ -82,8 +87,17 @@ class BlurCase:
         return len(self.shape) - 2
 
     @property
-    def taps(self) -> Taps:
-        return resolve_filter(self.filter)
+    def taps(self) -> tuple[Taps, ...]:
+        """Of each axis: none along an axis of stride 1, unless all are of stride 1."""
+        each = self.filter if isinstance(self.filter, PerAxis) else (self.filter,) * self.spatial
+        plain = set(self.stride) == {1}
+        steps = zip(each, self.stride, strict=True)
+        return tuple(resolve_filter(one) if plain or step > 1 else (1.0,) for one, step in steps)
+
+    @property
+    def gain(self) -> float:
+        """How much the filter amplifies at most: 1 for non-negative taps."""
+        return max(1.0, math.prod(sum(map(abs, line)) for line in self.taps))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -153,7 +167,7 @@ def blur_cases(
     return BlurCase(
         shape=(*draw(_batch_and_channels()), *(draw(sizes(1, most)) for _ in range(axes))),
         stride=tuple(draw(strides) for _ in range(axes)),
-        **draw(_common(dtypes, layouts, values, filters, padding_modes)),
+        **draw(_common(dtypes, layouts, values, _for_axes(filters, axes), padding_modes)),
     )
 
 
@@ -190,8 +204,14 @@ def max_blur_cases(
         padding=tuple(padding),
         dilation=tuple(dilation),
         ceil_mode=draw(st.booleans()),
-        **draw(_common(dtypes, layouts, values, filters, padding_modes)),
+        **draw(_common(dtypes, layouts, values, _for_axes(filters, axes), padding_modes)),
     )
+
+
+def _for_axes(filters: st.SearchStrategy[Filter], axes: int) -> st.SearchStrategy[Filter]:
+    """One filter for all axes, or as often one for each."""
+    each = st.tuples(*[filters] * axes).filter(lambda drawn: any(isinstance(one, (str, tuple)) for one in drawn))
+    return st.one_of(filters, each.map(PerAxis))
 
 
 def _batch_and_channels() -> st.SearchStrategy[tuple[int, int]]:

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.polynomial import polynomial
+from scipy import integrate, signal
 
 from dealias.errors import InputError, InputTypeError
-from dealias.filters import FILTERS, parse_filter, resolve_filter
+from dealias.filters import FILTERS, parse_filter, resolve_filter, resolve_filters, scaled
 
 ZHANG = {  # section 4.1 of the paper, and their names in it
     "rect2": [1, 1],
@@ -85,3 +86,73 @@ def test_parse_filter():
     assert parse_filter("1,2,1") == [1.0, 2.0, 1.0]
     with pytest.raises(InputError, match="filter='1,x'"):
         parse_filter("1,x")
+
+
+def test_a_filter_for_each_axis() -> None:
+    tri3, bin5 = resolve_filter("tri3"), resolve_filter("bin5")
+    assert resolve_filters("tri3", 3) == (tri3,) * 3
+    assert resolve_filters(("bin5", "tri3"), 2) == (bin5, tri3)
+    assert resolve_filters([[1, 2, 1], 5, np.array([1.0])], 3) == (tri3, bin5, (1.0,))
+    assert resolve_filters(("tri3",), 1) == (tri3,)
+    for taps in ((1, 2, 1), [1, 2, 1], [np.float32(1), 2, torch.tensor(1.0)], torch.tensor([1, 2, 1])):
+        assert resolve_filters(taps, 2) == (tri3, tri3)  # plain numbers are taps
+    for wrong, spatial in ((("bin5", "tri3"), 3), (("bin5",), 2), (("bin5", 3), 1)):
+        with pytest.raises(InputError, match=f"has {len(wrong)} filters: give one, or {spatial}"):
+            resolve_filters(wrong, spatial)
+    with pytest.raises(InputError, match="filter='gauss' is unknown"):
+        resolve_filters(("bin5", "gauss"), 2)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_scaled_filters_are_boxes_convolved_with_themselves(name: str) -> None:
+    for stride in range(1, 17):
+        expected = np.ones(1)
+        for _ in range(len(ZHANG[name]) - 1):
+            expected = np.convolve(expected, np.ones(stride) / stride)
+        np.testing.assert_allclose(scaled(name, stride), expected, rtol=1e-12, atol=0)
+    assert scaled(name, 2) == resolve_filter(name)
+    assert scaled(name, 1) == (1.0,)
+
+
+@pytest.mark.parametrize("name", [name for name in FILTERS if name != "none"])
+def test_scaled_filters_pass_no_more_above_the_new_nyquist_frequency(name: str) -> None:
+    def folded(stride: int) -> float:
+        """Power that folds onto lower frequencies, for white input of power 1."""
+        frequencies, response = signal.freqz(scaled(name, stride), worN=np.linspace(0, np.pi, 20001))
+        power = np.where(frequencies >= np.pi / stride, np.abs(response) ** 2, 0)
+        return float(integrate.trapezoid(power, frequencies) / np.pi)
+
+    assert folded(2) > 0
+    for stride in range(1, 17):
+        assert folded(stride) <= folded(2) * 1.001
+
+
+def test_only_names_are_scaled() -> None:
+    assert scaled("none", 8) == (1.0,)
+    assert scaled(4, 8) == resolve_filter("bin4")
+    assert scaled([1, 2, 1], 8) == resolve_filter("tri3")
+    for stride, says in ((0, "at least 1"), (2.0, "an int"), (True, "an int"), (10**30, "stride="), (1000, "taps")):
+        with pytest.raises(InputError, match=says):
+            scaled("bin4", stride)
+
+
+@pytest.mark.parametrize("filter", [1025, 10**30, 10**5000, [1] * 1025, np.ones(1025), torch.ones(1025)], ids=type)
+def test_more_than_1024_taps(filter: Any) -> None:
+    with pytest.raises(InputError, match="use at most 1024") as caught:
+        resolve_filter(filter)
+    assert len(str(caught.value)) < 250
+    assert len(resolve_filter(1024)) == len(resolve_filter([1] * 1024)) == 1024
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        *(b"121", bytearray(b"121"), {1.0, 2.0}, frozenset({1}), {1: 2}, [10**400], ["1", "2"], [True, True]),
+        *(np.array([True]), torch.tensor([True]), np.float64(2), torch.tensor(2.0), 2.5, None, object()),
+        *(torch.ones(3, device="meta"), torch.ones(3).to_sparse(), [None]),
+    ],
+    ids=lambda filter: repr(filter)[:30],
+)
+def test_what_only_resembles_a_filter_is_named(filter: Any) -> None:
+    with pytest.raises(InputTypeError, match="^filter="):
+        resolve_filter(filter)

@@ -39,7 +39,7 @@ from dealias.ops import reference
 Op: TypeAlias = Callable[[Tensor], Tensor]
 Row: TypeAlias = dict[str, object]
 
-TAPS = FILTERS["bin4"]
+TAPS = (FILTERS["bin4"],) * 2
 SIZES = {112: (4, 64), 56: (8, 128), 28: (16, 256), 32: (32, 64)}
 """Images and channels of maps of so many pixels, of about as many bytes each: ImageNet networks' stages and CIFAR's."""
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}

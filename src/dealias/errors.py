@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 
 class InputError(ValueError):
@@ -16,6 +18,36 @@ class InputTypeError(InputError, TypeError):
 
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+def shown(value: Any) -> str:
+    """`value` as part of a message: its repr in one line of at most 80 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python prints no int of more than 4,300 digits
+        text = f"<{type(value).__name__} that is too long to print>"
+    return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
+def as_int(name: str, value: Any, minimum: int, given: Any = None) -> int:
+    """`value` as an int from `minimum` on that fits 64 bits; a message shows what was `given`, or `value`.
+
+    Raises:
+        InputTypeError: `value` is not an int.
+        InputError: `value` is out of range.
+    """
+    text = f"{name}={shown(value if given is None else given)}"
+    try:
+        if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+            raise TypeError
+        result = operator.index(value)
+    except (TypeError, RuntimeError):  # a tensor without values raises the latter
+        raise InputTypeError(f"{text} must be an int or a sequence of ints, one for each spatial axis") from None
+    if result < minimum:
+        raise InputError(f"{text} is too small: it must be at least {minimum}")
+    if result >= 2**63:
+        raise InputError(f"{text} is too large: it must be less than 2**63")
+    return result
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -9,16 +9,18 @@ True
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
-from dealias.errors import InputError, InputTypeError
+from dealias.errors import InputError, InputTypeError, as_int, shown
 
 Filter: TypeAlias = str | int | Sequence[float] | Any
 """A name of `FILTERS`, the number of taps of a binomial filter, or a 1-D sequence, array or tensor of taps."""
 
 Taps: TypeAlias = tuple[float, ...]
+
+MAX_TAPS = 1024
 
 
 def _binomial(length: int) -> Taps:
@@ -37,7 +39,7 @@ def resolve_filter(filter: Filter) -> Taps:
 
     Args:
         filter: a key of `FILTERS`; an int k >= 1 for the binomial filter of k taps; or any non-empty 1-D
-            sequence (list, NumPy array, tensor) of finite taps with a sum other than 0.
+            sequence (list, NumPy array, tensor) of finite taps with a sum other than 0. At most 1,024 taps.
 
     Raises:
         InputError: `filter` is none of these.
@@ -45,29 +47,105 @@ def resolve_filter(filter: Filter) -> Taps:
     if isinstance(filter, str):
         if filter not in FILTERS:
             raise InputError(
-                f"filter={filter!r} is unknown: use one of {', '.join(FILTERS)}, an int or a sequence of taps"
+                f"filter={shown(filter)} is unknown: use one of {', '.join(FILTERS)}, an int or a sequence of taps"
             )
         return FILTERS[filter]
-    if isinstance(filter, (bool, bytes)):
-        raise InputTypeError(f"filter={filter!r} is no filter: use a name, a number of taps or a sequence of taps")
-    if isinstance(filter, (int, Integral)):  # NumPy's integers too
+    if isinstance(filter, Integral) and not isinstance(filter, bool):  # NumPy's integers too
         if filter < 1:
-            raise InputError(f"filter={filter} has no taps: the number of taps must be at least 1")
+            raise InputError(f"filter={shown(filter)} has no taps: the number of taps must be at least 1")
+        _check_length(filter, int(filter))
         return _binomial(int(filter))
-    try:
-        values = filter.tolist() if hasattr(filter, "tolist") else list(filter)
-        taps = tuple(float(tap) for tap in values)
-    except (TypeError, ValueError):
-        raise InputTypeError(
-            f"filter={filter!r} is no 1-D sequence of numbers: use a name, a number of taps or taps such as [1, 2, 1]"
-        ) from None
-    total = sum(taps)
-    rounding = 1e-12 * max(map(abs, taps), default=0)  # [0.1, 0.2, -0.3] sums to 5.6e-17
+    values = _numbers(filter)
+    _check_length(filter, len(values))
+    total = sum(values)
+    rounding = 1e-12 * max(map(abs, values), default=0)  # [0.1, 0.2, -0.3] sums to 5.6e-17
     if not math.isfinite(total) or abs(total) <= rounding:
         raise InputError(
-            f"filter={filter!r} cannot be normalised: give at least one tap, all finite, with a sum other than 0"
+            f"filter={shown(filter)} cannot be normalised: give at least one tap, all finite, with a sum other than 0"
         )
-    return tuple(tap / total for tap in taps)
+    return tuple(tap / total for tap in values)
+
+
+def _check_length(filter: Filter, taps: int) -> None:
+    if taps > MAX_TAPS:
+        raise InputError(f"filter={shown(filter)} has {shown(taps)} taps: use at most {MAX_TAPS}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _numbers(filter: Any) -> Taps:
+    """The taps as they are given."""
+    try:
+        values = filter.tolist() if hasattr(filter, "tolist") else filter
+        if isinstance(values, Iterable) and not isinstance(values, (bytes, bytearray, set, frozenset, dict)):
+            plain = [one.tolist() if getattr(one, "ndim", None) == 0 else one for one in values]
+            if all(map(_is_number, plain)):
+                return tuple(map(float, plain))
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # what arrays and tensors without values raise
+        pass
+    raise InputTypeError(
+        f"filter={shown(filter)} is not a 1-D sequence of numbers: "
+        "use a name, a number of taps or taps such as [1, 2, 1]"
+    )
+
+
+def resolve_filters(filter: Filter, spatial: int) -> tuple[Taps, ...]:
+    """The taps of each of `spatial` axes: `filter` for all of them, or a tuple of filters, one for each.
+
+    >>> resolve_filters(("tri3", "none"), 2)
+    ((0.25, 0.5, 0.25), (1.0,))
+
+    A tuple or list of plain numbers is one filter, given by its taps.
+
+    Raises:
+        InputError: `filter` is not one that `resolve_filter` takes, nor a tuple of `spatial` such filters.
+    """
+    if isinstance(filter, (tuple, list)) and filter and not all(map(_is_tap, filter)):
+        if len(filter) != spatial:
+            raise InputError(
+                f"filter={shown(filter)} has {len(filter)} filters: give one, or {spatial} for the spatial axes"
+            )
+        return tuple(map(resolve_filter, filter))
+    return (resolve_filter(filter),) * spatial
+
+
+def _is_tap(value: Any) -> bool:
+    return isinstance(value, Real) or getattr(value, "ndim", None) == 0
+
+
+def scaled(filter: Filter, stride: int) -> Taps:
+    """The taps of `filter` for a site that keeps every `stride`-th sample.
+
+    >>> scaled("rect2", 4)
+    (0.25, 0.25, 0.25, 0.25)
+    >>> scaled("bin4", 2) == resolve_filter("bin4")
+    True
+
+    The named filters are made for stride 2: "rect2", "tri3", "bin4" ... are the box of 2 samples convolved with itself
+    once, twice, three times ... At stride s the box has s samples: (s - 1) * m + 1 taps for a filter that has m + 1 at
+    stride 2. What such a filter lets through above the new Nyquist frequency, pi / s, is what folds onto lower
+    frequencies; for white input its power is the integral of |H|^2 over that band divided by pi, and at no stride is
+    it larger than at stride 2. "none" stays [1]. A number of taps and explicit taps are taken literally.
+
+    Raises:
+        InputError: `filter` or `stride` is out of range, or the result would have more than 1,024 taps.
+    """
+    taps = resolve_filter(filter)
+    stride = as_int("stride", stride, 1)
+    if not isinstance(filter, str):
+        return taps
+    boxes = len(taps) - 1
+    if (stride - 1) * boxes >= MAX_TAPS:
+        raise InputError(
+            f"filter={filter!r} has {shown((stride - 1) * boxes + 1)} taps at stride={shown(stride)}: "
+            f"use a shorter filter, the most are {MAX_TAPS}"
+        )
+    counts = [1]
+    for _ in range(boxes):
+        counts = [sum(counts[max(0, i - stride + 1) : i + 1]) for i in range(len(counts) + stride - 1)]
+    return tuple(count / stride**boxes for count in counts)
 
 
 def parse_filter(text: str) -> Filter:
@@ -79,4 +157,4 @@ def parse_filter(text: str) -> Filter:
     try:
         return [float(tap) for tap in text.split(",")]
     except ValueError:
-        raise InputError(f"filter={text!r} is no list of taps: write numbers such as 1,2,1") from None
+        raise InputError(f"filter={text!r} is not a list of taps: write numbers such as 1,2,1") from None

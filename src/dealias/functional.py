@@ -9,16 +9,15 @@ Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019,
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from dealias import ops
-from dealias.errors import InputError, InputTypeError
-from dealias.filters import Filter, Taps, resolve_filter
+from dealias.errors import InputError, InputTypeError, as_int, shown
+from dealias.filters import Filter, Taps, resolve_filters
 from dealias.ops.reference import extend, sym_max, sym_min
 
 PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
@@ -32,30 +31,44 @@ torch.fx.wrap("apply_max_blur")
 
 def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int) -> tuple[int, ...]:
     """`value` as one int for each spatial axis, each at least `minimum`; a sequence of one int stands for all axes."""
-    given = tuple(value) if isinstance(value, Sequence) else (value,)
-    try:
-        values = tuple(operator.index(one) for one in given)
-    except TypeError:
-        values = ()
-    if not values or any(isinstance(one, bool) for one in given):
-        raise InputTypeError(f"{name}={value!r} must be an int or a sequence of ints, one for each spatial axis")
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)) or not value:
+        return (as_int(name, value, minimum),) * spatial
+    values = tuple(as_int(name, one, minimum, value) for one in value)
     if len(values) not in (1, spatial):
-        raise InputError(f"{name}={value!r} has {len(values)} values: give one int, or {spatial} for the spatial axes")
-    if min(values) < minimum:
-        raise InputError(f"{name}={value!r} is too small: it must be at least {minimum}")
+        raise InputError(
+            f"{name}={shown(value)} has {len(values)} values: give one int, or {spatial} for the spatial axes"
+        )
     return values if len(values) == spatial else values * spatial
+
+
+def axis_taps(filter: Filter, stride: Sequence[int]) -> tuple[Taps, ...]:
+    """The taps along each axis: none where the stride is 1, unless it is so everywhere (a plain blur)."""
+    taps = resolve_filters(filter, len(stride))
+    if max(stride) == 1:
+        return taps
+    return tuple((1.0,) if step == 1 else line for line, step in zip(taps, stride, strict=True))
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """`value`, if it is a bool: any other value that counts as true or false may mean something else."""
+    if not isinstance(value, bool):
+        raise InputTypeError(f"{name}={shown(value)} must be True or False")
+    return value
 
 
 def check_padding_mode(padding_mode: str) -> str:
     """`padding_mode`, if it is one of `PADDING_MODES`."""
-    if padding_mode not in PADDING_MODES:
-        raise InputError(f"padding_mode={padding_mode!r} is unknown: use one of {', '.join(PADDING_MODES)}")
+    if not isinstance(padding_mode, str) or padding_mode not in PADDING_MODES:
+        raise InputError(f"padding_mode={shown(padding_mode)} is unknown: use one of {', '.join(PADDING_MODES)}")
     return padding_mode
 
 
 def _check_input(x: Tensor, spatial: int) -> None:
     if not isinstance(x, Tensor):
         raise InputTypeError(f"input must be a torch.Tensor, got {type(x).__name__}")
+    if x.layout != torch.strided or x.is_nested:
+        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
+        raise InputTypeError(f"input is a {kind} tensor: use a dense one, e.g. input.to_dense()")
     if x.dtype not in DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
         raise InputTypeError(f"input has dtype {x.dtype}: use one of {names}, e.g. input.float()")
@@ -71,8 +84,20 @@ def _check_input(x: Tensor, spatial: int) -> None:
         )
 
 
-def apply_blur(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str, relu: bool = False) -> Tensor:
-    """`blur_pool`, or `relu_blur_pool`, with every argument but the input checked already."""
+def _requantized(operation: Callable[..., Tensor], x: Tensor, *arguments: Any) -> Tensor:
+    """The operation in float32, back on the grid of quantised `x`: neither a blur nor a maximum leaves its range."""
+    if x.qscheme() != torch.per_tensor_affine:
+        raise InputTypeError(
+            f"input has the quantisation {x.qscheme()}: use torch.per_tensor_affine, or input.dequantize()"
+        )
+    y = operation(x.dequantize(), *arguments)
+    return torch.quantize_per_tensor(y, x.q_scale(), x.q_zero_point(), x.dtype)
+
+
+def apply_blur(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str, relu: bool = False) -> Tensor:
+    """`blur_pool`, or `relu_blur_pool`, with every argument but the input checked already; `taps` of each axis."""
+    if isinstance(x, Tensor) and x.is_quantized:
+        return _requantized(apply_blur, x, taps, stride, padding_mode, relu)
     op = ops.relu_blur_pool if relu else ops.blur_pool
     spatial = len(stride)
     _check_input(x, spatial)
@@ -88,10 +113,13 @@ def apply_max_blur(
     padding: Sequence[int],
     dilation: Sequence[int],
     ceil_mode: bool,
-    taps: Taps,
+    taps: Sequence[Taps],
     padding_mode: str,
 ) -> Tensor:
-    """`max_blur_pool` with every argument but the input checked already."""
+    """`max_blur_pool` with every argument but the input checked already; `taps` of each axis."""
+    if isinstance(x, Tensor) and x.is_quantized:
+        arguments = (kernel_size, stride, padding, dilation, ceil_mode, taps, padding_mode)
+        return _requantized(apply_max_blur, x, *arguments)
     spatial = len(stride)
     _check_input(x, spatial)
     wrap = padding_mode == "circular" and not any(padding)
@@ -128,7 +156,7 @@ def _blur_pool(
     spatial: int, x: Tensor, filter: Filter, stride: int | Sequence[int], padding_mode: str, relu: bool = False
 ) -> Tensor:
     steps = per_axis("stride", stride, spatial, 1)
-    return apply_blur(x, resolve_filter(filter), steps, check_padding_mode(padding_mode), relu)
+    return apply_blur(x, axis_taps(filter, steps), steps, check_padding_mode(padding_mode), relu)
 
 
 def pool_arguments(
@@ -160,8 +188,9 @@ def _max_blur_pool(
     filter: Filter,
     padding_mode: str,
 ) -> Tensor:
-    arguments = pool_arguments(spatial, kernel_size, stride, padding, dilation)
-    return apply_max_blur(x, *arguments, ceil_mode, resolve_filter(filter), check_padding_mode(padding_mode))
+    kernel, steps, pads, dilations = pool_arguments(spatial, kernel_size, stride, padding, dilation)
+    taps, border = axis_taps(filter, steps), check_padding_mode(padding_mode)
+    return apply_max_blur(x, kernel, steps, pads, dilations, check_flag("ceil_mode", ceil_mode), taps, border)
 
 
 def blur_pool1d(
@@ -180,12 +209,13 @@ def blur_pool2d(
     torch.Size([2, 3, 3, 3])
 
     The map is padded by floor((k - 1) / 2) before and ceil((k - 1) / 2) after on each axis, k the number of taps, and
-    correlated with the outer product of the taps, and sampled from index 0. Differentiable twice. Autocast leaves the
-    dtype alone.
+    correlated with the outer product of the taps, and sampled from index 0. An axis of stride 1 is not filtered when
+    another is subsampled; where every stride is 1, all are. Differentiable twice. Autocast leaves the dtype alone.
 
     Args:
-        x: (N, C, H, W) or (C, H, W), float64, float32, bfloat16 or float16, contiguous or channels_last.
-        filter: see `dealias.filters.resolve_filter`; one 1-D filter for both axes.
+        x: (N, C, H, W) or (C, H, W), float64, float32, bfloat16 or float16, contiguous or channels_last; or quantised
+            for each tensor, which is computed in float32 and quantised again with the same scale and zero point.
+        filter: see `dealias.filters.resolve_filter`; a tuple of such filters has one for each axis.
         stride: samples between two that are kept, one int or one for each axis.
         padding_mode: "reflect" (bouncing on maps smaller than the padding, as `numpy.pad` does), "replicate",
             "circular" or "zeros".

@@ -8,16 +8,19 @@ torch.Size([1, 64, 56, 56])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from dealias.filters import FILTERS, Filter, resolve_filter
+from dealias.errors import InputError
+from dealias.filters import FILTERS, Filter, Taps, resolve_filters
 from dealias.functional import (
     PaddingMode,
     apply_blur,
     apply_max_blur,
+    axis_taps,
+    check_flag,
     check_padding_mode,
     per_axis,
     pool_arguments,
@@ -28,28 +31,37 @@ torch.fx.wrap("apply_blur")
 torch.fx.wrap("apply_max_blur")
 
 
-def _brief(values: tuple[int, ...]) -> int | tuple[int, ...]:
+def _brief(values: tuple[Any, ...]) -> Any:
     return values[0] if len(set(values)) == 1 else values
 
 
+def _named(taps: Taps) -> str | Taps:
+    return next((name for name, named in FILTERS.items() if named == taps), taps)
+
+
 class _Blur(nn.Module):
-    """What all layers share: the taps, the stride and the border of the blur.
+    """What all layers share: the taps along each axis (see `axis_taps`), the stride and the border of the blur.
 
     Their forward calls its argument `input`, as PyTorch's poolings and activations do, whose place they take.
     """
 
     spatial: ClassVar[int]
-    stride: tuple[int, ...]
 
-    def __init__(self, filter: Filter, padding_mode: str) -> None:
+    def __init__(self, filter: Filter, stride: tuple[int, ...], padding_mode: str) -> None:
         super().__init__()
-        self.taps = resolve_filter(filter)
+        self._filters = resolve_filters(filter, self.spatial)
+        self.taps = axis_taps(self._filters, stride)
+        self.stride = stride
         self.padding_mode = check_padding_mode(padding_mode)
 
     @property
-    def filter(self) -> str | tuple[float, ...]:
-        """The name of the filter, or its taps where it has none."""
-        return next((name for name, taps in FILTERS.items() if taps == self.taps), self.taps)
+    def filter(self) -> str | Taps | tuple[str | Taps, ...]:
+        """The name of the filter, or its taps where it has none; a tuple of these where the axes differ."""
+        return _brief(tuple(map(_named, self._filters)))  # type: ignore[no-any-return]
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Called by `torch.jit.script`, which cannot compile the checks of the input."""
+        raise InputError(f"{type(self).__name__} cannot be scripted: use torch.jit.trace or torch.export.export")
 
     def extra_repr(self) -> str:
         return f"filter={self.filter!r}, stride={_brief(self.stride)}, padding_mode={self.padding_mode!r}"
@@ -59,8 +71,7 @@ class _BlurPool(_Blur):
     def __init__(
         self, filter: Filter = "bin4", stride: int | Sequence[int] = 2, padding_mode: PaddingMode = "reflect"
     ) -> None:
-        super().__init__(filter, padding_mode)
-        self.stride = per_axis("stride", stride, self.spatial, 1)
+        super().__init__(filter, per_axis("stride", stride, self.spatial, 1), padding_mode)
 
     def forward(self, input: Tensor) -> Tensor:
         return apply_blur(input, self.taps, self.stride, self.padding_mode)
@@ -79,7 +90,7 @@ class BlurPool2d(_BlurPool):
     torch.Size([8, 64, 4, 4])
 
     Args:
-        filter: see `dealias.filters.resolve_filter`.
+        filter: see `dealias.filters.resolve_filter`; a tuple of such filters has one for each axis.
         stride: one int, or one for each axis.
         padding_mode: "reflect", "replicate", "circular" or "zeros".
 
@@ -116,11 +127,10 @@ class _MaxBlurPool(_Blur):
         filter: Filter = "bin4",
         padding_mode: PaddingMode = "reflect",
     ) -> None:
-        super().__init__(filter, padding_mode)
-        self.kernel_size, self.stride, self.padding, self.dilation = pool_arguments(
-            self.spatial, kernel_size, stride, padding, dilation
-        )
-        self.ceil_mode = ceil_mode
+        kernel, steps, pads, dilations = pool_arguments(self.spatial, kernel_size, stride, padding, dilation)
+        super().__init__(filter, steps, padding_mode)
+        self.kernel_size, self.padding, self.dilation = kernel, pads, dilations
+        self.ceil_mode = check_flag("ceil_mode", ceil_mode)
 
     def forward(self, input: Tensor) -> Tensor:
         arguments = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)

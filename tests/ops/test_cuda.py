@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import PADDING_MODES, BlurCase, MaxBlurCase, blur_cases, lay_out, make_values, max_blur_cases
+from cases import PADDING_MODES, BlurCase, MaxBlurCase, PerAxis, blur_cases, lay_out, make_values, max_blur_cases
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
@@ -44,14 +44,21 @@ sweep = settings(drawn, max_examples=200, derandomize=False)
 SIZE = 13 if INTERPRETED else 80
 
 
+def with_one_filter(case: BlurCase) -> BlurCase:
+    """The case with a filter and strides that Triton's kernels cover: the same filter along both axes."""
+    first = case.filter[0] if isinstance(case.filter, PerAxis) else case.filter
+    return replace(case, filter=first, stride=case.stride if 1 not in case.stride else (max(case.stride),) * 2)
+
+
 def covered(case: MaxBlurCase) -> MaxBlurCase:
-    """The case with a kernel that Triton's kernels cover."""
+    """The case with a kernel, too, that Triton's kernels cover."""
+    case = with_one_filter(case)
     kernel = tuple(min(k, 3) for k in case.kernel_size)
     padding = tuple(min(p, k // 2) for p, k in zip(case.padding, kernel, strict=True))
     return replace(case, kernel_size=kernel, padding=padding, dilation=(1, 1))
 
 
-BLURS = blur_cases(2, dtypes=DTYPES, max_size=SIZE)
+BLURS = blur_cases(2, dtypes=DTYPES, max_size=SIZE).map(with_one_filter)
 MAXIMA = max_blur_cases(2, dtypes=DTYPES, values=("normal", "ties", "nan"), max_size=SIZE).map(covered)
 
 
@@ -111,9 +118,11 @@ def check(name: str, case: BlurCase, args: tuple[Any, ...]) -> None:
     expected = getattr(reference, name)(exact, *args)
     grad = guarded(gradient_like(expected, case.dtype, case.seed))
     (backward,) = torch.autograd.grad(expected, exact, grad.double())
-    given = (x.shape, *args, fused.is_channels_last(x)) if name == "blur_pool" else (x, *args)
+    *maximum, taps, stride, padding_mode = args
+    split = (*maximum, *taps, stride, padding_mode)
+    given = (x.shape, *split, fused.is_channels_last(x)) if name == "blur_pool" else (x, *split)
     with guarded_results():
-        agree(getattr(cuda, f"{name}2d")(x, *args), expected.detach(), x)
+        agree(getattr(cuda, f"{name}2d")(x, *split), expected.detach(), x)
         agree(getattr(cuda, f"{name}2d_backward")(grad, *given), backward, x)
 
 
@@ -149,7 +158,7 @@ def covering_case(index: int) -> MaxBlurCase:
         values=("ties", "nan", "normal")[(index // 4) % 3],
         seed=index,
         filter=(4, 3, 1, 2, 5, (0.5, -0.25, 1.0, 0.75), 6, 7, (1.0, 0.0, 2.0))[index % 9],
-        stride=((2, 2), (1, 3), (4, 1), (3, 4))[(index // 2) % 4],
+        stride=((2, 2), (1, 1), (4, 2), (3, 4))[(index // 2) % 4],
         padding_mode=PADDING_MODES[index % 4],
         kernel_size=kernel,
         padding=(kernel[0] // 2, 0) if index % 2 else (0, 0),
@@ -207,8 +216,9 @@ def test_the_first_of_infinite_elements_takes_the_gradient(case: MaxBlurCase) ->
     check_max(case)
 
 
-TAPS = (0.125, 0.375, 0.375, 0.125)
-MAX = ((3, 2), (1, 1), (1, 0), (1, 1), False, TAPS, (2, 2), "reflect")
+BIN4 = (0.125, 0.375, 0.375, 0.125)
+TAPS = (BIN4, BIN4)
+MAX = ((3, 2), (1, 1), (1, 0), (1, 1), False, *TAPS, (2, 2), "reflect")
 
 
 def forget_plans() -> None:
@@ -239,7 +249,7 @@ def test_limits_of_a_launch(
     grad = make_values((2, 2, 3, 8), "normal", 1).to(DEVICE, torch.float32)
 
     def results() -> list[Tensor]:
-        args = (TAPS, (2, 2), "reflect")
+        args = (*TAPS, (2, 2), "reflect")
         return [
             cuda.blur_pool2d(x, *args),
             cuda.relu_blur_pool2d_backward(grad, x, *args),
@@ -268,10 +278,10 @@ def test_gradients_are_deterministic() -> None:
 def test_more_than_two_to_the_31_elements() -> None:
     x = torch.zeros(3, 1, 20_000, 40_000, device=DEVICE, dtype=torch.bfloat16)
     x[2, 0, -2:, -2:] = 1
-    y = cuda.blur_pool2d(x, TAPS, (2, 2), "reflect")
+    y = cuda.blur_pool2d(x, *TAPS, (2, 2), "reflect")
     tail = reference.blur_pool(x[2:, :, -20:, -20:].float(), TAPS, (2, 2), "reflect")
     torch.testing.assert_close(y[2:, :, -6:, -6:].float(), tail[..., -6:, -6:], rtol=0, atol=0)
-    grad = cuda.blur_pool2d_backward(y, x.shape, TAPS, (2, 2), "reflect", False)
+    grad = cuda.blur_pool2d_backward(y, x.shape, *TAPS, (2, 2), "reflect", False)
     assert grad[2, 0, -1, -1] > 0
     assert not grad[:2].any()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
-BLUR = (TAPS, (2, 2), "reflect")
+BLUR = (TAPS, TAPS, (2, 2), "reflect")
 CALLS: dict[str, tuple[Any, ...]] = {
     "blur_pool2d": BLUR,
     "relu_blur_pool2d": BLUR,

@@ -1,7 +1,7 @@
 """The torch.library layer, with a backend that computes by the reference and counts its calls."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,19 +13,21 @@ from dealias import functional, ops
 from dealias.ops import fused, reference
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
-BLUR = (TAPS, (2, 2), "reflect")
+OTHER = (0.25, 0.5, 0.25)
+BLUR = (TAPS, OTHER, (2, 2), "reflect")
 MAXIMA = {
     "unpadded": ((2, 2), (1, 1), (0, 0), (0, 0), False, *BLUR),
     "padded": ((3, 2), (1, 1), (1, 0), (1, 1), False, *BLUR),
-    "wrapped": ((2, 3), (1, 1), (0, 0), (1, 2), True, TAPS, (2, 2), "circular"),
+    "wrapped": ((2, 3), (1, 1), (0, 0), (1, 2), True, TAPS, OTHER, (2, 2), "circular"),
 }
 CALLS: dict[str, tuple[Any, ...]] = {"blur_pool2d": BLUR, "relu_blur_pool2d": BLUR, "max_blur_pool2d": MAXIMA["padded"]}
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
-def hashable(argument: Any) -> Any:
-    """The dispatcher hands over lists, the reference takes tuples."""
-    return tuple(argument) if isinstance(argument, list) else argument
+def for_reference(args: Sequence[Any]) -> tuple[Any, ...]:
+    """The dispatcher hands over lists, the reference takes tuples; and the taps of both axes as one argument."""
+    *rest, vertical, horizontal, stride, padding_mode = (tuple(a) if isinstance(a, list) else a for a in args)
+    return *rest, (vertical, horizontal), stride, padding_mode
 
 
 class ReferenceBackend:
@@ -37,20 +39,20 @@ class ReferenceBackend:
     def unavailable(self) -> str | None:
         return None
 
-    def covers(self, dtype: torch.dtype, taps: int, *args: Any) -> bool:
-        return dtype != torch.float16 and taps <= 7
+    def covers(self, dtype: torch.dtype, taps: Sequence[Sequence[float]], *args: Any) -> bool:
+        return dtype != torch.float16 and max(map(len, taps)) <= 7
 
     def _run(self, name: str, function: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
         self.calls[name] += 1
         assert type(x) in (Tensor, torch.nn.Parameter)
-        return function(x.detach(), *map(hashable, args))
+        return function(x.detach(), *for_reference(args))
 
     def _gradient(self, name: str, function: Callable[..., Tensor], grad: Tensor, x: Tensor, *args: Any) -> Tensor:
         self.calls[name] += 1
 
         def differentiate() -> Tensor:
             leaf = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(function(leaf, *map(hashable, args)), leaf, grad.detach())
+            (gradient,) = torch.autograd.grad(function(leaf, *for_reference(args)), leaf, grad.detach())
             return reference.match_layout(gradient, leaf)
 
         with ThreadPoolExecutor(1) as outside_the_dispatcher:  # inside it autograd is off
@@ -98,13 +100,13 @@ def given(name: str, dtype: torch.dtype = torch.float64, layout: torch.memory_fo
 def run(name: str, x: Tensor) -> Tensor:
     """The operation, by way of `dealias.ops`."""
     operation: Callable[..., Tensor] = getattr(ops, name.removesuffix("2d"))
-    return operation(x, *CALLS[name])
+    return operation(x, *for_reference(CALLS[name]))
 
 
 def defined(name: str, x: Tensor) -> Tensor:
     """The operation, by the reference."""
     operation: Callable[..., Tensor] = getattr(reference, name.removesuffix("2d"))
-    return operation(x, *CALLS[name])
+    return operation(x, *for_reference(CALLS[name]))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -221,17 +223,17 @@ def test_export_takes_the_reference(backend: ReferenceBackend) -> None:
 
 def test_what_takes_which_backend(backend: ReferenceBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     x = given("backend", torch.float32)
-    assert ops.backend_for(x, TAPS, (2, 2)) == "cpu"
-    assert ops.backend_for(x, TAPS, (2, 2), (3, 3), (1, 1)) == "cpu"
-    assert ops.backend_for(x.half(), TAPS, (2, 2)) == "reference"
-    assert ops.backend_for(x, TAPS * 2, (2, 2)) == "reference"
-    assert ops.backend_for(x[0], TAPS, (2,)) == "reference"
-    assert ops.backend_for(x.to("meta"), TAPS, (2, 2)) == "reference"
+    assert ops.backend_for(x, (TAPS, OTHER), (2, 2)) == "cpu"
+    assert ops.backend_for(x, (TAPS, OTHER), (2, 2), (3, 3), (1, 1)) == "cpu"
+    assert ops.backend_for(x.half(), (TAPS, OTHER), (2, 2)) == "reference"
+    assert ops.backend_for(x, (TAPS, TAPS * 2), (2, 2)) == "reference"
+    assert ops.backend_for(x[0], (TAPS,), (2,)) == "reference"
+    assert ops.backend_for(x.to("meta"), (TAPS, OTHER), (2, 2)) == "reference"
     run("blur_pool2d", x.half())
     assert not backend.calls
     monkeypatch.setattr(ops, "FORCED", "reference")
     monkeypatch.setattr(ops, "_covered", {})
-    assert ops.backend_for(x, TAPS, (2, 2)) == "reference"
+    assert ops.backend_for(x, (TAPS, OTHER), (2, 2)) == "reference"
     assert ops.backends()["cpu"] == "DEALIAS_BACKEND=reference"
     monkeypatch.setattr(ops, "FORCED", "native")
     with pytest.raises(ValueError, match="DEALIAS_BACKEND='native'"):
@@ -282,7 +284,7 @@ def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
             for x in inputs:
                 y = functional.max_blur_pool2d(x, 2)
                 assert (y.shape, y.device.type) == ((2, 3, 4, 4), x.device.type)
-            return [ops.backend_for(x, TAPS, (2, 2), (2, 2), (1, 1)) for x in inputs]
+            return [ops.backend_for(x, (TAPS, OTHER), (2, 2), (2, 2), (1, 1)) for x in inputs]
 
     monkeypatch.setattr(ops, "unavailable", lambda device: "triton is not installed")
     assert devices() == ["reference"] * 2

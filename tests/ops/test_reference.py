@@ -19,7 +19,7 @@ from dealias.filters import resolve_filter
 from dealias.ops import reference
 
 NUMPY_MODE = {"reflect": "reflect", "replicate": "edge", "circular": "wrap", "zeros": "constant"}
-BIN4 = resolve_filter("bin4")
+BIN4 = (resolve_filter("bin4"),) * 2
 
 
 @given(
@@ -52,7 +52,7 @@ def test_the_same_window_gives_the_same_bits_wherever_it_stands(shape: tuple[int
     spatial = len(shape) - 2
     axes = list(range(2, len(shape)))
     for length in range(2, 8):
-        taps = resolve_filter(length)
+        taps = [resolve_filter(length)] * spatial
         x = make_values(shape, "normal", length).to(dtype)
         y = reference.blur_pool(x, taps, [3] * spatial, "circular")
         case = BlurCase(shape, dtype, "contiguous", "normal", length, length, (3,) * spatial, "circular")
@@ -85,7 +85,8 @@ def test_convolutions_agree_with_the_oracle(case: BlurCase) -> None:
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
 @pytest.mark.parametrize("shape", [(2, 3, 6, 5), (1, 2, 3, 4, 2)], ids=str)
 def test_the_gradient_is_the_transpose_in_every_layout(shape: tuple[int, ...], padding_mode: str) -> None:
-    arguments = ((0.5, 0.25, -0.25, 0.5), [2, 3, 1][: len(shape) - 2], padding_mode)
+    taps = [(0.5, 0.25, -0.25, 0.5), (0.5, 0.5), (0.25, 0.5, 0.25)]
+    arguments = (taps[: len(shape) - 2], [2, 3, 1][: len(shape) - 2], padding_mode)
     x = make_values(shape, "normal", 0)
     for layout in LAYOUTS:
         leaf = lay_out(x, layout).requires_grad_()
@@ -131,7 +132,7 @@ def test_match_layout(layout: str) -> None:
 
 def test_the_result_is_never_a_view_of_the_input() -> None:
     x = torch.rand(1, 2, 4, 4)
-    y = reference.blur_pool(x, (1.0,), [1, 1], "reflect")
+    y = reference.blur_pool(x, [(1.0,), (1.0,)], [1, 1], "reflect")
     assert torch.equal(x, y)
     assert x.data_ptr() != y.data_ptr()
 

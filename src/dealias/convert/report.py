@@ -137,7 +137,7 @@ def _extra_flops(traces: tuple[Trace, Trace], plan: Plan, blur: Any) -> list[int
             extra[number] = _convolution_flops(pairs[spot.node]) - _convolution_flops(spot.node)
     maps = [call.output.shape for call in after.calls_of(blur) if call.output is not None]
     for number, shape in enumerate(maps):
-        extra[number] += 2 * len(blur.taps) ** blur.spatial * prod(shape)
+        extra[number] += 2 * prod(map(len, blur.taps)) * prod(shape)
     return extra
 
 

@@ -200,13 +200,13 @@ def _check_filters(
 ) -> None:
     """A checkpoint trained with one filter computes something else with another; a baseline model has none yet."""
     for key, theirs in filters.items():
-        for taps in {blur.taps for blur in blurs}:
-            ours = torch.outer(torch.tensor(taps), torch.tensor(taps))
+        for vertical, horizontal in {blur.taps for blur in blurs}:
+            ours = torch.outer(torch.tensor(vertical), torch.tensor(horizontal))
             if theirs.shape[-2:] != ours.shape or not torch.allclose(theirs.float(), ours, rtol=0.01):
                 size = theirs.shape[-1] if theirs.ndim else 0
-                kind = "filters" if size != len(taps) else "other filters"
+                kind = "filters" if size != len(horizontal) else "other filters"
                 raise InputError(
-                    f"weights={str(path)!r} has {kind} of {size} taps ({key}), the model of {len(taps)}: "
+                    f"weights={str(path)!r} has {kind} of {size} taps ({key}), the model of {len(horizontal)}: "
                     f"anti-alias it with filter={size}"
                 )
 

@@ -29,7 +29,7 @@ _covered: dict[tuple[object, ...], bool] = {}
 def _covers(
     device_type: str,
     dtype: torch.dtype,
-    taps: int,
+    taps: tuple[Taps, ...],
     stride: tuple[int, ...],
     kernel_size: tuple[int, ...] | None,
     dilation: tuple[int, ...] | None,
@@ -82,14 +82,14 @@ def _needs_plain_operations() -> bool:
 
 def backend_for(
     x: Tensor,
-    taps: Sequence[float],
+    taps: Sequence[Taps],
     stride: Sequence[int],
     kernel_size: Sequence[int] | None = None,
     dilation: Sequence[int] | None = None,
 ) -> str:
     """Which backend takes this input: "cpu", "cuda" or "reference". Give `kernel_size` and `dilation` of a maximum.
 
-    >>> backend_for(torch.zeros(1, 1, 8), (0.5, 0.5), (2,))
+    >>> backend_for(torch.zeros(1, 1, 8), ((0.5, 0.5),), (2,))
     'reference'
     """
     device = x.device.type
@@ -97,21 +97,21 @@ def backend_for(
         return "reference"
     pool = None if kernel_size is None else tuple(kernel_size)
     steps = None if dilation is None else tuple(dilation)
-    return device if _covers(device, x.dtype, len(taps), tuple(stride), pool, steps) else "reference"
+    return device if _covers(device, x.dtype, tuple(taps), tuple(stride), pool, steps) else "reference"
 
 
-def blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
-    """Correlate every channel with the outer product of `taps` and keep each `stride`-th sample from index 0."""
+def blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
+    """Correlate each axis of every channel with its `taps` and keep each `stride`-th sample from index 0."""
     if backend_for(x, taps, stride) == "reference":
         return reference.blur_pool(x, taps, stride, padding_mode)
-    return fused.blur_pool2d(x, taps, stride, padding_mode)
+    return fused.blur_pool2d(x, *taps, stride, padding_mode)
 
 
-def relu_blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
+def relu_blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
     """ReLU then `blur_pool`."""
     if backend_for(x, taps, stride) == "reference":
         return reference.relu_blur_pool(x, taps, stride, padding_mode)
-    return fused.relu_blur_pool2d(x, taps, stride, padding_mode)
+    return fused.relu_blur_pool2d(x, *taps, stride, padding_mode)
 
 
 def max_blur_pool(
@@ -121,12 +121,12 @@ def max_blur_pool(
     before: Sequence[int],
     after: Sequence[int],
     wrap: bool,
-    taps: Taps,
+    taps: Sequence[Taps],
     stride: Sequence[int],
     padding_mode: str,
 ) -> Tensor:
     """The maximum at stride 1, padded by -inf (or wrapped around), then `blur_pool`."""
-    args = (x, kernel_size, dilation, before, after, wrap, taps, stride, padding_mode)
+    maximum = (x, kernel_size, dilation, before, after, wrap)
     if backend_for(x, taps, stride, kernel_size, dilation) == "reference":
-        return reference.max_blur_pool(*args)
-    return fused.max_blur_pool2d(*args)
+        return reference.max_blur_pool(*maximum, taps, stride, padding_mode)
+    return fused.max_blur_pool2d(*maximum, *taps, stride, padding_mode)

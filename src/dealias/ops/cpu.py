@@ -83,9 +83,16 @@ def unavailable() -> str | None:
     return _reason
 
 
-def covers(dtype: torch.dtype, taps: int, stride: Ints, kernel_size: Ints | None, dilation: Ints | None) -> bool:
-    """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima over up to 3 x 3."""
-    if dtype not in _DTYPES or taps > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
+def covers(
+    dtype: torch.dtype, taps: Sequence[Floats], stride: Ints, kernel_size: Ints | None, dilation: Ints | None
+) -> bool:
+    """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima up to 3 x 3."""
+    if (
+        dtype not in _DTYPES
+        or taps[0] != taps[1]
+        or len(taps[0]) > _MAX_TAPS
+        or max(*stride, *(dilation or ())) > _MAX_STEP
+    ):
         return False
     return kernel_size is None or max(kernel_size) <= _MAX_KERNEL
 
@@ -194,27 +201,35 @@ def _run_backward_of_x(op: int, grad: Tensor, x: Tensor, *arguments: Any) -> Ten
     return _run_backward(_call(op, x.dtype, tuple(x.shape), channels_last, *arguments), grad, x)
 
 
-def blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+def blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """`reference.blur_pool` over two axes."""
-    return _run_forward(_BLUR, x, tuple(taps), tuple(stride), padding_mode)
+    return _run_forward(_BLUR, x, tuple(vertical), tuple(stride), padding_mode)
 
 
 def blur_pool2d_backward(
-    grad: Tensor, input_size: Ints, taps: Floats, stride: Ints, padding_mode: str, channels_last: bool
+    grad: Tensor,
+    input_size: Ints,
+    vertical: Floats,
+    horizontal: Floats,
+    stride: Ints,
+    padding_mode: str,
+    channels_last: bool,
 ) -> Tensor:
     """The gradient for the input of `input_size`, in the layout asked for."""
-    call = _call(_BLUR, grad.dtype, tuple(input_size), channels_last, tuple(taps), tuple(stride), padding_mode)
+    call = _call(_BLUR, grad.dtype, tuple(input_size), channels_last, tuple(vertical), tuple(stride), padding_mode)
     return _run_backward(call, grad, None)
 
 
-def relu_blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+def relu_blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """`reference.relu_blur_pool` over two axes."""
-    return _run_forward(_RELU, x, tuple(taps), tuple(stride), padding_mode)
+    return _run_forward(_RELU, x, tuple(vertical), tuple(stride), padding_mode)
 
 
-def relu_blur_pool2d_backward(grad: Tensor, x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+def relu_blur_pool2d_backward(
+    grad: Tensor, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str
+) -> Tensor:
     """The gradient for x."""
-    return _run_backward_of_x(_RELU, grad, x, tuple(taps), tuple(stride), padding_mode)
+    return _run_backward_of_x(_RELU, grad, x, tuple(vertical), tuple(stride), padding_mode)
 
 
 def max_blur_pool2d(
@@ -224,13 +239,14 @@ def max_blur_pool2d(
     before: Ints,
     after: Ints,
     wrap: bool,
-    taps: Floats,
+    vertical: Floats,
+    horizontal: Floats,
     stride: Ints,
     padding_mode: str,
 ) -> Tensor:
     """`reference.max_blur_pool` over two axes."""
     pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
-    return _run_forward(_MAX, x, tuple(taps), tuple(stride), padding_mode, *pool)
+    return _run_forward(_MAX, x, tuple(vertical), tuple(stride), padding_mode, *pool)
 
 
 def max_blur_pool2d_backward(
@@ -241,10 +257,11 @@ def max_blur_pool2d_backward(
     before: Ints,
     after: Ints,
     wrap: bool,
-    taps: Floats,
+    vertical: Floats,
+    horizontal: Floats,
     stride: Ints,
     padding_mode: str,
 ) -> Tensor:
     """The gradient for x."""
     pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
-    return _run_backward_of_x(_MAX, grad, x, tuple(taps), tuple(stride), padding_mode, *pool)
+    return _run_backward_of_x(_MAX, grad, x, tuple(vertical), tuple(stride), padding_mode, *pool)

@@ -29,32 +29,47 @@ class Backend(Protocol):
     """What `dealias.ops.cpu` and `dealias.ops.cuda` offer.
 
     x may be non-contiguous, have no elements in N or C, or be ambiguous in its layout; results take the layout of
-    `reference.match_layout`. The incoming `grad` may have any strides. `taps`, `stride` and the other sequences are
-    tuples or lists. Gradients: nothing but the arguments below is saved; the first maximum of a window in row-major
-    order takes its gradient, a later NaN wins over everything before it (as in `torch.nn.MaxPool2d`).
+    `reference.match_layout`. The incoming `grad` may have any strides. `vertical` and `horizontal` are the taps along H
+    and along W; they, `stride` and the other sequences are tuples or lists. Gradients: nothing but the arguments below
+    is saved; the first maximum of a window in row-major order takes its gradient, a later NaN wins over everything
+    before it (as in `torch.nn.MaxPool2d`).
     """
 
     def unavailable(self) -> str | None:
         """Why nothing can run here (no compiler, no driver ...), or None if it can."""
 
     def covers(
-        self, dtype: torch.dtype, taps: int, stride: Ints, kernel_size: Ints | None, dilation: Ints | None
+        self,
+        dtype: torch.dtype,
+        taps: Sequence[Floats],
+        stride: Ints,
+        kernel_size: Ints | None,
+        dilation: Ints | None,
     ) -> bool:
-        """Whether the kernels take this dtype, number of taps and stride, and kernel and dilation of a maximum."""
+        """Whether the kernels take this dtype, the taps and strides, and the kernel and dilation of a maximum."""
 
-    def blur_pool2d(self, x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+    def blur_pool2d(self, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
         """`reference.blur_pool`."""
 
     def blur_pool2d_backward(
-        self, grad: Tensor, input_size: Ints, taps: Floats, stride: Ints, padding_mode: str, channels_last: bool
+        self,
+        grad: Tensor,
+        input_size: Ints,
+        vertical: Floats,
+        horizontal: Floats,
+        stride: Ints,
+        padding_mode: str,
+        channels_last: bool,
     ) -> Tensor:
         """The gradient for the input of `input_size` (N, C, H, W), in channels_last or contiguous layout."""
 
-    def relu_blur_pool2d(self, x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+    def relu_blur_pool2d(
+        self, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str
+    ) -> Tensor:
         """`reference.relu_blur_pool`."""
 
     def relu_blur_pool2d_backward(
-        self, grad: Tensor, x: Tensor, taps: Floats, stride: Ints, padding_mode: str
+        self, grad: Tensor, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str
     ) -> Tensor:
         """The gradient for x: that of the blur where not x <= 0, so a NaN passes it on as in `torch.relu`."""
 
@@ -66,7 +81,8 @@ class Backend(Protocol):
         before: Ints,
         after: Ints,
         wrap: bool,
-        taps: Floats,
+        vertical: Floats,
+        horizontal: Floats,
         stride: Ints,
         padding_mode: str,
     ) -> Tensor:
@@ -81,7 +97,8 @@ class Backend(Protocol):
         before: Ints,
         after: Ints,
         wrap: bool,
-        taps: Floats,
+        vertical: Floats,
+        horizontal: Floats,
         stride: Ints,
         padding_mode: str,
     ) -> Tensor:
@@ -113,7 +130,7 @@ def memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-_BLUR = "float[] taps, int[] stride, str padding_mode"
+_BLUR = "float[] vertical, float[] horizontal, int[] stride, str padding_mode"
 _MAX = f"int[] kernel_size, int[] dilation, SymInt[] before, SymInt[] after, bool wrap, {_BLUR}"
 _SCHEMAS = {
     "blur_pool2d": f"(Tensor x, {_BLUR}) -> Tensor",
@@ -150,12 +167,18 @@ def _blurred(x: Tensor, dense: Ints, stride: Ints) -> Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=memory_format(is_channels_last(x)))
 
 
-def _fake_blur(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+def _fake_blur(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     return _blurred(x, x.shape[2:], stride)
 
 
 def _fake_blur_backward(
-    grad: Tensor, input_size: Ints, taps: Floats, stride: Ints, padding_mode: str, channels_last: bool
+    grad: Tensor,
+    input_size: Ints,
+    vertical: Floats,
+    horizontal: Floats,
+    stride: Ints,
+    padding_mode: str,
+    channels_last: bool,
 ) -> Tensor:
     return torch.empty(input_size, dtype=grad.dtype, device=grad.device, memory_format=memory_format(channels_last))
 
@@ -166,7 +189,7 @@ def _fake_max(
     dense = [
         n + b + a - d * (k - 1) for n, b, a, k, d in zip(x.shape[2:], before, after, kernel_size, dilation, strict=True)
     ]
-    return _blurred(x, dense, blur[1])
+    return _blurred(x, dense, blur[-2])
 
 
 def _fake_like_x(grad: Tensor, x: Tensor, *args: Any) -> Tensor:
@@ -182,7 +205,7 @@ def _setup_blur(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _blur_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return _ops.blur_pool2d_backward(grad, ctx.size, *ctx.args, ctx.channels_last), None, None, None
+    return _ops.blur_pool2d_backward(grad, ctx.size, *ctx.args, ctx.channels_last), *(None,) * 4
 
 
 def _setup_blur_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -190,7 +213,7 @@ def _setup_blur_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> N
 
 
 def _blur_backward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return _ops.blur_pool2d(grad, *ctx.args), None, None, None, None, None
+    return _ops.blur_pool2d(grad, *ctx.args), *(None,) * 6
 
 
 def _setup_save_x(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -199,11 +222,11 @@ def _setup_save_x(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _relu_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return _ops.relu_blur_pool2d_backward(grad, *ctx.saved_tensors, *ctx.args), None, None, None
+    return _ops.relu_blur_pool2d_backward(grad, *ctx.saved_tensors, *ctx.args), *(None,) * 4
 
 
 def _max_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return _ops.max_blur_pool2d_backward(grad, *ctx.saved_tensors, *ctx.args), *(None,) * 8
+    return _ops.max_blur_pool2d_backward(grad, *ctx.saved_tensors, *ctx.args), *(None,) * 9
 
 
 def _setup_save_second(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -214,7 +237,7 @@ def _setup_save_second(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 def _relu_backward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     (x,) = ctx.saved_tensors
     passed = reference.match_layout(torch.where(x <= 0, 0, grad), x)
-    return _ops.blur_pool2d(passed, *ctx.args), torch.zeros_like(x), None, None, None
+    return _ops.blur_pool2d(passed, *ctx.args), torch.zeros_like(x), *(None,) * 4
 
 
 def _max_backward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -228,7 +251,7 @@ def _max_backward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     _, index = F.max_pool2d(x_pad, list(kernel_size), 1, 0, list(dilation), return_indices=True)
     dense = grad_pad.flatten(2).gather(2, index.flatten(2)).view(index.shape)
     blurred = _ops.blur_pool2d(reference.match_layout(dense, x), *blur)
-    return blurred, torch.zeros_like(x), *(None,) * 8
+    return blurred, torch.zeros_like(x), *(None,) * 9
 
 
 # Batching: the batch axis of vmap joins N -----------------------------------------------------------------------------
@@ -283,9 +306,8 @@ class _BlurPool(torch.autograd.Function):
         (grad,) = grads
         if torch.is_grad_enabled() or not reference.is_plain(grad):
             return _blur_gradient(ctx, grad)
-        taps, stride, padding_mode = ctx.args
-        run = backend(grad.device.type).blur_pool2d_backward
-        return run(grad, ctx.size, taps, stride, padding_mode, ctx.channels_last), None, None, None
+        run: Any = backend(grad.device.type).blur_pool2d_backward
+        return run(grad, ctx.size, *ctx.args, ctx.channels_last), *(None,) * 4
 
 
 class _ReluBlurPool(torch.autograd.Function):
@@ -301,7 +323,7 @@ class _ReluBlurPool(torch.autograd.Function):
         if torch.is_grad_enabled() or not reference.is_plain(grad):
             return _relu_gradient(ctx, grad)
         run = backend(grad.device.type).relu_blur_pool2d_backward
-        return run(grad, *ctx.saved_tensors, *ctx.args), None, None, None
+        return run(grad, *ctx.saved_tensors, *ctx.args), *(None,) * 4
 
 
 class _MaxBlurPool(torch.autograd.Function):
@@ -317,7 +339,7 @@ class _MaxBlurPool(torch.autograd.Function):
         if torch.is_grad_enabled() or not reference.is_plain(grad):
             return _max_gradient(ctx, grad)
         run = backend(grad.device.type).max_blur_pool2d_backward
-        return run(grad, *ctx.saved_tensors, *ctx.args), *(None,) * 8
+        return run(grad, *ctx.saved_tensors, *ctx.args), *(None,) * 9
 
 
 def _entry(name: str, function: Any) -> Callable[..., Tensor]:

@@ -263,17 +263,19 @@ def _blur_by_convolutions(x: Tensor, taps: Sequence[Taps], stride: Sequence[int]
     return y.to(x.dtype)
 
 
-def blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
-    """Correlate every channel with the outer product of `taps` and keep each `stride`-th sample from index 0."""
-    lines = (taps,) * len(stride)
+def blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
+    """Correlate each axis of every channel with its `taps` and keep each `stride`-th sample from index 0.
+
+    The taps of each axis sum to 1, so that an axis with one tap is not filtered.
+    """
     # What is not filtered is subsampled first: less is left for the others.
-    steps = [step if len(line) == 1 else 1 for line, step in zip(lines, stride, strict=True)]
-    y = x[(slice(None), slice(None), *(slice(None, None, step) for step in steps))] if max(steps) > 1 else x
-    if all(len(line) == 1 for line in lines):
+    first = [step if len(line) == 1 else 1 for line, step in zip(taps, stride, strict=True)]
+    y = x[(slice(None), slice(None), *(slice(None, None, step) for step in first))] if max(first) > 1 else x
+    if all(len(line) == 1 for line in taps):
         return match_layout(y.clone(), x)  # never a view of x
-    rest = [step // done for step, done in zip(stride, steps, strict=True)]
+    rest = [step // done for step, done in zip(stride, first, strict=True)]
     blur = _blur_by_convolutions if _uses_convolutions(x) else _blur_by_sums
-    return match_layout(blur(y, lines, rest, padding_mode), x)
+    return match_layout(blur(y, taps, rest, padding_mode), x)
 
 
 def dense_max(
@@ -305,7 +307,7 @@ def max_blur_pool(
     before: Sequence[int],
     after: Sequence[int],
     wrap: bool,
-    taps: Taps,
+    taps: Sequence[Taps],
     stride: Sequence[int],
     padding_mode: str,
 ) -> Tensor:
@@ -314,6 +316,6 @@ def max_blur_pool(
     return match_layout(blur_pool(dense, taps, stride, padding_mode), x)
 
 
-def relu_blur_pool(x: Tensor, taps: Taps, stride: Sequence[int], padding_mode: str) -> Tensor:
+def relu_blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
     """ReLU then `blur_pool`."""
-    return blur_pool(F.relu(x), taps, stride, padding_mode)
+    return match_layout(blur_pool(F.relu(x), taps, stride, padding_mode), x)

@@ -41,13 +41,15 @@ def unavailable() -> str | None:
     return None
 
 
-def covers(dtype: torch.dtype, taps: int, stride: Ints, kernel_size: Ints | None, dilation: Ints | None) -> bool:
+def covers(
+    dtype: torch.dtype, taps: Sequence[Floats], stride: Ints, kernel_size: Ints | None, dilation: Ints | None
+) -> bool:
     """Whether the kernels take these arguments; bfloat16 takes a device of compute capability 8.0."""
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return False
     if dtype == torch.bfloat16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
         return False
-    if taps > MAX_TAPS or max(stride) > MAX_STRIDE:
+    if taps[0] != taps[1] or len(taps[0]) > MAX_TAPS or max(stride) > MAX_STRIDE:
         return False
     return kernel_size is None or (max(kernel_size) <= MAX_KERNEL and dilation is not None and set(dilation) == {1})
 
@@ -144,26 +146,38 @@ def _backward(
     return out
 
 
-def blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+def blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """See `fused.Backend`."""
-    return _forward(x, taps, stride, padding_mode, Pool(), False)
+    return _forward(x, vertical, stride, padding_mode, Pool(), False)
 
 
 def blur_pool2d_backward(
-    grad: Tensor, input_size: Ints, taps: Floats, stride: Ints, padding_mode: str, channels_last: bool
+    grad: Tensor,
+    input_size: Ints,
+    vertical: Floats,
+    horizontal: Floats,
+    stride: Ints,
+    padding_mode: str,
+    channels_last: bool,
 ) -> Tensor:
     """See `fused.Backend`."""
-    return _backward(blur_backward, grad, None, input_size, taps, stride, padding_mode, None, grad.dtype, channels_last)
+    return _backward(
+        blur_backward, grad, None, input_size, vertical, stride, padding_mode, None, grad.dtype, channels_last
+    )
 
 
-def relu_blur_pool2d(x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+def relu_blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """See `fused.Backend`."""
-    return _forward(x, taps, stride, padding_mode, Pool(), True)
+    return _forward(x, vertical, stride, padding_mode, Pool(), True)
 
 
-def relu_blur_pool2d_backward(grad: Tensor, x: Tensor, taps: Floats, stride: Ints, padding_mode: str) -> Tensor:
+def relu_blur_pool2d_backward(
+    grad: Tensor, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str
+) -> Tensor:
     """See `fused.Backend`."""
-    return _backward(blur_backward, grad, x, x.shape, taps, stride, padding_mode, None, x.dtype, is_channels_last(x))
+    return _backward(
+        blur_backward, grad, x, x.shape, vertical, stride, padding_mode, None, x.dtype, is_channels_last(x)
+    )
 
 
 def max_blur_pool2d(
@@ -173,13 +187,14 @@ def max_blur_pool2d(
     before: Ints,
     after: Ints,
     wrap: bool,
-    taps: Floats,
+    vertical: Floats,
+    horizontal: Floats,
     stride: Ints,
     padding_mode: str,
 ) -> Tensor:
     """See `fused.Backend`."""
     pool = Pool(_pair(kernel_size), _pair(before), _pair(after), wrap)
-    return _forward(x, taps, stride, padding_mode, pool, False)
+    return _forward(x, vertical, stride, padding_mode, pool, False)
 
 
 def max_blur_pool2d_backward(
@@ -190,14 +205,15 @@ def max_blur_pool2d_backward(
     before: Ints,
     after: Ints,
     wrap: bool,
-    taps: Floats,
+    vertical: Floats,
+    horizontal: Floats,
     stride: Ints,
     padding_mode: str,
 ) -> Tensor:
     """See `fused.Backend`."""
     pool = Pool(_pair(kernel_size), _pair(before), _pair(after), wrap)
     channels_last = is_channels_last(x)
-    size = _pair(x.shape[2:])
+    size, taps = _pair(x.shape[2:]), vertical
     if not launch.foldable(size, len(taps), _pair(stride), padding_mode, pool):
         dense = (*x.shape[:2], *pool.dense(size))
         # in float32, so that what passes between the two kernels is not rounded
