@@ -154,5 +154,5 @@ def test_more_than_1024_taps(filter: Any) -> None:
     ids=lambda filter: repr(filter)[:30],
 )
 def test_what_only_resembles_a_filter_is_named(filter: Any) -> None:
-    with pytest.raises(InputTypeError, match="^filter="):
+    with pytest.raises(InputTypeError, match=r"^filter="):
         resolve_filter(filter)

@@ -110,7 +110,7 @@ def test_an_axis_that_is_not_subsampled_is_not_blurred() -> None:
     volume[:, :, 2] = 1
     pooled = functional.max_blur_pool3d(volume, (1, 2, 2), filter="tri3")
     assert pooled[0, 0, :, 0, 0].tolist() == [0, 0, 1, 0, 0]
-    plain = functional.relu_blur_pool2d(torch.eye(5)[None], "tri3", 1)  # every stride is 1: a blur of all axes
+    plain = functional.relu_blur_pool2d(torch.eye(5)[None], "tri3", 1, "zeros")  # every stride is 1: a blur of all axes
     assert plain[0, 2].tolist() == [0.0625, 0.25, 0.375, 0.25, 0.0625]
 
 
@@ -132,7 +132,8 @@ def test_quantised_input_is_computed_in_float32_and_quantised_again(dtype: torch
             assert (y.dtype, y.q_scale(), y.q_zero_point()) == (dtype, 0.04, 5)
             assert torch.equal(y.int_repr(), wanted.int_repr())
             assert y.is_contiguous(memory_format=layout)
-            assert torch.equal(operation(x[0]).int_repr(), y[0].int_repr())
+            unbatched = operation(x[0]).int_repr()  # halves between two steps may be rounded to either
+            assert (unbatched.int() - y[0].int_repr().int()).abs().max() <= 1
     line = torch.quantize_per_tensor(torch.randn(1, 2, 9), 0.04, 5, dtype)
     wanted = torch.quantize_per_tensor(functional.max_blur_pool1d(line.dequantize(), 2), 0.04, 5, dtype)
     assert torch.equal(functional.max_blur_pool1d(line, 2).int_repr(), wanted.int_repr())
@@ -149,10 +150,11 @@ def test_quantised_channel_by_channel_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_layout_of_a_slice_of_channels(dtype: torch.dtype) -> None:
-    """Dense neither way: the result is contiguous."""
+    """It is as far from channels last as the whole is from contiguous: its elements have gaps, not another order."""
     x = torch.randn(2, 8, 6, 6).to(dtype).contiguous(memory_format=torch.channels_last)[:, 1:6]
     for y in (functional.blur_pool2d(x), functional.relu_blur_pool2d(x), functional.max_blur_pool2d(x, 2)):
-        assert y.is_contiguous()
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        assert not y.is_contiguous()
 
 
 @given(case=blur_cases(dtypes=[torch.float32]))

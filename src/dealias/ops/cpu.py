@@ -180,7 +180,7 @@ def _check(status: int) -> None:
 
 def _run_forward(op: int, x: Tensor, *arguments: Any) -> Tensor:
     channels_last = is_channels_last(x)
-    x = x if channels_last else x.contiguous()
+    x = x.contiguous(memory_format=memory_format(channels_last))
     call = _call(op, x.dtype, tuple(x.shape), channels_last, *arguments)
     y = torch.empty(call.out_size, dtype=x.dtype, device=x.device, memory_format=call.layout)
     _check(_forward(call.address, x.data_ptr(), y.data_ptr(), torch.get_num_threads()))
@@ -197,7 +197,7 @@ def _run_backward(call: _Call, grad: Tensor, x: Tensor | None) -> Tensor:
 
 def _run_backward_of_x(op: int, grad: Tensor, x: Tensor, *arguments: Any) -> Tensor:
     channels_last = is_channels_last(x)
-    x = x if channels_last else x.contiguous()
+    x = x.contiguous(memory_format=memory_format(channels_last))
     return _run_backward(_call(op, x.dtype, tuple(x.shape), channels_last, *arguments), grad, x)
 
 

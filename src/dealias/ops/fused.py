@@ -121,8 +121,10 @@ def backend(device_type: str) -> Backend:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether x is channels last without doubt: C = 1 and 1 x 1 maps are also contiguous."""
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    """`reference.is_channels_last`, the usual cases first."""
+    return not x.is_contiguous() and (
+        (x.is_contiguous(memory_format=torch.channels_last) and x.shape[1] > 1) or reference.is_channels_last(x)
+    )
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:

@@ -82,14 +82,22 @@ def extend(x: Tensor, sides: Sequence[tuple[int, int]], value: float = 0.0) -> T
     return F.pad(x, amounts, value=value) if needed else x
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    # said with views, because vmap has no is_contiguous(memory_format=...)
-    return x.ndim > 3 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the elements of x lie in the order of channels last, with or without gaps, and in no other order."""
+    if x.ndim <= 3 or x.is_contiguous() or x.shape[1] == 1 or all(size == 1 for size in x.shape[2:]):
+        return False
+    strides, least = x.stride(), 1  # said with strides, because vmap has no is_contiguous(memory_format=...)
+    for axis in (1, *range(x.ndim - 1, 1, -1), 0):
+        if x.shape[axis] > 1:
+            if strides[axis] < least:
+                return False
+            least = strides[axis] * x.shape[axis]
+    return True
 
 
 def match_layout(y: Tensor, x: Tensor) -> Tensor:
-    """`y` in the memory layout of `x`: channels last if `x` is so without doubt (C = 1 is both), else contiguous."""
-    return y.movedim(1, -1).contiguous().movedim(-1, 1) if _is_channels_last(x) else y.contiguous()
+    """`y` in the memory layout of `x`: channels last if `x` is so (see `is_channels_last`), else contiguous."""
+    return y.movedim(1, -1).contiguous().movedim(-1, 1) if is_channels_last(x) else y.contiguous()
 
 
 def _uses_convolutions(x: Tensor) -> bool:
@@ -169,7 +177,7 @@ class _Correlate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, line: _Line) -> Tensor:
-        ctx.line, ctx.size, ctx.channels_last = line, x.shape[line.axis], _is_channels_last(x)
+        ctx.line, ctx.size, ctx.channels_last = line, x.shape[line.axis], is_channels_last(x)
         return _correlate_in_place(x, line)
 
     @staticmethod

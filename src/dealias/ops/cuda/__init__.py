@@ -93,7 +93,7 @@ def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> No
 
 def _forward(x: Tensor, taps: Floats, stride: Ints, padding_mode: str, pool: Pool, relu: bool) -> Tensor:
     channels_last = is_channels_last(x)
-    x = x if channels_last else x.contiguous()
+    x = x.contiguous(memory_format=memory_format(channels_last))
     steps = _pair(stride)
     height, width = pool.dense(_pair(x.shape[2:]))
     y = _empty(x, (x.shape[0], x.shape[1], -(-height // steps[0]), -(-width // steps[1])), x.dtype, channels_last)
