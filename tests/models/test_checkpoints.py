@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.errors import InputError
-from dealias.models import load_weights, load_zhang_checkpoint, vgg_small
+from dealias.models import create_model, load_weights, load_zhang_checkpoint, vgg_small
 from dealias.models._torchvision import import_torchvision
 
 
@@ -105,6 +105,35 @@ def test_misfits_that_an_argument_would_cure(tmp_path: Path) -> None:
         load_weights(vgg_small(), tmp_path / "two.pth")
     with pytest.raises(InputError, match=r"classifier.bias is \(3,\) in the file and \(10,\) in the model\)$"):
         load_weights(vgg_small(), tmp_path / "both.pth")
+
+
+def test_a_checkpoint_of_another_head_loads_the_rest(tmp_path: Path) -> None:
+    source = vgg_small(num_classes=3)
+    torch.save(source.state_dict(), tmp_path / "three.pth")
+    with pytest.warns(UserWarning, match=r"has 3 classes: classifier.weight, classifier.bias are not loaded"):
+        model = create_model("dealias:vgg_small", num_classes=7, weights=tmp_path / "three.pth", new_head=True)
+    assert model.state_dict()["classifier.weight"].shape == (7, 64)
+    stored = source.state_dict()
+    assert all(torch.equal(value, stored[key]) for key, value in model.state_dict().items() if "classifier" not in key)
+    with warnings.catch_warnings(action="error"):
+        load_weights(vgg_small(num_classes=3), tmp_path / "three.pth", new_head=True)
+    with pytest.raises(InputError, match=r"pass new_head=True to leave these out, or build"):
+        create_model("dealias:vgg_small", num_classes=7, weights=tmp_path / "three.pth")
+    with pytest.raises(InputError, match=r"1 shape mismatch .*in_chans=1$"):
+        load_weights(vgg_small(in_chans=2, num_classes=3), tmp_path / "three.pth", new_head=True)
+
+
+def test_wrappers_inside_names_are_taken_off_unless_the_model_has_them(tmp_path: Path) -> None:
+    source, target = vgg_small(), vgg_small()
+    state = {key.replace("features.", "features.module."): value for key, value in source.state_dict().items()}
+    assert "features.module.0.weight" in state
+    torch.save({"state_dict": state}, tmp_path / "parallel.pth")
+    load_weights(target, tmp_path / "parallel.pth")
+    assert equal(source, target)
+    wrapped = vgg_small()
+    wrapped.features = nn.DataParallel(wrapped.features)
+    load_weights(wrapped, tmp_path / "parallel.pth")
+    assert all(torch.equal(value, state[key]) for key, value in wrapped.state_dict().items())
 
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
@@ -239,7 +268,11 @@ def test_zhang_checkpoints_load(tmp_path: Path, build) -> None:
     assert any(key not in expected and not key.endswith(".filt") for key in state) or isinstance(
         model, import_torchvision().models.DenseNet
     )
-    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "lpf4.pth")
+    # the reference's training script wraps AlexNet's and VGG's features, other networks whole
+    inside = {key.replace("features.", "features.module."): value for key, value in state.items()}
+    whole = {f"module.{key}": value for key, value in state.items()}
+    is_sequential = not any(key.startswith(("layer", "features.denseblock", "features.0.0")) for key in state)
+    torch.save({"state_dict": inside if is_sequential else whole}, tmp_path / "lpf4.pth")
     for load in (load_zhang_checkpoint, load_weights):
         for tensor in model.state_dict().values():
             tensor.zero_()

@@ -71,7 +71,7 @@ class ModelSpec:
         Raises:
             InputError, MissingExtraError: as `dealias.models.create_model`.
         """
-        own = {"padding_mode": self.padding_mode} if self.padding_mode else {}
+        own: dict[str, Any] = {"padding_mode": self.padding_mode} if self.padding_mode else {}
         return create_model(
             self.name,
             antialias=self.antialias is not None,

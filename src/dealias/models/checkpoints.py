@@ -96,27 +96,57 @@ def _plain_name(key: str) -> str:
     return _OLD_DENSENET.sub(r"\1\2.", key)  # as torchvision's own DenseNet files name them
 
 
-def load_weights(model: nn.Module, path: str | PathLike[str]) -> None:
+def load_weights(model: nn.Module, path: str | PathLike[str], *, new_head: bool = False) -> None:
     """Load a local checkpoint into `model`, every tensor of it; see `read_state_dict` for the files that are read.
 
     A file of the paper's released networks is recognised by its `.filt` buffers and loaded by `load_zhang_checkpoint`.
+    Names lose the wrappers of DataParallel and torch.compile wherever they stand (`features.module.0.weight`), unless
+    the model has such names itself.
+
+    Args:
+        new_head: where the checkpoint has another number of classes, load all but what depends on it, which keeps the
+            model's values.
+
+    Warns:
+        UserWarning: which tensors `new_head` left out.
 
     Raises:
         InputError: the file is no checkpoint, or does not fit: the message names the first missing and unexpected keys
             and the shapes that differ.
     """
-    stored = read_state_dict(path)
+    stored = _unwrapped(model, read_state_dict(path))
     if any(key.endswith(_FILTER) for key in stored):
-        _load_zhang(model, stored, path)
+        _load_zhang(model, stored, path, new_head)
         return
-    _load(model, stored, path, {})
+    _load(model, stored, path, {}, new_head)
+
+
+def _unwrapped(model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`stored` without the names of wrappers inside its names, where the model has none and they stay different."""
+    wrappers = {prefix.rstrip(".") for prefix in _PREFIXES}
+    if any(not wrappers.isdisjoint(key.split(".")) for key in model.state_dict()):
+        return stored
+    plain = {".".join(part for part in key.split(".") if part not in wrappers): stored[key] for key in stored}
+    return plain if len(plain) == len(stored) else stored
 
 
 def _load(
-    model: nn.Module, stored: Mapping[str, Tensor], path: str | PathLike[str], written: Mapping[str, str]
+    model: nn.Module,
+    stored: Mapping[str, Tensor],
+    path: str | PathLike[str],
+    written: Mapping[str, str],
+    new_head: bool,
 ) -> None:
     """Load `stored`, all of it or nothing; `written` has the names of tensors that the file calls otherwise."""
     own = model.state_dict()
+    if new_head:
+        left_out = [key for key in own if key in stored and stored[key].shape != own[key].shape]
+        classes = _classes([(stored[key].shape, own[key].shape) for key in left_out])
+        if classes is not None:
+            stored = {key: own[key] if key in left_out else value for key, value in stored.items()}
+            warnings.warn(
+                f"weights={str(path)!r} has {classes} classes: {', '.join(left_out)} are not loaded", stacklevel=4
+            )
     # PyTorch before 0.4.1 did not store num_batches_tracked; load_state_dict keeps the model's then
     missing = [key for key in own if key not in stored and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in stored if key not in own]
@@ -135,13 +165,20 @@ def _load(
 
 def _cure(shapes: list[tuple[torch.Size, torch.Size]]) -> str:
     """Which argument of `create_model` would make the shapes agree, if one would."""
-    numbers = {(theirs[0], ours[0]) for theirs, ours in shapes if theirs[1:] == ours[1:]}
-    if len(numbers) == 1 and all(theirs[1:] == ours[1:] for theirs, ours in shapes):
-        return f": build the model with num_classes={min(numbers)[0]}"
+    if (classes := _classes(shapes)) is not None:
+        return f": pass new_head=True to leave these out, or build the model with num_classes={classes}"
     theirs, ours = shapes[0]
     if len(shapes) == 1 and len(theirs) > 2 and (theirs[0], theirs[2:]) == (ours[0], ours[2:]):
         return f": build the model with in_chans={theirs[1]}"
     return ""
+
+
+def _classes(shapes: list[tuple[torch.Size, torch.Size]]) -> int | None:
+    """The checkpoint's number of classes, where that is all by which the shapes of file and model differ."""
+    numbers = {(theirs[:1], ours[:1]) for theirs, ours in shapes}
+    if len(numbers) == 1 and all(theirs and ours and theirs[1:] == ours[1:] for theirs, ours in shapes):
+        return shapes[0][0][0]
+    return None
 
 
 def _first_few(what: str, items: list[str]) -> str:
@@ -166,10 +203,10 @@ def load_zhang_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
     Warns:
         UserWarning: `model` is anti-aliased, but not as the released network.
     """
-    _load_zhang(model, read_state_dict(path), path)
+    _load_zhang(model, _unwrapped(model, read_state_dict(path)), path, new_head=False)
 
 
-def _load_zhang(model: nn.Module, stored: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
+def _load_zhang(model: nn.Module, stored: Mapping[str, Tensor], path: str | PathLike[str], new_head: bool) -> None:
     filters = {key: value for key, value in stored.items() if key.endswith(_FILTER)}
     blurs = [module for module in model.modules() if isinstance(module, BlurPool2d | MaxBlurPool2d)]
     _check_filters(filters, blurs, path)
@@ -191,7 +228,7 @@ def _load_zhang(model: nn.Module, stored: Mapping[str, Tensor], path: str | Path
     if len(theirs) != len(ours):
         raise InputError(f"{problem}: it has {len(theirs)} tensors beside the filters, the model {len(ours)}")
     written = dict(zip(ours, theirs, strict=True))
-    _load(model, {key: stored[name] for key, name in written.items()}, path, written)
+    _load(model, {key: stored[name] for key, name in written.items()}, path, written, new_head)
     _warn_of_differences(model, filters, blurs)
 
 

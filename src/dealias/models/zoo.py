@@ -42,6 +42,7 @@ def create_model(
     num_classes: int | None = None,
     in_chans: int | None = None,
     weights: str | PathLike[str] | None = None,
+    new_head: bool = False,
     **model_kwargs: Any,
 ) -> nn.Module:
     """Build a network by name, with random weights or those of a local checkpoint, anti-aliased on request.
@@ -57,6 +58,7 @@ def create_model(
         num_classes: number of logits; None keeps the network's own.
         in_chans: channels of the input; None keeps the network's own.
         weights: path of a checkpoint; see `load_weights`. It loads into the network whether anti-aliased or not.
+        new_head: keep the network's own head where the checkpoint has another number of classes; see `load_weights`.
         model_kwargs: further arguments of the network's constructor.
 
     Raises:
@@ -87,7 +89,7 @@ def create_model(
         example = torch.zeros(1, in_chans or channels, height, width)
         model = convert(model, example, filter=filter, recipe=recipe)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, new_head=new_head)
     return model
 
 

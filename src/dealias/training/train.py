@@ -265,7 +265,7 @@ class Training:
 def _build(config: Config, classes: int, data: TrainingData) -> nn.Module:
     settings, channels = config.settings, data.preprocessing.channels
     named = is_listed(config.model)
-    own = {"padding_mode": settings.padding_mode} if settings.padding_mode is not None else {}
+    own: dict[str, Any] = {"padding_mode": settings.padding_mode} if settings.padding_mode is not None else {}
     torch.manual_seed(config.seed)
     return create_model(
         config.model,
