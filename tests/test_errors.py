@@ -11,7 +11,7 @@ import torch
 
 import dealias
 from dealias import functional, nn
-from dealias.errors import InputError, InputTypeError, MissingExtraError, require
+from dealias.errors import InputError, InputTypeError, MissingExtraError, require, shown
 
 IMAGE = torch.zeros(1, 2, 6, 6)
 
@@ -28,6 +28,24 @@ BAD_ARGUMENTS = [
     ({"stride": (2, False)}, InputTypeError, "stride=(2, False)", "an int"),
     ({"stride": "2"}, InputTypeError, "stride='2'", "an int"),
     ({"stride": ()}, InputTypeError, "stride=()", "an int"),
+    ({"stride": b"2"}, InputTypeError, "stride=b'2'", "an int"),
+    ({"stride": {2}}, InputTypeError, "stride={2}", "an int"),
+    ({"stride": {2: 2}}, InputTypeError, "stride={2: 2}", "an int"),
+    ({"stride": torch.tensor(True)}, InputTypeError, "stride=tensor(True)", "an int"),
+    ({"stride": torch.tensor(2.0)}, InputTypeError, "stride=tensor(2.)", "an int"),
+    ({"stride": torch.ones((), device="meta", dtype=torch.int64)}, InputTypeError, "stride=tensor(...,", "an int"),
+    ({"stride": np.bool_(True)}, InputTypeError, "stride=np.True_", "an int"),
+    ({"stride": 10**30}, InputError, f"stride={10**30}", "less than 2**63"),
+    ({"stride": 10**5000}, InputError, "stride=<int", "less than 2**63"),
+    ({"stride": [2] * 10**4}, InputError, "stride=[2, 2", "one int, or 2"),
+    ({"filter": 1025}, InputError, "filter=1025", "at most 1024"),
+    ({"filter": b"121"}, InputTypeError, "filter=b'121'", "1-D sequence"),
+    ({"filter": {1.0, 2.0}}, InputTypeError, "filter={1.0, 2.0}", "1-D sequence"),
+    ({"filter": [10**400]}, InputTypeError, "filter=[1000", "1-D sequence"),
+    ({"filter": np.ones(9000)}, InputError, "filter=array([1.", "at most 1024"),
+    ({"filter": ("bin4", "tri3", "none")}, InputError, "filter=('bin4', 'tri3', 'none')", "one, or 2"),
+    ({"filter": ("bin4", "gauss")}, InputError, "filter='gauss'", "bin4"),
+    ({"padding_mode": ["reflect"]}, InputError, "padding_mode=['reflect']", "reflect, replicate"),
     ({"padding_mode": "mirror"}, InputError, "padding_mode='mirror'", "reflect, replicate, circular, zeros"),
     ({"padding_mode": None}, InputError, "padding_mode=None", "reflect, replicate, circular, zeros"),
 ]
@@ -36,6 +54,14 @@ BAD_POOL_ARGUMENTS = [
     ({"kernel_size": 2.5}, InputTypeError, "kernel_size=2.5", "an int"),
     ({"kernel_size": 3, "padding": 2}, InputError, "padding=2", "at most 1"),
     ({"kernel_size": 3, "padding": -1}, InputError, "padding=-1", "at least 0"),
+    ({"kernel_size": b"3"}, InputTypeError, "kernel_size=b'3'", "an int"),
+    ({"kernel_size": 10**30}, InputError, f"kernel_size={10**30}", "less than 2**63"),
+    ({"kernel_size": 3, "padding": True}, InputTypeError, "padding=True", "an int"),
+    ({"kernel_size": 3, "padding": {1}}, InputTypeError, "padding={1}", "an int"),
+    ({"kernel_size": 2, "dilation": 10**30}, InputError, f"dilation={10**30}", "less than 2**63"),
+    ({"kernel_size": 2, "ceil_mode": "no"}, InputTypeError, "ceil_mode='no'", "True or False"),
+    ({"kernel_size": 2, "ceil_mode": 1}, InputTypeError, "ceil_mode=1", "True or False"),
+    ({"kernel_size": 2, "ceil_mode": None}, InputTypeError, "ceil_mode=None", "True or False"),
     ({"kernel_size": 2, "dilation": 0}, InputError, "dilation=0", "at least 1"),
 ]
 BAD_INPUT = [
@@ -46,12 +72,17 @@ BAD_INPUT = [
     (torch.zeros(1, 2, 6, 6, dtype=torch.int64), InputTypeError, "torch.int64", "float32"),
     (torch.zeros(1, 2, 6, 6, dtype=torch.bool), InputTypeError, "torch.bool", "float32"),
     (torch.zeros(1, 2, 6, 6, dtype=torch.complex64), InputTypeError, "torch.complex64", "float32"),
+    (torch.ones(1, 2, 6, 6).to_sparse(), InputTypeError, "sparse_coo", "input.to_dense()"),
+    (torch.ones(6, 6).to_sparse_csr(), InputTypeError, "sparse_csr", "input.to_dense()"),
+    (torch.ones(1, 2, 6, 6).to_mkldnn(), InputTypeError, "_mkldnn", "input.to_dense()"),
+    (torch.nested.nested_tensor([torch.ones(2, 6, 6)]), InputTypeError, "nested", "dense"),
+    (torch.nested.nested_tensor([torch.ones(2, 6, 6)], layout=torch.jagged), InputTypeError, "nested", "dense"),
     (np.zeros((1, 2, 6, 6)), InputTypeError, "ndarray", "torch.Tensor"),
     (None, InputTypeError, "NoneType", "torch.Tensor"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "names", "helps"), BAD_ARGUMENTS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("arguments", "error", "names", "helps"), BAD_ARGUMENTS, ids=lambda value: shown(value)[:30])
 def test_bad_arguments(arguments: dict[str, Any], error: type[InputError], names: str, helps: str) -> None:
     calls = [
         lambda: dealias.BlurPool2d(**arguments),
@@ -71,7 +102,7 @@ def test_bad_arguments(arguments: dict[str, Any], error: type[InputError], names
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "names", "helps"), BAD_POOL_ARGUMENTS, ids=lambda value: str(value)[:30]
+    ("arguments", "error", "names", "helps"), BAD_POOL_ARGUMENTS, ids=lambda value: shown(value)[:30]
 )
 def test_bad_pool_arguments(arguments: dict[str, Any], error: type[InputError], names: str, helps: str) -> None:
     for call in (lambda: dealias.MaxBlurPool2d(**arguments), lambda: functional.max_blur_pool2d(IMAGE, **arguments)):
@@ -81,7 +112,7 @@ def test_bad_pool_arguments(arguments: dict[str, Any], error: type[InputError], 
         assert helps in str(caught.value)
 
 
-@pytest.mark.parametrize(("x", "error", "names", "helps"), BAD_INPUT, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("x", "error", "names", "helps"), BAD_INPUT, ids=lambda value: shown(value)[:20])
 def test_bad_input(x: Any, error: type[InputError], names: str, helps: str) -> None:
     for layer in (dealias.BlurPool2d(), dealias.BlurPool2d("none"), nn.ReLUBlurPool2d(), dealias.MaxBlurPool2d(2)):
         with pytest.raises(error) as caught:

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 import dealias
 from dealias import functional
+from dealias.errors import InputError
 from dealias.nn import ReLUBlurPool2d
+from dealias.ops import reference
 
 LAYERS: dict[str, tuple[nn.Module, int, Callable[[Tensor], Tensor]]] = {
     repr(layer): (layer, spatial, same)
@@ -33,6 +35,7 @@ LAYERS: dict[str, tuple[nn.Module, int, Callable[[Tensor], Tensor]]] = {
             lambda x: functional.max_blur_pool2d(x, 3, 2, 1, 2, True, filter=[1, 3], padding_mode="replicate"),
         ),
         (dealias.MaxBlurPool3d((1, 2, 2), 2), 3, lambda x: functional.max_blur_pool3d(x, (1, 2, 2), 2)),
+        (dealias.BlurPool2d(("bin5", "tri3")), 2, lambda x: functional.blur_pool2d(x, ("bin5", "tri3"))),
     ]
 }
 
@@ -84,6 +87,17 @@ def test_defaults_are_those_of_the_paper_and_of_max_pool() -> None:
     x = torch.randn(1, 2, 9, 9)
     assert torch.equal(dealias.BlurPool2d()(x), functional.blur_pool2d(x, [1, 3, 3, 1], 2, "reflect"))
     assert torch.equal(dealias.MaxBlurPool2d(3)(x), functional.max_blur_pool2d(x, 3, 3, 0, 1, False, filter="bin4"))
+
+
+def test_the_filter_reads_as_it_was_given() -> None:
+    layer = dealias.BlurPool2d(("bin5", "tri3"), stride=(2, 1))
+    assert layer.filter == ("bin5", "tri3")
+    assert layer.taps == ((0.0625, 0.25, 0.375, 0.25, 0.0625), (1.0,))
+    assert repr(layer) == "BlurPool2d(filter=('bin5', 'tri3'), stride=(2, 1), padding_mode='reflect')"
+    assert dealias.MaxBlurPool3d(2, filter=["none", [3, 1], 3]).filter == ("none", (0.75, 0.25), "tri3")
+    assert dealias.BlurPool1d(("bin4",)).filter == "bin4"
+    for twin in (layer, dealias.MaxBlurPool2d((2, 1), filter="bin6")):
+        assert dealias.BlurPool2d(twin.filter, twin.stride).taps == twin.taps
 
 
 def test_the_text_names_every_setting() -> None:
@@ -196,6 +210,67 @@ def test_onnx_on_maps_of_one_pixel() -> None:
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     x = torch.randn(4, 1, 1, 2)
     assert_all_close(session.run(None, {session.get_inputs()[0].name: x.numpy()}), [net(x)])
+
+
+class Traced(nn.Module):
+    """What `Everything` has, and more kinds of windows, as a tuple: torch.jit.trace warns of a list."""
+
+    def __init__(self, padding_mode: Any) -> None:
+        super().__init__()
+        more = [
+            dealias.BlurPool2d((40, "tri3"), 2, padding_mode),
+            dealias.MaxBlurPool2d(2, 3, 1, 2, ceil_mode=True, padding_mode=padding_mode),
+            dealias.MaxBlurPool2d(2, ceil_mode=True, padding_mode=padding_mode),
+            dealias.MaxBlurPool2d((2, 1), (2, 1), padding_mode=padding_mode),
+        ]
+        self.layers = nn.ModuleList([*Everything(padding_mode).layers, *more])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(layer(x) for layer in self.layers)
+
+
+SIZES = ((2, 3, 12, 16), (1, 3, 3, 3), (3, 3, 5, 7), (5, 3, 33, 8))
+
+
+@pytest.mark.filterwarnings("error::torch.jit.TracerWarning")
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+def test_a_trace_keeps_no_size(padding_mode: Any) -> None:
+    reference._cached_kernel.cache_clear()  # the first trace of a filter must pass its own check, too
+    net = Traced(padding_mode).eval()
+    traced = torch.jit.trace(net, torch.rand(2, 3, 12, 16))
+    for shape in SIZES:
+        x = torch.randn(shape)
+        assert_all_close(traced(x), list(net(x)))
+
+
+@pytest.mark.parametrize("spatial", [1, 3])
+def test_a_trace_of_lines_and_volumes_keeps_no_size(spatial: int) -> None:
+    blur = (dealias.BlurPool1d, dealias.BlurPool2d, dealias.BlurPool3d)[spatial - 1]
+    pool = (dealias.MaxBlurPool1d, dealias.MaxBlurPool2d, dealias.MaxBlurPool3d)[spatial - 1]
+    for padding_mode in PADDING_MODES:
+        net = nn.Sequential(blur("bin5", 2, padding_mode), pool(2, ceil_mode=True, padding_mode=padding_mode))
+        traced = torch.jit.trace(net, torch.rand(2, 3, *[8] * spatial))
+        for size in (5, 9, 12):
+            x = torch.randn(1, 3, *[size] * spatial)
+            assert_all_close([traced(x)], [net(x)])
+
+
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+def test_onnx_by_way_of_a_trace_with_dynamic_batch_and_size(padding_mode: Any) -> None:
+    net, file = Traced(padding_mode).eval(), io.BytesIO()
+    axes = {"x": [0, 2, 3]}
+    torch.onnx.export(net, (torch.rand(2, 3, 12, 16),), file, dynamo=False, dynamic_axes=axes, input_names=["x"])
+    session = onnxruntime.InferenceSession(file.getvalue())
+    for shape in SIZES:
+        x = torch.randn(shape)
+        assert_all_close(session.run(None, {"x": x.numpy()}), list(net(x)))
+
+
+@pytest.mark.parametrize(("layer", "spatial", "same"), LAYERS.values(), ids=LAYERS)
+def test_scripting_says_what_to_do(layer: nn.Module, spatial: int, same: Callable[[Tensor], Tensor]) -> None:
+    for model in (layer, nn.Sequential(nn.ReLU(), nn.Sequential(layer))):
+        with pytest.raises(InputError, match=rf"{type(layer).__name__} .*torch.jit.trace or torch.export"):
+            torch.jit.script(model)
 
 
 class Mixed(nn.Module):

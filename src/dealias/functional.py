@@ -18,7 +18,7 @@ from torch import Tensor
 from dealias import ops
 from dealias.errors import InputError, InputTypeError, as_int, shown
 from dealias.filters import Filter, Taps, resolve_filters
-from dealias.ops.reference import extend, sym_max, sym_min
+from dealias.ops.reference import extend, is_traced, sym_max, sym_min
 
 PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
 PADDING_MODES: tuple[str, ...] = ("reflect", "replicate", "circular", "zeros")
@@ -78,7 +78,7 @@ def _check_input(x: Tensor, spatial: int) -> None:
             f"input of shape {tuple(x.shape)} has {x.ndim} axes: "
             f"a {spatial}d layer takes (batch, channels, {axes}) or (channels, {axes})"
         )
-    if any(size == 0 for size in x.shape[-spatial - 1 :]):
+    if not is_traced() and any(size == 0 for size in x.shape[-spatial - 1 :]):
         raise InputError(
             f"input of shape {tuple(x.shape)} has no channel or an empty map: every axis but the batch needs a size"
         )
@@ -135,7 +135,7 @@ def apply_max_blur(
             else:
                 out = sym_min((dense + s - 2) // s, (size + p - 1) // s) + 1
                 extra = sym_max(0, (out - 1) * s + 1 - dense)
-        if out < 1:
+        if not is_traced() and out < 1:
             least = reach + 1 - 2 * p - (s - 1 if ceil_mode else 0)
             raise InputError(
                 f"input of shape {tuple(x.shape)} is too small for kernel_size={k}, padding={p}, dilation={d}: "

@@ -7,7 +7,8 @@ All functions take checked arguments (`dealias.functional` checks them) and batc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -22,9 +23,42 @@ _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _F_PAD_MODE = {"reflect": "reflect", "replicate": "replicate", "circular": "circular", "zeros": "constant"}
 _MOST_DENSE_TAPS = 128  # of a dense convolution; beyond, one for each axis costs less
 
-# Typed, unlike torch's own. They keep symbolic sizes free of guards where the builtins would fix a branch.
-sym_max: Callable[[int, int], int] = torch.sym_max
-sym_min: Callable[[int, int], int] = torch.sym_min
+_C: Any = torch._C  # not all of it is typed
+_sym_max: Callable[[int, int], int] = torch.sym_max  # typed, unlike torch's own
+_sym_min: Callable[[int, int], int] = torch.sym_min
+
+
+def is_traced() -> bool:
+    """Whether torch.jit.trace records: the sizes of tensors are then tensors themselves."""
+    return torch._C._get_tracing_state() is not None
+
+
+@contextmanager
+def _unrecorded() -> Iterator[None]:
+    """What happens inside becomes a constant of the trace."""
+    state = _C._get_tracing_state()
+    _C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        _C._set_tracing_state(state)
+
+
+def _is_symbolic(size: object) -> bool:
+    return isinstance(size, (torch.SymInt, Tensor))
+
+
+def sym_max(a: int, b: int) -> int:
+    """The greater size, free of guards where the builtin would fix a branch of an export or a trace."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        one, other = (size if isinstance(size, Tensor) else torch.full((), size, device="cpu") for size in (a, b))
+        return torch.maximum(one, other)
+    return _sym_max(a, b)
+
+
+def sym_min(a: int, b: int) -> int:
+    """The lesser size."""
+    return -sym_max(-a, -b) if isinstance(a, Tensor) or isinstance(b, Tensor) else _sym_min(a, b)
 
 
 def _build_kernel(taps: tuple[Taps, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -52,7 +86,8 @@ def _border_index(size: int, before: int, after: int, padding_mode: str, device:
         return index.clamp(0, size - 1)
     last = size - 1
     period = size if padding_mode == "circular" else sym_max(2 * last, 1)
-    index = index.remainder(torch.full_like(index, period))  # a symbolic scalar would not export to ONNX
+    # a symbolic scalar would not export to ONNX
+    index = index.remainder(period if isinstance(period, Tensor) else torch.full_like(index, period))
     return index if padding_mode == "circular" else last - (index - last).abs()
 
 
@@ -60,11 +95,9 @@ def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: st
     """Pad the last axes of `x` by a border rule, like `numpy.pad`, also where the map is smaller than the padding."""
     spatial = len(before)
     sizes: Sequence[int] = x.shape[-spatial:]
-    if torch._C._get_tracing_state() is not None:  # torch.jit.trace gives sizes as tensors, and fixes them anyway
-        sizes = [int(size) for size in sizes]
     limit = 1 if padding_mode == "reflect" else 0
     by_index = padding_mode in ("reflect", "circular") and any(
-        not isinstance(size, int) or max(b, a) > size - limit for size, b, a in zip(sizes, before, after, strict=True)
+        _is_symbolic(size) or max(b, a) > size - limit for size, b, a in zip(sizes, before, after, strict=True)
     )
     if by_index:
         for axis, (size, b, a) in enumerate(zip(sizes, before, after, strict=True), start=x.ndim - spatial):
@@ -78,7 +111,7 @@ def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: st
 def extend(x: Tensor, sides: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Add `value` before and after on the last axes; negative amounts crop. No guard on symbolic amounts."""
     amounts = [amount for pair in reversed(sides) for amount in pair]
-    needed = any(isinstance(amount, torch.SymInt) or amount for amount in amounts)
+    needed = any(_is_symbolic(amount) or amount for amount in amounts)
     return F.pad(x, amounts, value=value) if needed else x
 
 
@@ -102,12 +135,7 @@ def match_layout(y: Tensor, x: Tensor) -> Tensor:
 
 def _uses_convolutions(x: Tensor) -> bool:
     """Whether `x` is blurred by convolutions: wherever the graph is kept, and on devices other than the CPU."""
-    return (
-        x.device.type != "cpu"
-        or torch.compiler.is_compiling()
-        or torch.compiler.is_exporting()
-        or torch._C._get_tracing_state() is not None
-    )
+    return x.device.type != "cpu" or torch.compiler.is_compiling() or torch.compiler.is_exporting() or is_traced()
 
 
 def is_plain(x: Tensor) -> bool:
@@ -243,12 +271,13 @@ def _blur_by_convolution(x: Tensor, taps: Sequence[Taps], stride: Sequence[int],
     padded = pad(x, before, after, padding_mode)
     # One channel is blurred as two: oneDNN's convolution of a single channel sums in an order that depends on the
     # position, so that shifts are not exact, and in bfloat16 returns garbage now and then (torch 2.13).
-    single = x.shape[1] == 1
+    with _unrecorded() if is_traced() else nullcontext():  # a trace has a constant kernel and number of channels
+        single = x.shape[1] == 1
+        channels = 2 if single else x.shape[1]
+        kernel = _kernel(taps, x)
+        kernel = kernel.expand(channels, 1, *kernel.shape)
     if single:
         padded = padded.expand(-1, 2, *([-1] * spatial))
-    channels = padded.shape[1]
-    kernel = _kernel(taps, x)
-    kernel = kernel.expand(channels, 1, *kernel.shape)
     y = _CONV[spatial](padded, kernel, stride=tuple(stride), groups=channels)
     return y[:, :1] if single else y
 
@@ -301,7 +330,7 @@ def dense_max(
         # Where the dilation exceeds the map a window may hold nothing but padding, and then the gradient of torch's own
         # padding writes outside of its memory (torch 2.13): pad explicitly.
         inner = [
-            0 if d > 1 and (isinstance(size, torch.SymInt) or size < d) else b
+            0 if d > 1 and (_is_symbolic(size) or size < d) else b
             for size, b, d in zip(x.shape[2:], before, dilation, strict=True)
         ]
         x = extend(x, [(b - i, a - i) for b, a, i in zip(before, after, inner, strict=True)], float("-inf"))
