@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
@@ -32,7 +36,15 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}
 VALUES = ("normal", "ties", "infinite", "nan")
 BIN4 = ((0.125, 0.375, 0.375, 0.125),) * 2
 
-on_each_isa = pytest.mark.parametrize("isa", ISAS)
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The instruction sets of this machine, one after the other."""
+    with cpu.use_instruction_set(request.param):
+        yield request.param
+
+
+on_each_isa = pytest.mark.usefixtures("isa")
 
 
 def run(
@@ -146,6 +158,7 @@ def test_long_filters(taps: int, layout: str) -> None:
     compare("blur_pool2d", BlurCase((2, 3, 23, 19), torch.float32, layout, "normal", 7, taps, (2, 1), "circular"))
 
 
+@on_each_isa
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("name", ["blur_pool2d", "relu_blur_pool2d", "max_blur_pool2d"])
 def test_threads_change_no_bit(name: str, layout: str) -> None:
@@ -167,27 +180,26 @@ def test_threads_change_no_bit(name: str, layout: str) -> None:
 
 
 @on_each_isa
-def test_circular_shift_by_the_stride_moves_the_output_bit_for_bit(isa: str) -> None:
+def test_circular_shift_by_the_stride_moves_the_output_bit_for_bit() -> None:
     x = torch.randn(2, 5, 34, 38)
     arguments = {"kernel_size": 2, "stride": 2, "padding_mode": "circular"}
     for layout in (torch.contiguous_format, torch.channels_last):
-        with cpu.use_instruction_set(isa):
-            y = F.max_blur_pool2d(x.contiguous(memory_format=layout), **arguments)
-            moved = F.max_blur_pool2d(x.roll((6, -10), (2, 3)).contiguous(memory_format=layout), **arguments)
+        y = F.max_blur_pool2d(x.contiguous(memory_format=layout), **arguments)
+        moved = F.max_blur_pool2d(x.roll((6, -10), (2, 3)).contiguous(memory_format=layout), **arguments)
         assert torch.equal(moved, y.roll((3, -5), (2, 3)))
 
 
 @on_each_isa
-def test_first_of_equal_pixels_takes_the_gradient(isa: str) -> None:
+def test_first_of_equal_pixels_takes_the_gradient() -> None:
     x = torch.randint(0, 3, (2, 3, 12, 13)).float().requires_grad_()
-    with cpu.use_instruction_set(isa):
-        y = F.max_blur_pool2d(x, 3, stride=1, padding=1, filter="none")
-        upstream = torch.rand_like(y)
-        (gradient,) = torch.autograd.grad(y, x, upstream)
+    y = F.max_blur_pool2d(x, 3, stride=1, padding=1, filter="none")
+    upstream = torch.rand_like(y)
+    (gradient,) = torch.autograd.grad(y, x, upstream)
     (expected,) = torch.autograd.grad(TF.max_pool2d(x, 3, 1, 1), x, upstream)
     torch.testing.assert_close(gradient, expected)
 
 
+@on_each_isa
 def test_several_python_threads_at_once() -> None:
     inputs = [torch.randn(2, 8, 120 + i, 130) for i in range(6)]
     expected = [run("max_blur_pool2d", x, {"kernel_size": 2}) for x in inputs]
@@ -206,6 +218,7 @@ def _blur_in_child(x: Tensor, queue: Any) -> None:
     queue.put(F.max_blur_pool2d(x, 2)[-1, -1, -1].tolist())
 
 
+@on_each_isa
 def test_works_in_a_forked_child_after_threads_ran_in_the_parent() -> None:
     x = torch.randn(4, 16, 128, 128)
     expected = F.max_blur_pool2d(x, 2)[-1, -1, -1].tolist()
@@ -218,6 +231,7 @@ def test_works_in_a_forked_child_after_threads_ran_in_the_parent() -> None:
     assert child.exitcode == 0
 
 
+@on_each_isa
 @pytest.mark.parametrize("padding_mode", F.PADDING_MODES)
 def test_gradient_may_have_another_layout_than_the_input(padding_mode: str) -> None:
     x = torch.randn(2, 6, 12, 14, requires_grad=True)
@@ -248,9 +262,32 @@ def test_steps_beyond_32_bits_take_the_reference_path(steps: int) -> None:
 
 
 def test_an_instruction_set_that_is_not_there_is_an_input_error() -> None:
+    before = cpu.instruction_set()
     with pytest.raises(InputError, match="portable"), cpu.use_instruction_set("sse9"):
         pass
-    assert cpu.instruction_set() == cpu.instruction_sets()[-1]
+    assert cpu.instruction_set() == before
+
+
+def in_a_process_of_its_own(code: str, **environment: str) -> str:
+    command = [sys.executable, "-c", f"import torch, dealias\n{code}"]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("name", ["", *ISAS])
+def test_the_environment_chooses_the_instruction_set(name: str) -> None:
+    code = "dealias.BlurPool2d()(torch.ones(1, 1, 4, 4)); print(dealias.ops.cpu.instruction_set())"
+    assert in_a_process_of_its_own(code, DEALIAS_ISA=name).split() == [name or ISAS[-1]]
+
+
+def test_the_environment_asks_for_an_instruction_set_that_is_not_there() -> None:
+    code = (
+        "layer = dealias.BlurPool2d()\n"
+        "for _ in range(2):\n"
+        "    try:\n        layer(torch.ones(1, 1, 4, 4))\n"
+        "    except dealias.errors.InputError as error:\n        print(error)"
+    )
+    first, second = in_a_process_of_its_own(code, DEALIAS_ISA="sse9").splitlines()
+    assert first == second == f"DEALIAS_ISA='sse9' is not available: unset it, or use one of {', '.join(ISAS)}"
 
 
 @pytest.mark.sweep

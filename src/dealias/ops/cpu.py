@@ -1,13 +1,15 @@
 """The fused operations on the CPU: a compiled library without a link to libtorch, loaded through ctypes.
 
 The library (`csrc/`) holds each kernel once for every instruction set and picks the best one for the machine at run
-time. It reads the input once, keeps rows in cache, and its backward needs nothing but the input. The backend contract
-is `dealias.ops.fused.Backend`; results do not depend on the number of threads, bit for bit.
+time, or the one that `DEALIAS_ISA` in the environment names. It reads the input once, keeps rows in cache, and its
+backward needs nothing but the input. The backend contract is `dealias.ops.fused.Backend`; results do not depend on the
+number of threads, bit for bit.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -25,6 +27,8 @@ Ints: TypeAlias = Sequence[int]
 Floats: TypeAlias = Sequence[float]
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+WANTED = os.environ.get("DEALIAS_ISA", "")
+"""The value of `DEALIAS_ISA` at import: empty for the best instruction set of the machine, or one of them."""
 _LIBRARY = "dealias_cpu.so"
 _BLUR, _RELU, _MAX = 0, 1, 2
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
@@ -79,7 +83,14 @@ if _library is not None:
 
 
 def unavailable() -> str | None:
-    """Why nothing can run here, or None if it can."""
+    """Why nothing can run here, or None if it can.
+
+    Raises:
+        InputError: `DEALIAS_ISA` names an instruction set that this machine or this build does not have.
+    """
+    available = INSTRUCTION_SETS if _library is None else instruction_sets()
+    if WANTED and WANTED not in available:
+        raise InputError(f"DEALIAS_ISA={WANTED!r} is not available: unset it, or use one of {', '.join(available)}")
     return _reason
 
 
@@ -105,6 +116,10 @@ def instruction_set() -> str:
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that this machine and this build have, the best last."""
     return INSTRUCTION_SETS[: _library.dealias_best_isa() + 1]
+
+
+if _library is not None and WANTED in instruction_sets():
+    _library.dealias_set_isa(INSTRUCTION_SETS.index(WANTED))
 
 
 @contextmanager
