@@ -29,8 +29,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
-def as_int(name: str, value: Any, minimum: int, given: Any = None) -> int:
-    """`value` as an int from `minimum` on that fits 64 bits; a message shows what was `given`, or `value`.
+def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 63) -> int:
+    """`value` as an int from `minimum` on, below 2**bits; a message shows what was `given`, or `value`.
 
     Raises:
         InputTypeError: `value` is not an int.
@@ -45,8 +45,8 @@ def as_int(name: str, value: Any, minimum: int, given: Any = None) -> int:
         raise InputTypeError(f"{text} must be an int or a sequence of ints, one for each spatial axis") from None
     if result < minimum:
         raise InputError(f"{text} is too small: it must be at least {minimum}")
-    if result >= 2**63:
-        raise InputError(f"{text} is too large: it must be less than 2**63")
+    if result >= 2**bits:
+        raise InputError(f"{text} is too large: it must be less than 2**{bits}")
     return result
 
 

@@ -29,11 +29,11 @@ torch.fx.wrap("apply_blur")
 torch.fx.wrap("apply_max_blur")
 
 
-def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int) -> tuple[int, ...]:
-    """`value` as one int for each spatial axis, each at least `minimum`; a sequence of one int stands for all axes."""
+def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int, bits: int = 63) -> tuple[int, ...]:
+    """`value` as one int for each spatial axis, each at least `minimum` and below 2**bits; a sequence of one int stands for all axes."""
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)) or not value:
-        return (as_int(name, value, minimum),) * spatial
-    values = tuple(as_int(name, one, minimum, value) for one in value)
+        return (as_int(name, value, minimum, bits=bits),) * spatial
+    values = tuple(as_int(name, one, minimum, value, bits) for one in value)
     if len(values) not in (1, spatial):
         raise InputError(
             f"{name}={shown(value)} has {len(values)} values: give one int, or {spatial} for the spatial axes"
@@ -167,10 +167,10 @@ def pool_arguments(
     dilation: int | Sequence[int],
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Check `torch.nn.MaxPool2d`'s arguments; return kernel size, stride, padding and dilation for each axis."""
-    kernel = per_axis("kernel_size", kernel_size, spatial, 1)
+    kernel = per_axis("kernel_size", kernel_size, spatial, 1, 31)
     steps = kernel if stride is None else per_axis("stride", stride, spatial, 1)
-    pads = per_axis("padding", padding, spatial, 0)
-    dilations = per_axis("dilation", dilation, spatial, 1)
+    pads = per_axis("padding", padding, spatial, 0, 31)
+    dilations = per_axis("dilation", dilation, spatial, 1, 31)
     for k, p in zip(kernel, pads, strict=True):
         if p > k // 2:
             raise InputError(f"padding={p} is too large for kernel_size={k}: it must be at most {k // 2}")
