@@ -30,7 +30,7 @@ torch.fx.wrap("apply_max_blur")
 
 
 def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int, bits: int = 63) -> tuple[int, ...]:
-    """`value` as one int for each spatial axis, each at least `minimum` and below 2**bits; a sequence of one int stands for all axes."""
+    """`value` as one int for each spatial axis, from `minimum` on and below 2**bits; one int stands for all axes."""
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)) or not value:
         return (as_int(name, value, minimum, bits=bits),) * spatial
     values = tuple(as_int(name, one, minimum, value, bits) for one in value)
