@@ -2,8 +2,9 @@
 
 >>> import dealias
 >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
->>> dealias.antialias(model, torch.rand(1, 3, 32, 32))[2]
-MaxBlurPool2d(kernel_size=2, padding=0, dilation=1, ceil_mode=False, filter='bin4', stride=2, padding_mode='reflect')
+>>> pool = dealias.antialias(model, torch.rand(1, 3, 32, 32))[2]
+>>> isinstance(pool, nn.MaxPool2d), isinstance(pool, dealias.MaxBlurPool2d), pool(torch.rand(1, 8, 30, 30)).shape
+(True, True, torch.Size([1, 8, 15, 15]))
 """
 
 TYPE_CHECKING = False  # as in typing, which takes milliseconds to import

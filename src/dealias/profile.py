@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dealias.convert import sites
-from dealias.convert.sites import Site
+from dealias.convert.downsampling import Site
 from dealias.metrics._evaluation import placed_like
 from dealias.metrics.equivariance import Layer, Shifts, Stage, check_shifts, internal_feature_distances
 from dealias.nn import MaxBlurPool2d

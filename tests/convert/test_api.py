@@ -51,7 +51,7 @@ def test_wrong_arguments():
         sites(torch.compile(model, backend="eager"), x)
 
 
-def test_a_model_that_cannot_keep_its_shape_is_refused_whole():
+def test_a_site_that_cannot_be_changed_is_left_with_its_reason():
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
@@ -62,9 +62,11 @@ def test_a_model_that_cannot_keep_its_shape_is_refused_whole():
             assert x.shape[2:] == (8, 8)
             return self.relu(x)
 
-    model = Model()
-    with pytest.raises(InputError, match="model does not run at the sizes of its anti-aliased form"):
-        antialias(model, torch.randn(1, 3, 16, 16), inplace=True)
+    model, x = Model(), torch.randn(1, 3, 16, 16)
+    (site,) = sites(model, x)
+    assert "the model does not run with a blur here: AssertionError" in site.reason
+    with pytest.warns(UserWarning, match="AssertionError"):
+        antialias(model, x, inplace=True)
     assert model.strided.stride == (2, 2)
 
 
@@ -76,7 +78,7 @@ def test_strict_makes_an_error_of_what_is_not_placed():
 
         def forward(self, x):
             x = self.pool(self.relu(self.conv(x)))
-            return x[:, :, ::2, ::2] + x[:, :, 1::2, ::2]
+            return x[:, :, ::2, ::2] + x[:, :, 1::2, ::2]  # of which neither is to lose what the other keeps
 
     model, x = Model(), torch.randn(1, 3, 34, 34)
     with pytest.raises(
@@ -126,8 +128,8 @@ def test_models_that_cannot_be_traced_are_refused_in_a_word():
     # what follows is out of sight, but never wrong: the stem is left alone, and what the model returns is checked
     (site,) = sites(Outside(), x)
     assert site.status == "left alone"
-    with pytest.raises(InputError, match=r"returned \[\(1, 4, 2, 4\)\] in place of"):
-        antialias(Cheating(), x)
+    # a forward that reads the stride of a convolution goes on reading it
+    assert antialias(Cheating(), x)(x).shape == Cheating()(x).shape
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.SiLU(inplace=True)])
@@ -142,8 +144,9 @@ def test_readers_of_an_in_place_activation_s_argument_would_miss_the_blur(activa
             y = self.conv(self.first(x))
             return use(y, self.activation(y)).mean((2, 3))  # hides the size
 
-    with pytest.raises(InputError, match=r"blur of conv `conv` .*read without it"):
-        antialias(Model(), torch.randn(1, 3, 17, 17))
+    with pytest.warns(UserWarning, match=r"conv `conv`: the map in front of the blur is also read without it"):
+        converted = antialias(Model(), torch.randn(1, 3, 17, 17))
+    assert converted.conv.stride == (2, 2)
 
 
 def test_what_reads_the_map_by_a_hook_before_the_blur_does_not_matter():

@@ -206,24 +206,24 @@ def test_the_layers_of_the_other_families(build_network):
         kinds = (layers.BlurPool2d, layers.MaxBlurPool2d)
         return {key: type(m).__name__ for key, m in converted.named_modules() if isinstance(m, kinds)}
 
-    assert blurs("alexnet") == {f"features.{i}": "MaxBlurPool2d" for i in (2, 5, 12)}
-    assert blurs("vgg11_bn") == {f"features.{i}": "MaxBlurPool2d" for i in (3, 7, 14, 21, 28)}
-    assert blurs("densenet121") == {"features.pool0": "MaxBlurPool2d"} | {
-        f"features.transition{i}.pool": "AvgBlurPool2d" for i in (1, 2, 3)
+    assert blurs("alexnet") == {f"features.{i}": "AntiAliasedMaxPool2d" for i in (2, 5, 12)}
+    assert blurs("vgg11_bn") == {f"features.{i}": "AntiAliasedMaxPool2d" for i in (3, 7, 14, 21, 28)}
+    assert blurs("densenet121") == {"features.pool0": "AntiAliasedMaxPool2d"} | {
+        f"features.transition{i}.pool": "AntiAliasedAvgPool2d" for i in (1, 2, 3)
     }
-    inverted = {f"features.{i}.conv.1.2.antialias_after": "HookedBlurPool2d" for i in (2, 4, 7, 14)}
+    inverted = {f"features.{i}.conv.1.2.antialias_after": "BlurPool2d" for i in (2, 4, 7, 14)}
     assert blurs("mobilenet_v2") == inverted
-    assert blurs("mobilenet_v2", stem=True) == {"features.0.2.antialias_after": "HookedBlurPool2d"} | inverted
-    assert blurs("resnet18", stem=True)["relu"] == "ReLUBlurPool2d"
+    assert blurs("mobilenet_v2", stem=True) == {"features.0.2.antialias_after": "BlurPool2d"} | inverted
+    assert blurs("resnet18", stem=True)["relu"] == "AntiAliasedReLU"
 
 
 def test_the_released_recipe(build_network):
     x = torch.empty(1, 3, 224, 224, device="meta")
     resnet = antialias(build_network("resnet18", device="meta"), x, recipe="zhang2019")
-    assert (resnet.maxpool.kernel_size, resnet.maxpool.stride, resnet.maxpool.padding) == ((2, 2), (2, 2), (0, 0))
+    assert resnet.maxpool.geometry == ((2, 2), (2, 2), (0, 0), (1, 1))
     densenet = antialias(build_network("densenet121", device="meta"), x, recipe="zhang2019").features
-    assert (densenet.pool0.kernel_size, densenet.pool0.padding) == ((3, 3), (1, 1))
-    assert type(densenet.transition1.pool) is layers.BlurPool2d
+    assert densenet.pool0.geometry == ((3, 3), (2, 2), (1, 1), (1, 1))
+    assert not densenet.transition1.pool.whole
 
     alexnet = antialias(build_network("alexnet", device="meta"), x, recipe="zhang2019").features
     assert alexnet[0].stride == (2, 2)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dealias.convert.placement import follow
+from dealias.convert.grids import find_grids
+from dealias.convert.placement import explore
 from dealias.convert.trace import record
 
 
@@ -22,26 +23,60 @@ class Tail(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("tail", "ops", "nonlinear"),
+    ("tail", "cuts"),
     [
-        (lambda m, y: m.other(F.relu(y)), ["relu"], True),
-        (lambda m, y: m.other(F.relu_(y)), ["relu"], True),
-        (lambda m, y: m.other((y * m.scale + 1).tanh()), ["mul", "add", "tanh"], True),
-        (lambda m, y: m.other(y * y), ["mul"], True),
-        (lambda m, y: m.other(y * torch.sigmoid(y)), ["mul"], True),
-        (lambda m, y: m.other(y * F.relu6(y + 3) / 6), ["mul"], True),
-        (lambda m, y: m.other(F.relu(y + torch.ones(4, 4))), [], False),
-        (lambda m, y: m.other(F.group_norm(y, 2)), ["native_group_norm"], False),
-        (lambda m, y: m.other(y), [], False),
-        (lambda m, y: m.other(y) + y, [], False),
-        (lambda m, y: m.other(F.relu(y)) + y, [], False),
-        (lambda m, y: F.relu(m.other(y.mean((2, 3), keepdim=True)) + y), [], False),
-        (lambda m, y: (y, F.relu(y)), [], False),
-        (lambda m, y: torch.cat([F.relu(y), F.relu(-y)]), [], False),
+        (lambda m, y: m.other(F.relu(y)), [("relu", 1)]),
+        (lambda m, y: m.other(F.relu_(y)), [("relu", 1)]),
+        (lambda m, y: m.other((y * m.scale + 1).tanh()), [("mul", 0), ("add", 0), ("tanh", 1)]),
+        (lambda m, y: m.other(y * y), [("mul", 1)]),
+        (lambda m, y: m.other(y * torch.sigmoid(y)), [("mul", 1)]),
+        (lambda m, y: m.other(y * F.relu6(y + 3) / 6), [("mul", 1), ("div", 1)]),
+        (lambda m, y: m.other(F.relu(F.relu(y) - 1)), [("relu", 1), ("sub", 1)]),
+        (lambda m, y: m.other(F.relu(y + torch.ones(4, 4))), []),
+        (lambda m, y: m.other(F.group_norm(y, 2)), [("native_group_norm", 0)]),
+        (lambda m, y: m.other(y), []),
+        (lambda m, y: m.other(y) + y, []),
+        (lambda m, y: m.other(F.relu(y)) + y, []),
+        (lambda m, y: F.relu(m.other(y.mean((2, 3), keepdim=True)) + y), [("add", 0), ("relu", 1)]),
+        (lambda m, y: F.relu(y * torch.sigmoid(m.other(F.adaptive_avg_pool2d(y, 1)))), [("mul", 0), ("relu", 1)]),
+        (lambda m, y: F.relu(y.mean((2, 3))), []),
+        (lambda m, y: (y, F.relu(y)), []),
+        (lambda m, y: torch.cat([F.relu(y), F.relu(-y)], 1), [("cat", 1)]),
+        (lambda m, y: F.glu(y, 1), [("glu", 1)]),
+        (lambda m, y: torch.maximum(*y.chunk(2, 1)), [("maximum", 1)]),
+        (lambda m, y: y.view(1, 2, 2, 4, 4).amax(1), [("amax", 1)]),
+        (lambda m, y: F.relu(y.view(1, 2, 2, 4, 4).transpose(1, 2).reshape(1, 4, 4, 4)), [("view", 0), ("relu", 1)]),
+        (lambda m, y: F.relu(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), [("permute", 1)]),
+        (lambda m, y: F.relu(y.flatten(2)).view(1, 4, 4, 4), []),
+        (lambda m, y: F.relu(y.softmax(3)), []),
     ],
 )
-def test_chains(tail, ops, nonlinear):
+def test_cuts(tail, cuts):
     trace = record(Tail(tail), torch.randn(1, 3, 6, 6))
-    chain = follow(trace, trace.nodes[0].outputs[0])
-    assert [value.producer.op for value in chain.values[1:]] == ops
-    assert chain.nonlinear is nonlinear
+    start = trace.nodes[0].outputs[0]
+    region = explore(find_grids(trace), [start])
+    assert region.cuts[0].value is start
+    found = [(cut.value.producer.op.replace("_unsafe_view", "view"), cut.level) for cut in region.cuts[1:]]
+    assert found == cuts
+
+
+def test_a_sum_with_a_map_from_elsewhere_stops_there():
+    trace = record(Tail(lambda m, y: F.relu(y + m.other(y.flip(1)))), torch.randn(1, 3, 6, 6))
+    grids, start = find_grids(trace), trace.nodes[0].outputs[0]
+    assert explore(grids, [start]).behind == []
+    other = next(node.outputs[0] for node in trace.nodes[1:] if node.op == "convolution")
+    assert explore(grids, [start]).foreign == ()  # the flip moves pixels of a kind that is not known to stay
+    assert [cut.value.producer.op for cut in explore(grids, [other]).cuts] == ["convolution"]
+    assert explore(grids, [other]).foreign == (start,)
+
+
+def test_gates_and_group_norms_are_known_to_measure_the_map():
+    for tail, gated in (
+        (lambda m, y: F.relu(y * y.mean((2, 3), keepdim=True)), True),
+        (lambda m, y: F.relu(F.group_norm(y, 2)), True),
+        (lambda m, y: F.relu(F.instance_norm(y)), True),
+        (lambda m, y: F.relu(y * 2), False),
+    ):
+        trace = record(Tail(tail), torch.randn(1, 3, 6, 6))
+        region = explore(find_grids(trace), [trace.nodes[0].outputs[0]])
+        assert region.behind[0].gated is gated

@@ -11,6 +11,7 @@ from conversion import check_no_filter, placed, randomize, refused
 from torch import nn
 
 from dealias import BlurPool1d, BlurPool2d, BlurPool3d, antialias, sites
+from dealias.filters import scaled
 
 
 def test_a_small_network_equals_the_one_written_by_hand():
@@ -280,11 +281,12 @@ class Splits(nn.Module):
         return self.last(torch.cat([*done, self.pool(parts[2])], 1))
 
 
-@pytest.mark.parametrize("pool", [nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(1, 2)])
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(1, 2), nn.MaxPool2d(1, 2)])
 def test_a_concatenation_is_blurred_once(pool):
     x, model = torch.randn(1, 3, 21, 22), randomize(Splits(pool))
+    kind = "avg_pool" if isinstance(pool, nn.AvgPool2d) else "max_pool"
     check_no_filter(model, x)
-    assert placed(model, x) == {("conv", "convs.0"), ("conv", "convs.1"), ("avg_pool", "pool")}
+    assert placed(model, x) == {("conv", "convs.0"), ("conv", "convs.1"), (kind, "pool")}
     converted = antialias(model, x)
     assert [name for name, module in converted.named_modules() if isinstance(module, BlurPool2d)] == [
         "last.antialias_before"
@@ -295,12 +297,12 @@ def test_a_concatenation_is_blurred_once(pool):
             F.relu(norm(F.conv2d(part, conv.weight, conv.bias, padding=1)))
             for conv, norm, part in zip(model.convs, model.norms, parts[:2], strict=True)
         ]
-        dense = F.avg_pool2d(parts[2], pool.kernel_size, 1, pool.padding)
+        dense = getattr(F, f"{kind}2d")(parts[2], pool.kernel_size, 1, pool.padding)
         expected = model.last(BlurPool2d()(torch.cat([*done, dense], 1)))
         torch.testing.assert_close(converted(x), expected)
 
 
-@pytest.mark.parametrize("pool", [nn.AvgPool2d(2, ceil_mode=True), nn.MaxPool2d(1, 2), nn.Conv2d(4, 4, 1, 2)])
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(4, 4, 1, 2)])
 def test_a_concatenation_of_maps_that_differ_is_left_as_it_is(pool):
     x = torch.randn(1, 3, 21, 22)
     assert {site.path for site in refused(randomize(Splits(pool)), x)} == {"convs.0", "convs.1"}
@@ -328,5 +330,5 @@ def test_patch_stems_are_split(stride, kept):
     converted = antialias(model, x, stem=True)
     assert converted[0].stride == (kept, kept)
     y = F.relu(F.conv2d(x, model[0].weight, model[0].bias, kept))
-    torch.testing.assert_close(converted(x), model[2](BlurPool2d("bin4", stride // kept)(y)))
+    torch.testing.assert_close(converted(x), model[2](BlurPool2d(scaled("bin4", stride // kept), stride // kept)(y)))
     check_no_filter(model, x, stem=True)

@@ -53,9 +53,11 @@ def test_the_model_and_the_random_state_are_as_before(fail):
 
 def test_values_link_operations_to_modules():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(inplace=True)))
-    trace = record(model, torch.randn(1, 3, 8, 8))
+    x = torch.randn(1, 3, 8, 8)
+    trace = record(model.eval(), x)
     assert [(node.op, node.call.path) for node in trace.nodes][:1] == [("convolution", "0")]
     assert [(node.op, node.call.path) for node in trace.nodes][-1:] == [("relu", "1.1")]
+    assert trace.nodes[0].norm == pytest.approx(float(x.norm()))
     assert trace.nodes[0].outputs[0].consumers == [trace.nodes[1]]
     assert trace.nodes[-1].inputs[0] is trace.nodes[1].outputs[0]
     outer = next(call for call in trace.calls if call.path == "1")
@@ -63,7 +65,8 @@ def test_values_link_operations_to_modules():
     assert outer.output.returned
     assert outer.runs(trace.nodes[-1])
     assert not outer.runs(trace.nodes[0])
-    assert trace.output_shapes == [(1, 4, 6, 6)]
+    assert [output.shape for output in trace.outputs] == [(1, 4, 6, 6)]
+    assert trace.outputs[0].norm == pytest.approx(float(model(x).detach().norm()))
 
 
 def test_weights_are_no_activations():

@@ -1,25 +1,29 @@
-"""`antialias` and `sites`: record, plan, edit, and record again to see that the edits did what was planned."""
+"""`antialias` and `sites`: record, plan, see that the plans work, and edit."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 from torch import nn
 
-from dealias.convert.edits import AnswerConv, Blur, Blurring, ReplaceReLU
-from dealias.convert.plan import RECIPES, Plan, make_plan
+from dealias.convert.downsampling import GROWING, Site
+from dealias.convert.guard import watch_over
+from dealias.convert.layers import Blurring
+from dealias.convert.plan import RECIPES, Plan, make_plans
 from dealias.convert.report import ConversionReport, build_report
-from dealias.convert.sites import GROWING, Site
-from dealias.convert.trace import Call, ExampleInput, Trace, record
+from dealias.convert.trace import ExampleInput, Trace, record
+from dealias.convert.verify import apply, verified
 from dealias.errors import InputError
-from dealias.filters import Filter, resolve_filter
+from dealias.filters import Filter, resolve_filters
 from dealias.functional import PADDING_MODES
+
+FilterChoice: TypeAlias = Filter | Callable[[Site], Filter] | Mapping[str, Filter]
+"""One filter for all sites, a function of the site, or filters by module path ("bin4" elsewhere)."""
 
 _CIRCULAR_PADS = (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)
 
@@ -33,7 +37,7 @@ def sites(
     >>> [(site.kind, site.path, site.output_size, site.placed) for site in sites(model, torch.rand(1, 3, 32, 32))]
     [('max_pool', '1', (15, 15), True), ('conv', '2', (7, 7), True)]
 
-    The model runs once, in evaluation mode and without gradients, and is as before afterwards.
+    The model and a converted copy run, in evaluation mode and without gradients; the model is as before afterwards.
 
     Args:
         model: any module that runs.
@@ -46,16 +50,14 @@ def sites(
         InputTypeError: `model` is no module, or `example_input` of another type.
     """
     _check_choice("recipe", recipe, RECIPES)
-    return [
-        site for plan in make_plan(record(model, example_input), model, stem=stem, recipe=recipe) for site in plan.sites
-    ]
+    return [site for plan in _plans(model, example_input, stem, recipe)[1] for site in plan.sites]
 
 
 def antialias(
     model: nn.Module,
     example_input: ExampleInput,
     *,
-    filter: Filter = "bin4",
+    filter: FilterChoice = "bin4",
     stem: bool = False,
     recipe: str = "same-size",
     padding_mode: str = "auto",
@@ -76,16 +78,22 @@ def antialias(
     | other convolution at stride s, no activation behind | convolution at stride 1, norm, BlurPool(s) |
     | average pooling over s at stride s | BlurPool(s) |
 
-    The class of the model and the keys, shapes and order of its `state_dict` stay. Blurs are layers of `dealias.nn` in
-    place of poolings and ReLUs; children named `antialias_before` and `antialias_after` that a hook applies; or layers
-    in a child named `antialias_calls`, which answer the `torch.nn.functional` calls that the module's forward makes.
-    Sites that cannot be expressed so are left as they are, named in one warning.
+    Two or more branches that subsample and meet in front of their activation are blurred once, behind it. A named
+    filter is as wide as the stride asks for (`dealias.filters.scaled`).
+
+    The class of the model and of its layers and the keys, shapes and order of its `state_dict` stay. Poolings and ReLUs
+    become instances of subclasses of theirs; other blurs are children named `antialias_before` and `antialias_after`
+    that a hook applies; or layers in a child named `antialias_calls`, which answer the functions that a module calls.
+    Before anything is changed, a copy runs with blurs that do not filter: what it computes must be what the model
+    computed. A site that fails, or that cannot be expressed so, is left as it is and named in one warning.
 
     Args:
         model: any module that runs; weights and training mode are kept.
         example_input: what the model is called with: a tensor, a tuple of positional arguments or a dict of keyword
             arguments; the values do not matter.
-        filter: see `dealias.filters.resolve_filter`.
+        filter: see `dealias.filters.resolve_filters`; or a function of the `Site`, or a mapping from module path to
+            filter ("bin4" at the sites that it does not name). Names are scaled to the stride, numbers of taps and taps
+            are taken as they are.
         stem: also the first strided convolution, which costs most and which the paper leaves as it is.
         recipe: "same-size" keeps the size of every feature map; "zhang2019" makes the paper's released networks: the
             ResNets' first pooling has a 2x2 window without padding, a first convolution of stride 4 (AlexNet) gets
@@ -97,11 +105,11 @@ def antialias(
         inplace: change `model` itself; by default a copy.
 
     Returns:
-        The converted model, of the class of `model` (unless that is itself a pooling layer).
+        The converted model, of the class of `model` (of a subclass, if that is itself a pooling layer).
 
     Raises:
-        InputError: an argument is out of range, `model` does not take `example_input`, what `model` returns would
-            change its shape, or a site cannot be anti-aliased and `strict` is set.
+        InputError: an argument is out of range, `model` does not take `example_input`, or a site cannot be
+            anti-aliased and `strict` is set.
         InputTypeError: `model` is no module, or `example_input` of another type.
 
     Warns:
@@ -115,7 +123,7 @@ def antialias(
 class Arguments(TypedDict, total=False):
     """The keyword arguments of `antialias`."""
 
-    filter: Filter
+    filter: FilterChoice
     stem: bool
     recipe: str
     padding_mode: str
@@ -146,9 +154,9 @@ def antialias_with_report(
     done = _convert(model, example_input, **given)
     report = build_report(
         (baseline, done.model),
-        done.traces,
+        (done.trace, record(done.model, example_input)),
         done.plans,
-        done.blurs,
+        done.placed,
         example_input,
         filter=_plain(given["filter"]),
         stem=given["stem"],
@@ -158,60 +166,97 @@ def antialias_with_report(
     return done.model, report
 
 
-def _plain(filter: Filter) -> Any:
+def _plain(filter: FilterChoice) -> Any:
     """`filter` as JSON can hold it."""
     if hasattr(filter, "tolist"):  # arrays, tensors, NumPy's integers
         return filter.tolist()
-    return filter if isinstance(filter, str | int) else list(filter)
+    if isinstance(filter, Mapping):
+        return {path: _plain(one) for path, one in filter.items()}
+    if callable(filter):
+        return getattr(filter, "__name__", type(filter).__name__)
+    return filter if isinstance(filter, str | int | float) else [_plain(one) for one in filter]
 
 
 @dataclass(frozen=True)
 class _Conversion:
-    """A converted model, and how it came to be; `blurs` belong to the placed plans and ran in the second trace."""
+    """A converted model, and how it came to be: the plans, and of each placed one the layers that blur."""
 
     model: nn.Module
-    traces: tuple[Trace, Trace]
+    trace: Trace
     plans: list[Plan]
-    blurs: list[nn.Module]
+    placed: list[tuple[Plan, list[nn.Module]]]
     padding_mode: str
+
+
+def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[Plan]]:
+    trace = record(model, example_input)
+    plans = make_plans(trace, model, stem=stem, recipe=recipe)
+    return trace, verified(model, example_input, trace, plans, recipe == "same-size")
 
 
 def _convert(
     model: nn.Module,
     example_input: ExampleInput,
-    filter: Filter,
+    filter: FilterChoice,
     stem: bool,
     recipe: str,
     padding_mode: str,
     strict: bool,
     inplace: bool,
 ) -> _Conversion:
-    resolve_filter(filter)
     _check_choice("recipe", recipe, RECIPES)
     _check_choice("padding_mode", padding_mode, ("auto", *PADDING_MODES))
-    trace = record(model, example_input)
-    plans = make_plan(trace, model, stem=stem, recipe=recipe)
-    placed = [plan for plan in plans if plan.blurs]
+    if not isinstance(filter, Mapping) and not callable(filter):
+        _check_filter(filter, None)
+    trace, plans = _plans(model, example_input, stem, recipe)
+    placed = [plan for plan in plans if plan.is_placed]
+    filters = _filters(filter, plans)
     missed = [site for plan in plans for site in plan.sites if site.status == "not placed"]
     if strict and missed:
         raise InputError(f"strict=True, and {len(missed)} sites cannot be anti-aliased: {'; '.join(_lines(missed))}")
     _warn(plans, missed, stacklevel=4)
     if padding_mode == "auto":
         padding_mode = "circular" if _pads_circularly(trace) else "reflect"
-    if not placed:
-        return _Conversion(model if inplace else copy.deepcopy(model), (trace, trace), plans, [], padding_mode)
-    blurring = Blurring(filter, padding_mode)
-    converted, blurs = _apply(copy.deepcopy(model), placed, blurring)
-    after = _record_converted(converted, example_input)
-    _verify(trace, after, placed, blurs, recipe)
-    if inplace:
-        if converted.__class__ is not model.__class__:
-            raise InputError(
-                f"inplace=True cannot make the {type(model).__name__} given as model another layer: use the returned "
-                "model"
-            )
-        converted = _apply(model, placed, blurring)[0]
-    return _Conversion(converted, (trace, after), plans, blurs, padding_mode)
+    converted = model if inplace else copy.deepcopy(model)
+    scale = recipe != "zhang2019"
+    applied = apply(converted, placed, lambda plan: Blurring(filters[plan], padding_mode, scale))
+    if placed:
+        watch_over(converted, [plan.decision.edits for plan in placed])
+    return _Conversion(converted, trace, plans, applied, padding_mode)
+
+
+def _filters(filter: FilterChoice, plans: Sequence[Plan]) -> dict[Plan, Filter]:
+    """The filter of each placed plan: that of its first site."""
+    if isinstance(filter, Mapping):
+        paths = {site.path for plan in plans for site in plan.sites}
+        unknown = [path for path in filter if path not in paths]
+        if unknown:
+            raise InputError(f"filter has the path {unknown[0]!r}, which is not the path of a site: see dealias.sites")
+    chosen: dict[Plan, Filter] = {}
+    for plan in plans:
+        if plan.is_placed:
+            site = plan.sites[0]
+            one = filter(site) if callable(filter) else filter
+            one = one.get(site.path, "bin4") if isinstance(one, Mapping) else one
+            _check_filter(one, site)
+            chosen[plan] = one
+    return chosen
+
+
+def _check_filter(filter: Filter, site: Site | None) -> None:
+    axes = _axes_of(filter) if site is None else len(site.stride)
+    try:
+        resolve_filters(filter, axes)
+    except InputError as error:
+        where = "" if site is None else f" at {site.kind} `{site.path}`"
+        raise type(error)(f"{error}{where}") from error
+
+
+def _axes_of(filter: Filter) -> int:
+    """The spatial axes that a tuple of filters is for; 1 for a single filter."""
+    if isinstance(filter, tuple) and any(isinstance(one, str | tuple | list) for one in filter):
+        return len(filter)
+    return 1
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -229,7 +274,7 @@ def _warn(plans: Sequence[Plan], missed: Sequence[Site], stacklevel: int) -> Non
     """One warning for all that the caller may not expect: nothing to do, or sites that stay aliased."""
     words = []
     downsampling = [site for plan in plans for site in plan.sites if site.kind not in GROWING]
-    if not any(plan.blurs for plan in plans):
+    if not any(plan.is_placed for plan in plans):
         words.append(
             "the model is already anti-aliased: nothing is changed"
             if any(site.kind == "blur" for site in downsampling)
@@ -250,74 +295,3 @@ def _pads_circularly(trace: Trace) -> bool:
     ]
     modes += ["circular" for module in modules if isinstance(module, _CIRCULAR_PADS)]
     return bool(modes) and set(modes) == {"circular"}
-
-
-def _apply(model: nn.Module, plans: Sequence[Plan], blurring: Blurring) -> tuple[nn.Module, list[nn.Module]]:
-    """Edit `model` by all `plans`; return it with the blurring layer of each plan."""
-    edits = [(number, edit) for number, plan in enumerate(plans) for edit in plan.decision.edits]
-    # a hook goes to the layer that stays
-    edits.sort(key=lambda item: isinstance(item[1], Blur))
-    blurs: dict[int, nn.Module] = {}
-    for number, edit in edits:
-        model, blur = edit.apply(model, blurring)
-        if blur is not None:
-            blurs[number] = blur
-    return model, [blurs[number] for number in range(len(plans))]
-
-
-def _record_converted(model: nn.Module, example_input: ExampleInput) -> Trace:
-    try:
-        return record(model, example_input)
-    except InputError as error:
-        raise InputError(f"model does not run at the sizes of its anti-aliased form: {error}") from error
-
-
-def _verify(before: Trace, after: Trace, plans: Sequence[Plan], blurs: Sequence[nn.Module], recipe: str) -> None:
-    """See that every blur ran as planned, and that all maps have their sizes."""
-    name = "model cannot be anti-aliased as planned"
-    for plan, blur in zip(plans, blurs, strict=True):
-        site, edits, expected = plan.sites[0], plan.decision.edits, list(plan.blurred)
-        calls = after.calls_of(blur)
-        got = [call.output.shape[-len(site.stride) :] for call in calls if call.output is not None]
-        if len(got) != len(expected) or (recipe == "same-size" and got != expected):
-            raise InputError(
-                f"{name}: the blur of {site.kind} `{site.path}` returned maps of {got} pixels, not {expected}"
-            )
-        behind = any(isinstance(edit, ReplaceReLU) or (isinstance(edit, Blur) and not edit.before) for edit in edits)
-        if behind and any(map(_is_read_unblurred, calls)):
-            raise InputError(
-                f"{name}: the map in front of the blur of {site.kind} `{site.path}` is also read without it; read the "
-                "result of an activation with inplace=True, not its argument"
-            )
-    if recipe == "same-size" and (wrong := _changed_convolution(before, after, plans)) is not None:
-        raise InputError(f"{name}: {wrong}")
-    if before.output_shapes != after.output_shapes:
-        raise InputError(f"{name}: it returned {after.output_shapes} in place of {before.output_shapes}")
-
-
-def _is_read_unblurred(call: Call) -> bool:
-    """Whether what a blur took in is read after the blur; the user's hooks may read it before."""
-    source, result = call.input, call.output
-    if source is None or result is None or result.producer is None:
-        return False
-    return source.returned or any(node.index > result.producer.index for node in source.consumers)
-
-
-def _changed_convolution(before: Trace, after: Trace, plans: Sequence[Plan]) -> str | None:
-    """The first convolution that sees another map than before, e.g. as it pads according to its stride."""
-    expected = {
-        spot.node: spot.output_size  # the blur stands in front of these
-        for plan in plans
-        for edit in plan.decision.edits
-        if (isinstance(edit, Blur) and edit.before and edit.path == plan.sites[0].path)
-        or (isinstance(edit, AnswerConv) and edit.blur == "before")
-        for spot in plan.spots
-    }
-    pairs = zip_longest(before.convolutions, after.convolutions)
-    for old, new in pairs:
-        if old is None or new is None:
-            return "it convolves another number of times"
-        size = new.inputs[0].shape[2:]
-        if size != expected.get(old, old.inputs[0].shape[2:]):
-            return f"`{old.call.path}` convolves maps of {size} pixels in place of {old.inputs[0].shape[2:]}"
-    return None

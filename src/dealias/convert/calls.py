@@ -1,109 +1,113 @@
-"""Layers that answer function calls inside a module's forward, where there is no layer to change.
+"""Layers that answer function calls inside a module's method, where there is no layer to change.
 
 A convolution that pads its input or standardises its weight by itself, or `torch.nn.functional.max_pool2d`: whatever
-surrounds the call in `forward` still runs, only the call itself goes to one of these layers. They have no state.
+surrounds the call still runs, only the call itself goes to one of these layers. They have no state.
+
+The method is wrapped in the class of the module, once, so that `torch.fx`, replicas and checkpointing, which call
+methods of the class, meet the wrapper too. Modules without such layers run as before.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import CodeType
-from typing import Any
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any, NoReturn, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from dealias.convert.layers import Blurring
+from dealias.convert.windows import FUNCTIONS, Window, window_of
+from dealias.errors import InputError
+from dealias.functional import apply_blur
+
+torch.fx.wrap("apply_blur")
 
 CALLS = "antialias_calls"
 """The name of the child that holds a module's layers for its function calls."""
 
-_NAMES = {
-    "conv": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
-    "max_pool": ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
-    "avg_pool": (
-        "input",
-        "kernel_size",
-        "stride",
-        "padding",
-        "ceil_mode",
-        "count_include_pad",
-        "divisor_override",
-    ),
-}
-# Whatever name they are called by: the functions of torch and of torch.nn.functional are partly the same.
-_FUNCTIONS: dict[Any, tuple[str, int]] = {
-    getattr(namespace, f"{kind}{spatial}d"): (kind, spatial)
-    for namespace in (F, torch)
-    for kind in _NAMES
-    for spatial in (1, 2, 3)
-    if hasattr(namespace, f"{kind}{spatial}d")
-}
+
+class Answers(nn.ModuleList):
+    """The layers that answer the function calls of one module, and the methods that make these calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.methods: list[tuple[type[nn.Module], str]] = []
+
+    def watch(self, owner: type[nn.Module], method: str) -> None:
+        """Let the layers answer the calls of `method`, for modules of the class `owner` that have such layers."""
+        if (owner, method) not in self.methods:
+            self.methods.append((owner, method))
+        _wrap(owner, method)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves this one untyped
+        for owner, method in self.methods:  # in the process that unpickles them, nothing is wrapped yet
+            _wrap(owner, method)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise unscriptable()
 
 
-def spatial_axes_of(function: Any) -> int | None:
-    """The number of spatial axes of a convolution or pooling whose calls can be answered; None for other functions."""
-    return _FUNCTIONS[function][1] if function in _FUNCTIONS else None
-
-
-@dataclass(frozen=True)
-class Window:
-    """What tells a strided call from the others: the arguments that shape it, one entry for each spatial axis."""
-
-    kind: str
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...] = ()  # of a pooling, as all that follows
-    dilation: tuple[int, ...] = ()
-    ceil_mode: bool = False
-    count_include_pad: bool = True
-    divisor_override: int | None = None
-
-    @classmethod
-    def of(cls, kind: str, spatial: int, arguments: Mapping[str, Any]) -> Window:
-        """The window of a call, or of an operation in a trace, with these arguments."""
-        if kind == "conv":
-            weight = arguments["weight"]
-            shape = tuple(weight.shape if isinstance(weight, Tensor) else weight)
-            stride = _per_axis(arguments.get("stride", 1), spatial)
-            return cls(kind, tuple(shape[-spatial:]), stride)
-        kernel = _per_axis(arguments["kernel_size"], spatial)
-        given = arguments.get("stride")
-        return cls(
-            kind,
-            kernel,
-            kernel if given is None or given == [] else _per_axis(given, spatial),
-            _per_axis(arguments.get("padding", 0), spatial),
-            _per_axis(arguments.get("dilation", 1), spatial),
-            bool(arguments.get("ceil_mode", False)),
-            bool(arguments.get("count_include_pad", True)),
-            arguments.get("divisor_override"),
-        )
-
-
-def _per_axis(value: int | Sequence[int], spatial: int) -> tuple[int, ...]:
-    """One entry for each axis, also where PyTorch runs a 1-D layer on 2-D maps."""
-    values = (value,) if isinstance(value, int) else tuple(value)
-    return values * spatial if len(values) == 1 else values[-spatial:]
+def unscriptable() -> InputError:
+    """What `torch.jit.script` is told of a converted model."""
+    return InputError(
+        "torch.jit.script cannot compile an anti-aliased model: use torch.jit.trace or torch.export in its place"
+    )
 
 
 class PoolCall(nn.Module):
-    """A layer in place of all poolings with one window."""
+    """A layer in place of all poolings and resamplings with one window."""
 
     def __init__(self, window: Window, layer: nn.Module) -> None:
         super().__init__()
         self.window, self.layer = window, layer
 
-    def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
-        """Pool `arguments["input"]`."""
-        pooled: Tensor = self.layer(arguments["input"])
-        return pooled
+    def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Any:
+        """Pool `arguments["input"]`; a function that returns indices too gets none."""
+        pooled = self.layer(arguments["input"])
+        return (pooled, None) if FUNCTIONS[function].pair else pooled
 
     def extra_repr(self) -> str:
         """Which calls it answers."""
-        return f"kernel_size={self.window.kernel}, stride={self.window.stride}"
+        return f"{self.window.kind}, kernel_size={self.window.kernel}, stride={self.window.stride}"
+
+
+class SliceCall(nn.Module):
+    """A blur in front of strided slices with one window."""
+
+    anti_aliases = True
+
+    def __init__(self, window: Window, blurring: Blurring) -> None:
+        super().__init__()
+        self.window, self.blurring = window, blurring
+
+    def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
+        """Blur the axes of `arguments["input"]` along which `arguments["index"]` takes steps, then take them."""
+        x, index = arguments["input"], arguments["index"]
+        steps = _steps_of(index, x.ndim)
+        axes = list(steps)
+        lined = x.movedim(axes, list(range(-len(axes), 0)))
+        rows = lined.reshape(1, -1, *lined.shape[-len(axes) :])
+        taps = self.blurring.taps(tuple(steps.values()))
+        blurred = apply_blur(rows, taps, (1,) * len(axes), self.blurring.padding_mode)
+        return function(blurred.reshape(lined.shape).movedim(list(range(-len(axes), 0)), axes), index)
+
+    def extra_repr(self) -> str:
+        """Which calls it answers."""
+        return f"{self.window.rest}; {self.blurring}"
+
+
+def _steps_of(index: Any, axes: int) -> dict[int, int]:
+    """By axis, the steps of more than one pixel."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
+    missing = axes - sum(part is not Ellipsis for part in parts)
+    spread = [*parts[:at], *[slice(None)] * missing, *parts[at + 1 :]]
+    return {axis: part.step for axis, part in enumerate(spread) if part.step is not None and part.step > 1}
 
 
 class ConvCall(nn.Module):
@@ -139,40 +143,60 @@ class _Answering(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        found = _FUNCTIONS.get(func)
-        if found is None:
+        if func not in FUNCTIONS:
             return func(*args, **kwargs)
-        kind, spatial = found
-        arguments = dict(zip(_NAMES[kind], args, strict=False)) | kwargs
-        window = Window.of(kind, spatial, arguments)
-        for call in self.calls:
+        window = window_of(func, args, kwargs)
+        for call in self.calls if window is not None else ():
             if call.window == window:
-                return call(func, arguments)
+                return call(func, FUNCTIONS[func].arguments(args, kwargs))
         return func(*args, **kwargs)
 
 
-def answer_calls(module: nn.Module, call: nn.Module) -> None:
-    """Let `call` answer the function calls with its window that `module` makes in its forward."""
-    if CALLS in module._modules:
-        calls: Any = module.get_submodule(CALLS)
-        calls.append(call)
+def _wrap(owner: type[nn.Module], method: str) -> None:
+    """Let the layers of a module of class `owner` answer in its `method`: once for the class."""
+    function = getattr(owner, method)
+    if getattr(function, "answers_calls", False):
         return
-    module.add_module(CALLS, nn.ModuleList([call]))
-    module.forward = _Forward(module, module.__dict__.get("forward"))
+
+    def answering(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        calls: Any = self._modules.get("antialias_calls")
+        if calls is None:
+            return function(self, *args, **kwargs)
+        with mode(calls):
+            return function(self, *args, **kwargs)
+
+    mode = _Answering
+    # with the globals of the method, where torch.jit.script looks up the names in its source
+    wrapper = FunctionType(answering.__code__, function.__globals__, method, None, answering.__closure__)
+    functools.update_wrapper(wrapper, function)
+    wrapper.__dict__["answers_calls"] = True
+    setattr(owner, method, wrapper)
+
+
+def answer_calls(module: nn.Module, method: str | None, call: nn.Module) -> None:
+    """Let `call` answer the function calls with its window that `method` of `module` makes.
+
+    `method` is None where no method of the module's class makes them, but a forward that a user put in its place.
+    """
+    if CALLS not in module._modules:
+        module.add_module(CALLS, Answers())
+    answers = cast(Answers, module.get_submodule(CALLS))
+    answers.append(call)
+    if method is not None:
+        answers.watch(type(module), method)
+    elif not isinstance(module.__dict__.get("forward"), _Forward):
+        module.forward = _Forward(module, module.__dict__.get("forward"))
 
 
 class _Forward:
-    """A module's own forward, in which the module's layers answer; it travels with the module through copies."""
+    """A forward that a user gave a module, in which the module's layers answer; it travels through copies."""
 
     def __init__(self, module: nn.Module, own: Callable[..., Any] | None) -> None:
-        self.module, self.own = module, own  # what a user put in place of the class's forward, if anything
+        self.module, self.own = module, own
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        calls: Any = self.module.get_submodule(CALLS)
-        with _Answering(calls):
-            if self.own is not None:
-                return self.own(*args, **kwargs)
-            return type(self.module).forward(self.module, *args, **kwargs)
+        with _Answering(cast(Answers, self.module.get_submodule(CALLS))):
+            return self._original()(*args, **kwargs)
 
     # by which torch.export names the inputs, and its errors the place
     @property
@@ -181,8 +205,7 @@ class _Forward:
 
     @property
     def __code__(self) -> CodeType:
-        code: CodeType = self._original().__code__
-        return code
+        return cast(CodeType, self._original().__code__)
 
     def _original(self) -> Any:
         return self.own or type(self.module).forward.__get__(self.module)

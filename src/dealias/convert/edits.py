@@ -1,59 +1,37 @@
 """The changes that anti-aliasing makes to a model, each at one module, by its path.
 
-No change touches a parameter, a buffer or their order: the stride of a layer becomes smaller, a layer without state
-takes the place of another one or answers a function call, or a blur is hung before or behind a module as a child that
-a hook applies.
+No change touches a parameter, a buffer or their order: the stride of a layer becomes smaller, a layer becomes an
+anti-aliased one of the same class, a layer without state answers a function call, or a blur is hung before or behind a
+module as a child that a hook applies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
-from dealias import nn as layers
-from dealias.convert.calls import ConvCall, PoolCall, Window, answer_calls
-from dealias.convert.layers import (
-    AvgBlurPool1d,
-    AvgBlurPool2d,
-    AvgBlurPool3d,
-    HookedBlurPool1d,
-    HookedBlurPool2d,
-    HookedBlurPool3d,
-)
-from dealias.filters import Filter
+from dealias.convert.calls import ConvCall, PoolCall, SliceCall, answer_calls
+from dealias.convert.layers import CONVERTED, Blurring, convert_layer, convert_relu
+from dealias.convert.windows import Window
 
 BEFORE = "antialias_before"
 AFTER = "antialias_after"
-
-_BLUR_POOL = {1: layers.BlurPool1d, 2: layers.BlurPool2d, 3: layers.BlurPool3d}
-_HOOKED_BLUR_POOL = {1: HookedBlurPool1d, 2: HookedBlurPool2d, 3: HookedBlurPool3d}
-_AVG_BLUR_POOL = {1: AvgBlurPool1d, 2: AvgBlurPool2d, 3: AvgBlurPool3d}
-_MAX_BLUR_POOL = {1: layers.MaxBlurPool1d, 2: layers.MaxBlurPool2d, 3: layers.MaxBlurPool3d}
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-@dataclass(frozen=True)
-class Blurring:
-    """How to blur: what is the same for all blurs of a model."""
+class Edit(Protocol):
+    """A change to one module of a model."""
 
-    filter: Filter
-    padding_mode: Any
+    @property
+    def path(self) -> str:
+        """Of the module."""
 
-    def pool(self, stride: tuple[int, ...], hooked: bool = False) -> nn.Module:
-        """A blur that subsamples by `stride`; `hooked` if a hook is to apply it."""
-        classes = _HOOKED_BLUR_POOL if hooked else _BLUR_POOL
-        return classes[len(stride)](self.filter, stride, self.padding_mode)
-
-    def average(self, stride: tuple[int, ...], whole_windows: bool) -> nn.Module:
-        """A blur in place of an average; `whole_windows` leaves out what fills no window of the pooling."""
-        classes = _AVG_BLUR_POOL if whole_windows else _BLUR_POOL
-        return classes[len(stride)](self.filter, stride, self.padding_mode)
-
-    def maximum(self, spatial: int, **arguments: Any) -> nn.Module:
-        """A MaxBlurPool with `arguments` of `torch.nn.MaxPool`."""
-        return _MAX_BLUR_POOL[spatial](**arguments, filter=self.filter, padding_mode=self.padding_mode)
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
+        """Change `model`; return the layer that subsamples after a blur, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +41,71 @@ class SetStride:
     path: str
     stride: tuple[int, ...]
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, None]:
-        """Change `model`; return it and the layer that blurs, if there is one."""
+    def apply(self, model: nn.Module, blurring: Blurring) -> None:
+        """Change `model`."""
         layer: Any = model.get_submodule(self.path)
-        layer.stride = self.stride
-        return model, None
+        layer.stride = self.stride if isinstance(layer, _CONVS) or len(set(self.stride)) > 1 else self.stride[0]
+
+
+@dataclass(frozen=True)
+class KeepStride:
+    """Let the convolution at `path` convolve at another stride than its attribute, which other code reads."""
+
+    path: str
+    stride: tuple[int, ...]
+
+    @classmethod
+    def of(cls, edit: Edit, layer: nn.Module) -> KeepStride | None:
+        """What does the same as `edit` of `layer` and keeps the attribute, where the layer can."""
+        if isinstance(edit, SetStride) and isinstance(layer, _CONVS) and type(layer) in CONVERTED:
+            return cls(edit.path, edit.stride)
+        return None
+
+    def apply(self, model: nn.Module, blurring: Blurring) -> None:
+        """Change `model`."""
+        convert_layer(model.get_submodule(self.path), blurring, kept=self.stride)
+
+
+Densify: TypeAlias = "SetStride | KeepStride | AnswerConv | AnswerPool"
+
+
+class _BlurHook:
+    """Applies blurs to what a module takes in or returns.
+
+    It holds them itself, so that it still works where PyTorch moves it to another module (`fuse_modules`, quantisation
+    in eager mode); the child of the module shows them.
+    """
+
+    def __init__(self, blur: nn.Module) -> None:
+        self.blurs = [blur]
+
+    def run(self, x: Tensor) -> Tensor:
+        for blur in self.blurs:
+            # torch.fx knows modules by their place in the model, and a blur that moved has none
+            x = blur.forward(x) if isinstance(x, torch.fx.Proxy) else blur(x)
+        return x
+
+
+class BlurInput(_BlurHook):
+    """A forward pre-hook that blurs the first argument."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Blur the first argument."""
+        return (self.run(args[0]), *args[1:])
+
+
+class BlurOutput(_BlurHook):
+    """A forward hook that blurs what the module returns."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Blur the output."""
+        return self.run(output)
+
+
+def blur_hook(module: nn.Module, before: bool) -> BlurInput | BlurOutput | None:
+    """The hook that blurs what `module` takes in or returns, if it has one."""
+    hooks = module._forward_pre_hooks if before else module._forward_hooks
+    return next((hook for hook in hooks.values() if isinstance(hook, BlurInput | BlurOutput)), None)
 
 
 @dataclass(frozen=True)
@@ -78,33 +116,29 @@ class Blur:
     before: bool
     stride: tuple[int, ...]
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
-        """Change `model`; return it and the layer that blurs."""
-        module = model.get_submodule(self.path)
-        hooked = not isinstance(module, nn.Sequential)  # which runs a child of its own accord
-        blur = blurring.pool(self.stride, hooked)
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
+        """Change `model`; return the blur."""
+        module, blur = model.get_submodule(self.path), blurring.pool(self.stride)
         name = BEFORE if self.before else AFTER
-        if hasattr(module, name):
-            module.add_module(name, nn.Sequential(module.get_submodule(name), blur))
-            return model, blur
-        module.add_module(name, blur)
-        if not hooked:
-            return model, blur
-        handle = (
-            module.register_forward_pre_hook(_blur_input) if self.before else module.register_forward_hook(_blur_output)
-        )
+        earlier = module._modules.get(name)
+        module.add_module(name, blur if earlier is None else nn.Sequential(earlier, blur))
+        if isinstance(module, nn.Sequential):  # which runs a child of its own accord
+            return blur
+        hook = blur_hook(module, self.before)
+        if hook is not None:
+            hook.blurs.append(blur)
+            return blur
+        if self.before:
+            handle = module.register_forward_pre_hook(BlurInput(blur))
+        else:  # in front of the user's hooks, which are to see what leaves the module
+            handle = module.register_forward_hook(BlurOutput(blur), prepend=True)
         # The handle travels with the module through pickle, and keeps the number of the hook from being given out
         # again in the process that loads it.
         setattr(module, f"{name}_hook", handle)
-        return model, blur
-
-
-def _blur_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (module.get_submodule(BEFORE)(args[0]), *args[1:])
-
-
-def _blur_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
-    return module.get_submodule(AFTER)(output)
+        if type(module).__module__.startswith("torch.nn"):
+            # torch.fx then traces into it, so that the blur stands in its graphs by itself
+            module.__module__ = __name__
+        return blur
 
 
 @dataclass(frozen=True)
@@ -114,152 +148,129 @@ class ReplaceReLU:
     path: str
     stride: tuple[int, ...]
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
-        """Change `model`; return it and the layer that blurs."""
-        blur = layers.ReLUBlurPool2d(blurring.filter, self.stride, blurring.padding_mode)
-        return _replace(model, self.path, blur), blur
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
+        """Change `model`; return the layer that blurs."""
+        return convert_relu(model.get_submodule(self.path), blurring, self.stride)
 
 
 @dataclass(frozen=True)
-class ReplaceMaxPool:
-    """`torch.nn.MaxPool` by MaxBlurPool, with its own arguments except for `changes`."""
+class ReplacePool:
+    """A pooling or resampling layer in its anti-aliased form.
+
+    `whole_windows` leaves out what fills no window of an average; `changes` are other values for attributes.
+    """
 
     path: str
-    changes: Mapping[str, Any]
+    whole_windows: bool = True
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
-        """Change `model`; return it and the layer that blurs."""
-        pool: Any = model.get_submodule(self.path)
-        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-        arguments = {name: getattr(pool, name) for name in names} | dict(self.changes)
-        blur = blurring.maximum(spatial_axes(pool), **arguments)
-        return _replace(model, self.path, blur), blur
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
+        """Change `model`; return the layer that blurs."""
+        layer = model.get_submodule(self.path)
+        return convert_layer(layer, blurring, whole=self.whole_windows, changes=self.changes)
 
 
 @dataclass(frozen=True)
-class ReplaceAvgPool:
-    """`torch.nn.AvgPool` by a blur; `whole_windows` leaves out what fills no window of the pooling."""
+class Caller:
+    """A module that makes function calls, and its method that does; None for a forward that a user gave it."""
 
     path: str
-    stride: tuple[int, ...]
-    whole_windows: bool
+    method: str | None
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
-        """Change `model`; return it and the layer that blurs."""
-        blur = blurring.average(self.stride, self.whole_windows)
-        return _replace(model, self.path, blur), blur
+    def answer(self, model: nn.Module, call: nn.Module) -> None:
+        """Let `call` answer the calls with its window."""
+        answer_calls(model.get_submodule(self.path), self.method, call)
 
 
 @dataclass(frozen=True)
-class AnswerMaxPool:
-    """MaxBlurPool for the function calls with this window that the module at `path` makes."""
+class AnswerPool:
+    """An anti-aliased layer for the function calls with this window; at stride 1 and without a blur if `dense`."""
 
-    path: str
+    caller: Caller
     window: Window
+    whole_windows: bool = True
+    dense: bool = False
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
-        """Change `model`; return it and the layer that blurs."""
+    @property
+    def path(self) -> str:
+        """Of the module that calls."""
+        return self.caller.path
+
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
+        """Change `model`; return the layer that blurs, if there is one."""
         window = self.window
-        blur = blurring.maximum(
-            len(window.stride),
-            kernel_size=window.kernel,
-            stride=window.stride,
-            padding=window.padding,
-            dilation=window.dilation,
-            ceil_mode=window.ceil_mode,
-        )
-        answer_calls(model.get_submodule(self.path), PoolCall(window, blur))
-        return model, blur
+        if self.dense:
+            self.caller.answer(model, PoolCall(window, _layer_for(window, (1,) * len(window.stride))))
+            return None
+        if window.kind == "avg_pool" and not window.averages_blocks:
+            blur = blurring.pool(window.stride)
+            dense = _layer_for(window, (1,) * len(window.stride))
+            self.caller.answer(model, PoolCall(window, nn.Sequential(dense, blur)))
+            return blur
+        layer = convert_layer(_layer_for(window, window.stride), blurring, whole=self.whole_windows)
+        self.caller.answer(model, PoolCall(window, layer))
+        return layer
 
 
-@dataclass(frozen=True)
-class AnswerAvgPool:
-    """A blur for the function calls with this window: in place of the average, or behind it at stride 1 (`dense`)."""
-
-    path: str
-    window: Window
-    dense: bool
-    whole_windows: bool
-
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module]:
-        """Change `model`; return it and the layer that blurs."""
-        window, owner = self.window, model.get_submodule(self.path)
-        if not self.dense:
-            blur = blurring.average(window.stride, self.whole_windows)
-            answer_calls(owner, PoolCall(window, blur))
-            return model, blur
-        blur = blurring.pool(window.stride)
-        answer_calls(owner, PoolCall(window, nn.Sequential(_dense_average(window), blur)))
-        return model, blur
-
-
-def _dense_average(window: Window) -> nn.Module:
-    spatial = len(window.kernel)
-    classes: tuple[Any, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+def _layer_for(window: Window, stride: tuple[int, ...]) -> nn.Module:
+    """The layer of PyTorch that does what a call with `window` does, at `stride`."""
+    spatial, rest = len(stride), window.rest
+    if window.kind == "interpolate":
+        size, scale_factor, mode, align_corners, recompute, _ = rest
+        return nn.Upsample(size, scale_factor, mode or "nearest", align_corners, recompute)
+    if window.kind.startswith("adaptive"):
+        name = "AdaptiveMaxPool" if "max" in window.kind else "AdaptiveAvgPool"
+        made: nn.Module = getattr(nn, f"{name}{window.spatial}d")(rest[0])
+        return made
+    layer: Callable[..., nn.Module] = getattr(nn, f"{_CLASSES[window.kind]}{spatial}d")
+    if window.kind == "lp_pool":
+        return layer(rest[0], window.kernel, stride)
+    if window.kind == "max_pool":
+        return layer(window.kernel, stride, window.padding, window.dilation, ceil_mode=window.ceil_mode)
     more = {"divisor_override": window.divisor_override} if spatial > 1 else {}
-    pool: nn.Module = classes[spatial - 1](window.kernel, 1, window.padding, False, window.count_include_pad, **more)
-    return pool
+    return layer(window.kernel, stride, window.padding, window.ceil_mode, window.count_include_pad, **more)
+
+
+_CLASSES = {"max_pool": "MaxPool", "avg_pool": "AvgPool", "lp_pool": "LPPool"}
 
 
 @dataclass(frozen=True)
 class AnswerConv:
-    """Another stride for the convolutions with this window that the module at `path` makes by function calls."""
+    """Another stride for the convolutions with this window that a module makes by function calls."""
 
-    path: str
+    caller: Caller
     window: Window
     stride: tuple[int, ...]
     blur: Literal["before", "after"] | None = None  # None where the blur is an edit of its own
     blur_stride: tuple[int, ...] = ()
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> tuple[nn.Module, nn.Module | None]:
-        """Change `model`; return it and the layer that blurs, if there is one."""
+    @property
+    def path(self) -> str:
+        """Of the module that calls."""
+        return self.caller.path
+
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
+        """Change `model`; return the layer that blurs, if there is one."""
         blur = None if self.blur is None else blurring.pool(self.blur_stride)
         before, after = (blur if self.blur == side else None for side in ("before", "after"))
-        answer_calls(model.get_submodule(self.path), ConvCall(self.window, self.stride, before, after))
-        return model, blur
+        self.caller.answer(model, ConvCall(self.window, self.stride, before, after))
+        return blur
 
 
-Edit: TypeAlias = (
-    SetStride | Blur | ReplaceReLU | ReplaceMaxPool | ReplaceAvgPool | AnswerMaxPool | AnswerAvgPool | AnswerConv
-)
+@dataclass(frozen=True)
+class AnswerSlice:
+    """A blur in front of the strided slices with this window."""
 
-_SPATIAL = {
-    1: (nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d),
-    2: (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d),
-    3: (nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d),
-}
+    caller: Caller
+    window: Window
 
+    @property
+    def path(self) -> str:
+        """Of the module that calls."""
+        return self.caller.path
 
-def spatial_axes(module: nn.Module) -> int:
-    """How many spatial axes a convolution or pooling layer of PyTorch has."""
-    return next(axes for axes, classes in _SPATIAL.items() if isinstance(module, classes))
-
-
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-
-
-def _replace(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """Put `new` in the place of the module at `path` under all its names, with its hooks; return the model."""
-    old = model.get_submodule(path)
-    new.training = old.training
-    for name in _HOOKS:  # the user's own, e.g. to read feature maps
-        setattr(new, name, getattr(old, name))
-    for name, child in old.named_children():  # a blur in front, from an earlier conversion
-        new.add_module(name, child)
-    names = [
-        (parent, name)
-        for parent in model.modules()
-        for name, child in parent._modules.items()  # named_children() would leave out second names
-        if child is old
-    ]
-    for parent, name in names:
-        setattr(parent, name, new)
-    return new if old is model else model
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
+        """Change `model`; return the layer that blurs and slices."""
+        call = SliceCall(self.window, blurring)
+        self.caller.answer(model, call)
+        return call

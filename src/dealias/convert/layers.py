@@ -1,75 +1,303 @@
-"""The layers that conversion alone needs.
+"""The layers that conversion alone needs: PyTorch's own layers, anti-aliased, and still instances of their class.
 
-A blur in place of average pooling, on the samples that the pooling uses, and one that a hook applies.
-
->>> AvgBlurPool2d("bin4", stride=2)(torch.rand(1, 3, 7, 8)).shape == torch.nn.AvgPool2d(2)(torch.rand(1, 3, 7, 8)).shape
-True
+>>> layer = nn.AvgPool2d(2)
+>>> blurring = Blurring("bin4", "reflect")
+>>> convert_layer(layer, blurring)
+AntiAliasedAvgPool2d(kernel_size=2, stride=2, padding=0; filter='bin4', padding_mode='reflect')
+>>> isinstance(layer, nn.AvgPool2d), layer(torch.rand(1, 3, 7, 8)).shape
+(True, torch.Size([1, 3, 3, 4]))
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from dealias.errors import InputError
-from dealias.nn import BlurPool1d, BlurPool2d, BlurPool3d
+from dealias import nn as layers
+from dealias.filters import Filter, Taps, resolve_filters, scaled
+from dealias.functional import apply_blur, apply_max_blur, pool_arguments
 
-if TYPE_CHECKING:
-    from dealias.nn import _BlurPool as _Base
-else:
-    _Base = object
+# Single calls in the graphs of torch.fx.
+torch.fx.wrap("apply_blur")
+torch.fx.wrap("apply_max_blur")
 
-
-class _WholeWindows(_Base):
-    """Leaves out the trailing samples that fill no window, as `torch.nn.AvgPool2d(k, k)` does: floor(N / stride)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        for axis, step in enumerate(self.stride, start=-self.spatial):
-            input = input.narrow(axis, 0, input.shape[axis] // step * step)
-        return super().forward(input)
-
-
-class AvgBlurPool1d(_WholeWindows, BlurPool1d):
-    """`AvgBlurPool2d` over one spatial axis."""
+_BLUR_POOL = {1: layers.BlurPool1d, 2: layers.BlurPool2d, 3: layers.BlurPool3d}
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_LP_POOL = {1: F.lp_pool1d, 2: F.lp_pool2d, 3: F.lp_pool3d}
+_LINEAR_MODES = ("linear", "bilinear", "trilinear", "bicubic", "area")
 
 
-class AvgBlurPool2d(_WholeWindows, BlurPool2d):
-    """`BlurPool2d` in place of `torch.nn.AvgPool2d(stride, stride)`: the same output size, floor(N / stride)."""
+@dataclass(frozen=True)
+class Blurring:
+    """How to blur at a site.
 
-
-class AvgBlurPool3d(_WholeWindows, BlurPool3d):
-    """`AvgBlurPool2d` over three spatial axes."""
-
-
-class _Hooked(_Base):
-    """A child of the layer that it blurs, refusing to let PyTorch quantise that: what replaces it has no hooks.
-
-    PyTorch's quantisation in eager and in FX graph mode sets `qconfig` on a layer that it will replace, and on all its
-    children.
+    Args:
+        filter: see `dealias.filters.resolve_filters`.
+        padding_mode: see `dealias.nn.BlurPool2d`.
+        scale: whether a named filter is as wide as the stride asks for, see `dealias.filters.scaled`.
+        plain: compute what the layer computed before, where a blur takes the place of an average: to compare the
+            converted network with the original.
     """
 
-    @property
-    def qconfig(self) -> NoReturn:
-        raise AttributeError("qconfig")
+    filter: Filter
+    padding_mode: Any
+    scale: bool = True
+    plain: bool = False
 
-    @qconfig.setter
-    def qconfig(self, value: object) -> None:
-        if value is not None:
-            raise InputError(
-                "an anti-aliased layer would lose its blur by quantisation in eager or FX graph mode: give the layers "
-                "that have a child `antialias_before` or `antialias_after` the qconfig None, e.g. with "
-                "qconfig_mapping.set_module_name(name, None), or quantise the exported ONNX file"
-            )
+    def filter_at(self, stride: Sequence[int]) -> Filter:
+        """The filter for a blur that subsamples by `stride`."""
+        if not (self.scale and isinstance(self.filter, str)) or max(stride) <= 2:
+            return self.filter
+        widths = tuple(scaled(self.filter, step) for step in stride)
+        return widths[0] if len(set(widths)) == 1 else widths
+
+    def taps(self, stride: Sequence[int]) -> tuple[Taps, ...]:
+        """The taps of that filter, for each axis; those of an axis that stays dense are none."""
+        taps = resolve_filters(self.filter_at(stride), len(stride))
+        return tuple((1.0,) if step == 1 else one for one, step in zip(taps, stride, strict=True))
+
+    def pool(self, stride: tuple[int, ...]) -> nn.Module:
+        """A blur that subsamples by `stride`."""
+        return _BLUR_POOL[len(stride)](self.filter_at(stride), stride, self.padding_mode)
+
+    def blur(self, x: Tensor, stride: tuple[int, ...]) -> Tensor:
+        """Blur `x` and subsample it by `stride`."""
+        return apply_blur(x, self.taps(stride), stride, self.padding_mode)
+
+    def __str__(self) -> str:
+        return f"filter={self.filter!r}, padding_mode={self.padding_mode!r}"
 
 
-class HookedBlurPool1d(_Hooked, BlurPool1d):
-    """`HookedBlurPool2d` over one spatial axis."""
+def whole_windows(x: Tensor, stride: Sequence[int]) -> Tensor:
+    """`x` without the trailing samples that fill no window, as `torch.nn.AvgPool2d(k, k)` leaves them out."""
+    for axis, step in enumerate(stride, start=-len(stride)):
+        if step > 1:
+            x = x.narrow(axis, 0, x.shape[axis] // step * step)
+    return x
 
 
-class HookedBlurPool2d(_Hooked, BlurPool2d):
-    """`BlurPool2d` as a child of a layer that a hook on that layer applies."""
+class _Converted(nn.Module):
+    """A layer of PyTorch, of which it has the attributes, in an anti-aliased form."""
+
+    original: ClassVar[type[nn.Module]]
+    spatial: ClassVar[int]
+    anti_aliases: ClassVar[bool] = True
+    blurring: Blurring
+
+    if TYPE_CHECKING:  # the attributes of the layer are those of its class in PyTorch
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def extra_repr(self) -> str:
+        """The arguments of the layer, then those of the blur."""
+        own = self.original.extra_repr(self)
+        return f"{own}; {self.blurring}" if own else str(self.blurring)
+
+    def as_before(self, input: Tensor) -> Any:
+        """What the layer returned before its conversion."""
+        return self.original.forward(self, input)
+
+    def prepare(self, blurring: Blurring, **options: Any) -> None:
+        """Take up what the blur needs, beside the attributes that the layer has."""
+        self.blurring = blurring
 
 
-class HookedBlurPool3d(_Hooked, BlurPool3d):
-    """`HookedBlurPool2d` over three spatial axes."""
+def _take_filter(layer: Any, blurring: Blurring, stride: Sequence[int]) -> None:
+    """Give a blurring layer what its constructor would."""
+    layer._filters = resolve_filters(blurring.filter, len(stride))
+    layer.taps, layer.padding_mode = blurring.taps(stride), blurring.padding_mode
+
+
+class _MaxPool(_Converted):
+    """The maximum at stride 1, then a blur, in place of `torch.nn.MaxPool`."""
+
+    def prepare(self, blurring: Blurring, **options: Any) -> None:
+        super().prepare(blurring)
+        names = ("kernel_size", "stride", "padding", "dilation")
+        for attribute, value in options.get("changes", {}).items():
+            setattr(self, attribute, value)
+        kernel, stride, padding, dilation = pool_arguments(self.spatial, *(getattr(self, one) for one in names))
+        self.geometry = (kernel, stride, padding, dilation)
+        _take_filter(self, blurring, stride)
+
+    def forward(self, input: Tensor) -> Any:
+        y = apply_max_blur(input, *self.geometry, self.ceil_mode, self.taps, self.padding_mode)
+        return (y, None) if self.return_indices else y
+
+
+class _AvgPool(_Converted):
+    """A blur in place of `torch.nn.AvgPool`, on the samples that the pooling uses where `whole` is set."""
+
+    def prepare(self, blurring: Blurring, **options: Any) -> None:
+        super().prepare(blurring)
+        stride = self.stride
+        self.steps = (
+            (stride,) * self.spatial if isinstance(stride, int) else tuple(stride) * (self.spatial // len(stride))
+        )
+        self.whole = options.get("whole", True) and not self.ceil_mode
+        _take_filter(self, blurring, self.steps)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.blurring.plain:
+            return cast(Tensor, self.as_before(input))
+        x = whole_windows(input, self.steps) if self.whole else input
+        return apply_blur(x, self.taps, self.steps, self.padding_mode)
+
+
+class _LPPool(_Converted):
+    """The power average at stride 1, then a blur, in place of `torch.nn.LPPool`."""
+
+    def prepare(self, blurring: Blurring, **options: Any) -> None:
+        super().prepare(blurring)
+        stride = self.kernel_size if self.stride is None else self.stride
+        self.steps = (stride,) * self.spatial if isinstance(stride, int) else tuple(stride)
+
+    def forward(self, input: Tensor) -> Tensor:
+        dense = _LP_POOL[self.spatial](input, float(self.norm_type), self.kernel_size, 1)
+        return self.blurring.blur(dense, self.steps)
+
+
+class _Resampled(_Converted):
+    """A resampling to a given size: anti-aliased where every input size is a whole multiple of it."""
+
+    def prepare(self, blurring: Blurring, **options: Any) -> None:
+        super().prepare(blurring)
+        self.__module__ = nn.__name__  # torch.fx must not trace into it: what it does depends on the size
+
+    def forward(self, input: Tensor) -> Any:
+        steps = self.steps_of(input)
+        if steps is None or max(steps) == 1:
+            return self.as_before(input)
+        return self.subsampled(input, steps)
+
+    def steps_of(self, input: Tensor) -> tuple[int, ...] | None:
+        sizes = input.shape[-self.axes_of(input) :]
+        wanted = self.output_sizes(sizes)
+        if any(old % new or old < new for old, new in zip(sizes, wanted, strict=True)):
+            return None
+        return tuple(int(old // new) for old, new in zip(sizes, wanted, strict=True))
+
+    def axes_of(self, input: Tensor) -> int:
+        return self.spatial
+
+    def output_sizes(self, sizes: Sequence[int]) -> list[int]:
+        given = self.output_size
+        listed = [given] * len(sizes) if isinstance(given, int) or given is None else list(given)
+        return [size if one is None else one for one, size in zip(listed, sizes, strict=True)]
+
+    def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Any:
+        raise NotImplementedError
+
+
+class _AdaptiveAvgPool(_Resampled):
+    def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Tensor:
+        return self.as_before(input) if self.blurring.plain else self.blurring.blur(input, steps)
+
+
+class _AdaptiveMaxPool(_Resampled):
+    def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Any:
+        none, ones = (0,) * len(steps), (1,) * len(steps)
+        taps = self.blurring.taps(steps)
+        y = apply_max_blur(input, steps, steps, none, ones, False, taps, self.blurring.padding_mode)
+        return (y, None) if self.return_indices else y
+
+
+class _Upsample(_Resampled):
+    """`torch.nn.Upsample` where it makes a map smaller."""
+
+    def axes_of(self, input: Tensor) -> int:
+        return input.ndim - 2
+
+    def steps_of(self, input: Tensor) -> tuple[int, ...] | None:
+        if self.size is not None:
+            return super().steps_of(input)
+        factors = self.scale_factor
+        factors = [factors] * self.axes_of(input) if isinstance(factors, int | float) else list(factors)
+        steps = tuple(round(1 / factor) for factor in factors)
+        return steps if all(step * factor == 1 for step, factor in zip(steps, factors, strict=True)) else None
+
+    def output_sizes(self, sizes: Sequence[int]) -> list[int]:
+        return [self.size] * len(sizes) if isinstance(self.size, int) else list(self.size)
+
+    def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Tensor:
+        if self.blurring.plain or self.align_corners or self.mode not in ("nearest", *_LINEAR_MODES):
+            return cast(Tensor, self.as_before(input))
+        return self.blurring.blur(whole_windows(input, steps), steps)
+
+
+class _DenseConv(_Converted):
+    """A convolution at another stride than its attribute, which a forward around it reads."""
+
+    anti_aliases = False
+
+    def prepare(self, blurring: Blurring, **options: Any) -> None:
+        super().prepare(blurring)
+        self.kept: tuple[int, ...] = options["kept"]
+
+    def extra_repr(self) -> str:
+        return f"{self.original.extra_repr(self)}; convolves at stride {self.kept}"
+
+    def forward(self, input: Tensor) -> Tensor:
+        x, padding = input, self.padding
+        if self.padding_mode != "zeros":
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
+        convolve: Any = _CONV[self.spatial]
+        y: Tensor = convolve(x, self.weight, self.bias, self.kept, padding, self.dilation, self.groups)
+        return y
+
+
+def _convert_classes() -> dict[type[nn.Module], type[_Converted]]:
+    """A subclass of each of PyTorch's layers that can be anti-aliased, with a name by which it can be pickled."""
+    found: dict[type[nn.Module], type[_Converted]] = {}
+    kinds: list[tuple[str, type[_Converted], tuple[Any, ...]]] = [
+        ("MaxPool", _MaxPool, (layers.MaxBlurPool1d, layers.MaxBlurPool2d, layers.MaxBlurPool3d)),
+        ("AvgPool", _AvgPool, (layers.BlurPool1d, layers.BlurPool2d, layers.BlurPool3d)),
+        ("LPPool", _LPPool, ()),
+        ("AdaptiveAvgPool", _AdaptiveAvgPool, ()),
+        ("AdaptiveMaxPool", _AdaptiveMaxPool, ()),
+        ("Conv", _DenseConv, ()),
+    ]
+    for prefix, base, ours in kinds:
+        for spatial in (1, 2, 3):
+            original = getattr(nn, f"{prefix}{spatial}d")
+            bases = (base, *ours[spatial - 1 : spatial], original)
+            found[original] = _subclass(original, bases, spatial)
+    found[nn.Upsample] = _subclass(nn.Upsample, (_Upsample, nn.Upsample), 0)
+    return found
+
+
+def _subclass(original: type[nn.Module], bases: tuple[type, ...], spatial: int) -> type[_Converted]:
+    name = f"AntiAliased{original.__name__}"
+    doc = f"`torch.nn.{original.__name__}`, anti-aliased."
+    made = type(name, bases, {"original": original, "spatial": spatial, "__module__": __name__, "__doc__": doc})
+    globals()[name] = made
+    return cast(type[_Converted], made)
+
+
+CONVERTED = _convert_classes()
+"""By class of PyTorch: the subclass that a layer of it becomes."""
+
+
+class AntiAliasedReLU(layers.ReLUBlurPool2d, nn.ReLU):
+    """`torch.nn.ReLU` and the blur behind it as one operation."""
+
+
+def convert_layer(layer: nn.Module, blurring: Blurring, **options: Any) -> nn.Module:
+    """Make `layer` an anti-aliased layer of the same class, with all its attributes, hooks and names; return it."""
+    converted = CONVERTED[type(layer)]
+    layer.__class__ = converted
+    cast(_Converted, layer).prepare(blurring, **options)
+    return layer
+
+
+def convert_relu(layer: nn.Module, blurring: Blurring, stride: tuple[int, ...]) -> nn.Module:
+    """Make a `torch.nn.ReLU` one that blurs what it returns; return it."""
+    layer.__class__ = AntiAliasedReLU
+    _take_filter(layer, blurring, stride)
+    layer.__dict__["stride"] = stride
+    return layer

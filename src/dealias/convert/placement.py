@@ -1,7 +1,7 @@
-"""Follow a value through a trace to its non-linearity, and find the modules at which it can be blurred.
+"""Follow values through a trace to their non-linearity, and find the modules at which they can be blurred.
 
 The blur of a strided convolution stands behind the non-linearity (Zhang 2019, section 3.2), so the question is which
-value that is, and whether some module returns it or takes it in, whole and for this purpose alone.
+value that is, and which modules return it or take it in, whole and for this purpose alone.
 """
 
 from __future__ import annotations
@@ -13,133 +13,197 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dealias.convert.grids import Grids
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 
-_NORM_MODULES = (
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.LocalResponseNorm,
-)
-_ACTIVATIONS = {
-    "_prelu_kernel",
-    "celu",
-    "clamp",
-    "clamp_min",
-    "elu",
-    "erf",
-    "gelu",
-    "hardshrink",
-    "hardsigmoid",
-    "hardswish",
-    "hardtanh",
-    "leaky_relu",
-    "log_sigmoid_forward",
-    "mish",
-    "relu",
-    "rrelu_with_noise",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softplus",
-    "softshrink",
-    "tanh",
-    "threshold",
+ACTIVATIONS = {
+    *("_prelu_kernel", "celu", "clamp", "clamp_max", "clamp_min", "elu", "erf", "gelu", "glu", "hardshrink"),
+    *("hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid_forward", "mish", "relu"),
+    *("rrelu_with_noise", "selu", "sigmoid", "silu", "softplus", "softshrink", "tanh", "threshold"),
 }
-# Operations that keep every pixel in its place, beside those that PyTorch tags as pointwise.
-_IN_PLACE_OF_PIXELS = _ACTIVATIONS | {"alias", "clone", "detach", "_to_copy", "lift_fresh"}
+_COPIES = {"alias", "clone", "detach", "_to_copy", "lift_fresh", "contiguous", "copy"}
 _NORMS = {"native_group_norm", "native_layer_norm", "_fused_rms_norm"}
-_LINEAR = {"add", "sub", "rsub", "neg", "alias", "clone", "detach", "_to_copy", "lift_fresh"}
+# What moves channels about or takes some of them, and leaves every pixel in its place where its map stays whole.
+_OF_CHANNELS = {
+    *("view", "_unsafe_view", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "expand", "cat", "stack"),
+    *("split", "split_with_sizes", "chunk", "slice", "select", "unbind"),
+}
+_REDUCING_LINEARLY = {"mean", "sum"}
+_REDUCING = _REDUCING_LINEARLY | {"amax", "amin", "max", "min", "logsumexp", "softmax", "_softmax"}
+_LINEAR = {"add", "sub", "rsub", "neg"} | _COPIES | _OF_CHANNELS | _REDUCING_LINEARLY
 _LINEAR_BY_A_CONSTANT = {"mul", "div", "addcmul"}
-_MIXING = ("convolution", "_pool", "mm", "attention", "upsample", BLUR)  # neither a norm nor an activation
+_POOLED = ("adaptive_", "avg_pool", "max_pool", "mean", "sum", "var", "amax", "amin", "norm")
 
 
-@dataclass(frozen=True)
-class Chain:
-    """The values that a value becomes one after the other, each made of the one before alone, pixel by pixel."""
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A value through which all that became of a map goes on.
 
-    values: tuple[Value, ...]
-    nonlinear: bool  # the last value is the first one behind a non-linearity
+    Args:
+        value: the map.
+        level: 1 behind its non-linearity, 0 in front.
+        gated: whether statistics pooled from the map on the way there have changed it (squeeze-and-excite, group norm).
+    """
+
+    value: Value
+    level: int
+    gated: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """What some maps become pixel by pixel, up to where something else takes part.
+
+    Args:
+        values: the maps, and the statistics pooled from them.
+        cuts: in order; the first ones are the maps themselves, where there is only one.
+        foreign: maps from elsewhere that stand in the way of the next cut, e.g. another branch of a sum.
+    """
+
+    values: frozenset[Value]
+    cuts: tuple[Cut, ...]
+    foreign: tuple[Value, ...] = ()
 
     @property
-    def end(self) -> Value:
-        """Where the chain ends."""
-        return self.values[-1]
+    def behind(self) -> list[Cut]:
+        """The cuts behind the first non-linearity, up to the next one."""
+        return [cut for cut in self.cuts if cut.level == 1]
+
+    @property
+    def in_front(self) -> list[Value]:
+        """The cuts in front of any non-linearity."""
+        return [cut.value for cut in self.cuts if cut.level == 0]
 
 
-def follow(trace: Trace, value: Value) -> Chain:
-    """Follow `value` through norms and pointwise operations to its non-linearity, or as far as it goes alone."""
-    values = [value]
-    while (step := _through_module(trace, values[-1]) or _through_operations(values[-1])) is not None:
-        following, nonlinear = step
-        values.append(following)
-        if nonlinear:
-            return Chain(tuple(values), True)
-    return Chain(tuple(values), False)
+def explore(grids: Grids, starts: Sequence[Value], *, pooled: Sequence[Value] = (), mixing: bool = False) -> Region:
+    """Follow the maps `starts`, all of one size, for as long as every operation keeps their pixels in place.
+
+    Norms, activations, operations on channels and gates by pooled statistics (squeeze-and-excite) do; with `mixing`,
+    1x1 convolutions too. A sum or a concatenation with a map from elsewhere does not: that map is `foreign`. Of the
+    starts, those that are `pooled` need no non-linearity in front of their blur.
+    """
+    walk = _Walk(grids, starts, mixing)
+    walk.linear -= set(pooled)
+    return walk.run()
 
 
-def beyond(value: Value) -> list[Value]:
-    """The values that `value` becomes by linear pointwise operations, which commute with a blur."""
-    values: list[Value] = []
-    while (step := _through_operations(values[-1] if values else value)) is not None and not step[1]:
-        values.append(step[0])
-    return values
+class _Walk:
+    def __init__(self, grids: Grids, starts: Sequence[Value], mixing: bool) -> None:
+        self.grids, self.size, self.mixing = grids, grids.size(starts[0]), mixing
+        self.maps, self.statistics = set(starts), set[Value]()
+        self.linear = set(starts)  # the maps that a start reaches without a non-linearity
+        self.open = {value: len(value.consumers) for value in starts}
+        self.waiting: dict[int, Node] = {}
+        self.heap: list[int] = []
+        self.nonlinear = False  # since the last cut
+        self.measured = False  # whether a norm computed the statistics of a map
+        self.cuts = [Cut(starts[0], 0)] if len(starts) == 1 else []
+        for value in starts:
+            self.wait(value)
+
+    def wait(self, value: Value) -> None:
+        for node in value.consumers:
+            if node.index not in self.waiting:
+                self.waiting[node.index] = node
+                heapq.heappush(self.heap, node.index)
+
+    def run(self) -> Region:
+        foreign: tuple[Value, ...] = ()
+        while self.heap and not any(value.returned for value in self.open):
+            node = self.waiting[heapq.heappop(self.heap)]
+            known = self.maps | self.statistics
+            foreign = tuple(value for value in node.inputs if value not in known)
+            if foreign or not node.outputs or not self.take(node):
+                foreign = tuple(value for value in foreign if self.grids.size(value) == self.size)
+                break
+            foreign = ()
+            for source in set(node.inputs) & self.open.keys():
+                self.open[source] -= 1
+                if not self.open[source]:
+                    del self.open[source]
+            for output in node.outputs:
+                if output.consumers or output.returned:
+                    self.open[output] = len(output.consumers)
+                    self.wait(output)
+            if not self.cut(node):
+                break
+        return Region(frozenset(self.maps | self.statistics), tuple(self.cuts), foreign)
+
+    def take(self, node: Node) -> bool:
+        """Whether `node` keeps all pixels in place; if so, what it returns belongs to the region."""
+        if self.statistics.issuperset(node.inputs):
+            self.statistics.update(node.outputs)
+            return True
+        outputs = [output for output in node.outputs if output.consumers or output.returned] or [node.outputs[0]]
+        if all(self.is_statistic(node, output) for output in outputs):
+            self.statistics.update(node.outputs)
+            return True
+        if not self.keeps_pixels(node) or not all(self.is_map(output) for output in outputs):
+            return False
+        self.measured |= self.measures(node)
+        nonlinear = self.is_nonlinear(node)
+        self.nonlinear |= nonlinear
+        self.maps.update(outputs)
+        if not nonlinear and not self.linear.isdisjoint(node.inputs):
+            self.linear.update(outputs)
+        return True
+
+    def keeps_pixels(self, node: Node) -> bool:
+        if self.mixing and _is_pixelwise_convolution(node):
+            return True
+        if _is_norm(node):
+            return True
+        if _depends_on_position(node):
+            return False
+        if node.op in ("softmax", "_softmax"):
+            return not self.grids.axes[node.inputs[0]][node.settings["dim"]]
+        return node.pointwise or node.op in ACTIVATIONS | _COPIES | _OF_CHANNELS | _REDUCING
+
+    def is_map(self, value: Value) -> bool:
+        return self.grids.is_whole(value) and self.grids.size(value) == self.size
+
+    def is_statistic(self, node: Node, value: Value) -> bool:
+        pixels = self.grids.size(value)
+        pooled = any(name in node.op for name in _POOLED)
+        return pooled and (set(pixels) == {1} if pixels is not None else not any(self.grids.axes.get(value, ())))
+
+    def measures(self, node: Node) -> bool:
+        if "batch_norm" in node.op:
+            return bool(node.settings.get("training", node.settings.get("use_input_stats", False)))
+        if node.op in ("native_layer_norm", "_fused_rms_norm"):
+            return any(self.grids.axes[node.inputs[0]][-len(node.settings["normalized_shape"]) :])
+        return node.op == "native_group_norm"
+
+    def is_nonlinear(self, node: Node) -> bool:
+        if node.op in _LINEAR or _is_norm(node) or node.op == "convolution":
+            return False
+        # a gate by statistics is the same at every pixel
+        if node.op in _LINEAR_BY_A_CONSTANT and sum(value in self.maps for value in node.inputs) == 1:
+            return False
+        return node.op in ACTIVATIONS or not _is_norm_layer(node.call.module)
+
+    def cut(self, node: Node) -> bool:
+        """Note what `node` returns if all goes on through it; False where a second non-linearity stood in front."""
+        if len(self.open) != 1 or not self.open.keys() <= set(node.outputs) & self.maps:
+            return True
+        (value,) = self.open
+        behind = bool(self.cuts) and self.cuts[-1].level == 1
+        if behind and self.nonlinear:
+            return False
+        level = 0 if value in self.linear else 1
+        spatial = len(self.size or ())
+        if self.grids.axes[value] == (0, 0, *range(1, spatial + 1)):  # what a blur takes
+            self.cuts.append(Cut(value, level, self.measured or bool(self.statistics)))
+        if level == 1 or not self.nonlinear:
+            self.nonlinear = False
+        return True
 
 
-def _through_module(trace: Trace, value: Value) -> tuple[Value, bool] | None:
-    """The step through a normalisation or activation module, whatever operations it is made of."""
-    if value.returned or not value.consumers:
-        return None
-    for call in enclosing(value.consumers[0]):
-        output = call.output
-        if call.input is not value or output is None or not all(map(call.runs, value.consumers)):
-            continue
-        if output is value or output.shape != value.shape or output.producer is None or not call.runs(output.producer):
-            continue
-        ops = {node.op for node in trace.nodes[call.start : call.end]}
-        if any(name in op for name in _MIXING for op in ops):
-            continue
-        module = call.module
-        if isinstance(module, _NORM_MODULES) or "norm" in type(module).__name__.lower():
-            return output, bool(ops & _ACTIVATIONS)
-        if type(module).__module__ == nn.ReLU.__module__:
-            return output, True
-    return None
-
-
-def _through_operations(value: Value) -> tuple[Value, bool] | None:
-    """The step through pointwise operations to the next value that alone carries on, e.g. over x * sigmoid(x)."""
-    if value.returned:
-        return None
-    region, waiting, nonlinear = {value}, {node.index: node for node in value.consumers}, False
-    heap = list(waiting)
-    heapq.heapify(heap)
-    open_values = {value: len(value.consumers)}
-    while heap:
-        node = waiting[heapq.heappop(heap)]
-        output = node.outputs[0] if node.outputs else None
-        keeps_pixels = node.pointwise or node.op in _IN_PLACE_OF_PIXELS or _is_norm(node)
-        keeps_pixels &= not _depends_on_position(node)
-        if output is None or not keeps_pixels or output.shape != value.shape or not region.issuperset(node.inputs):
-            return None
-        nonlinear |= _is_nonlinear(node)
-        for source in set(node.inputs):
-            open_values[source] -= 1
-            if not open_values[source]:
-                del open_values[source]
-        region.add(output)
-        for consumer in output.consumers:
-            if consumer.index not in waiting:
-                waiting[consumer.index] = consumer
-                heapq.heappush(heap, consumer.index)
-        if output.consumers:
-            open_values[output] = len(output.consumers)
-        if open_values.keys() <= {output}:
-            return output, nonlinear
-        if output.returned:
-            return None
-    return None
+def _is_pixelwise_convolution(node: Node) -> bool:
+    if node.op != "convolution" or node.settings.get("transposed"):
+        return False
+    settings = node.settings
+    return set(settings["weight"][2:]) | set(settings["stride"]) == {1} and not any(settings["padding"])
 
 
 def _depends_on_position(node: Node) -> bool:
@@ -153,10 +217,17 @@ def _is_norm(node: Node) -> bool:
     return node.op in _NORMS or "batch_norm" in node.op
 
 
-def _is_nonlinear(node: Node) -> bool:
-    if node.op in _LINEAR or _is_norm(node):
-        return False
-    return not (node.op in _LINEAR_BY_A_CONSTANT and len(node.inputs) == 1)
+def follows_linearly(value: Value) -> bool:
+    """Whether `value` is what a convolution returned, by norms and linear operations alone: before any activation."""
+    while (node := value.producer) is not None and node.op != "convolution":
+        if (
+            node.op == BLUR
+            or len(node.inputs) != 1
+            or not (node.op in _LINEAR_BY_A_CONSTANT | _LINEAR or _is_norm(node))
+        ):
+            return False
+        value = node.inputs[0]
+    return node is not None
 
 
 def enclosing(node: Node) -> list[Call]:
@@ -169,20 +240,51 @@ def enclosing(node: Node) -> list[Call]:
     return calls
 
 
-def returning_modules(trace: Trace, values: Sequence[Value]) -> list[nn.Module]:
-    """The modules, innermost first, each call of which returns one of `values`, one call for each value.
+@dataclass(frozen=True)
+class Host:
+    """A module at which values can be blurred: what it returns, or what it takes in."""
 
-    Blurring what such a module returns blurs these values for all who use them, and nothing else.
+    module: nn.Module
+    path: str
+    before: bool
+
+
+def hosts_of(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
+    """Where to blur `values`, for all who use them and nothing else; None where no modules will do.
+
+    Tools that people use afterwards replace norms and merge them into convolutions, so an activation, a block or the
+    layer that reads the map is chosen before a norm.
     """
-    return _modules_for(trace, [_returning(value) for value in values])
+    returning = _modules_for(trace, [_returning(value) for value in values])
+    steady = [call for call in returning if not _is_norm_layer(call.module)]
+    receiving = _modules_for(trace, [_receiving(value) for value in values])
+    blocks = [call for call in receiving if not type(call.module).__module__.startswith("torch.nn")]
+    for calls, before in ((steady, False), (blocks, True), (receiving, True), (returning, False)):
+        if calls:
+            return [Host(calls[0].module, calls[0].path or "", before)]
+    return _readers(trace, values)
 
 
-def receiving_modules(trace: Trace, values: Sequence[Value]) -> list[nn.Module]:
-    """The modules, innermost first, each call of which is the only user of one of `values`, one call for each value.
+def _is_norm_layer(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower()
 
-    Blurring what such a module takes in blurs these values for all who use them, and nothing else.
-    """
-    return _modules_for(trace, [_receiving(value) for value in values])
+
+def _readers(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
+    """The layers that take `values` in, where there are several: each then blurs for itself."""
+    if any(value.returned or not value.consumers for value in values):
+        return None
+    hosts: dict[nn.Module, Host] = {}
+    wanted = {*values}
+    for node in dict.fromkeys(node for value in values for node in value.consumers):
+        call = next((call for call in enclosing(node) if call.input in wanted and call.path is not None), None)
+        if call is None or isinstance(call.module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            return None
+        if any(other.input not in wanted for other in trace.calls_of(call.module)):
+            return None
+        if len(trace.calls_of(call.module)) != len(values):
+            return None
+        hosts[call.module] = Host(call.module, call.path or "", True)
+    return list(hosts.values())
 
 
 def _returning(value: Value) -> list[Call]:
@@ -215,9 +317,10 @@ def _can_return_blurred(module: nn.Module) -> bool:
     return not isinstance(module, nn.ModuleList | nn.ModuleDict)
 
 
-def _modules_for(trace: Trace, candidates: list[list[Call]]) -> list[nn.Module]:
+def _modules_for(trace: Trace, candidates: list[list[Call]]) -> list[Call]:
+    """The modules, innermost first, of which each call is a candidate of one value, one call for each value."""
     return [
-        call.module
+        call
         for call in candidates[0]
         if call.path is not None
         and set(trace.calls_of(call.module))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dealias.convert.downsampling import GROWING, Site
 from dealias.convert.plan import Plan
-from dealias.convert.sites import GROWING, Site
 from dealias.convert.trace import ExampleInput, Node, Trace, call_arguments, undisturbed
 
 if TYPE_CHECKING:
@@ -107,13 +107,13 @@ def build_report(
     models: tuple[nn.Module, nn.Module],
     traces: tuple[Trace, Trace],
     plans: Sequence[Plan],
-    blurs: Sequence[nn.Module],
+    placed: Sequence[tuple[Plan, Sequence[nn.Module]]],
     example_input: ExampleInput,
     **settings: Any,
 ) -> ConversionReport:
-    """The report of a conversion: baseline and converted network, their traces, and the blur of each placed plan."""
-    blur_of = iter(blurs)
-    costs = [_extra_flops(traces, plan, next(blur_of) if plan.blurs else None) for plan in plans]
+    """The report of a conversion: baseline and converted network, their traces, and the blurs of each placed plan."""
+    blurs_of = dict(placed)
+    costs = [_extra_flops(traces, plan, blurs_of.get(plan, ())) for plan in plans]
     memory = [activation_bytes(model, example_input) for model in models]
     return ConversionReport(
         tuple(site for plan in plans for site in plan.sites),
@@ -125,20 +125,27 @@ def build_report(
     )
 
 
-def _extra_flops(traces: tuple[Trace, Trace], plan: Plan, blur: Any) -> list[int]:
+def _extra_flops(traces: tuple[Trace, Trace], plan: Plan, blurs: Sequence[nn.Module]) -> list[int]:
     """By site: the convolution's FLOPs after less those before, and the blur's; a shared blur counts at the first."""
     extra = [0] * len(plan.sites)
-    if blur is None:
+    if not plan.is_placed:
         return extra
     before, after = traces
-    pairs = dict(zip(before.convolutions, after.convolutions, strict=True))
+    pairs = dict(zip(before.convolutions, after.convolutions, strict=False))
     for number, spot in enumerate(plan.spots):
         if spot.node in pairs:
             extra[number] = _convolution_flops(pairs[spot.node]) - _convolution_flops(spot.node)
-    maps = [call.output.shape for call in after.calls_of(blur) if call.output is not None]
-    for number, shape in enumerate(maps):
-        extra[number] += 2 * prod(map(len, blur.taps)) * prod(shape)
+    for blur in blurs:
+        maps = [call.output.shape for call in after.calls_of(blur) if call.output is not None]
+        for number, shape in enumerate(maps[: len(extra)]):
+            extra[number] += 2 * _taps_of_a_window(blur, plan) * prod(shape)
     return extra
+
+
+def _taps_of_a_window(blur: Any, plan: Plan) -> int:
+    """How many samples a blur adds up for each that it returns."""
+    taps = blur.taps if hasattr(blur, "taps") else blur.blurring.taps(plan.sites[0].stride)
+    return prod(len(one) for one in taps)
 
 
 def _convolution_flops(node: Node) -> int:

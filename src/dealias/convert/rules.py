@@ -1,45 +1,54 @@
-"""The rules of anti-aliasing: what becomes of one layer, or of the function calls of one module, that subsample.
+"""The rules of anti-aliasing: what becomes of the layers, or of the function calls of one module, that subsample.
 
 Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019, section 3.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from dealias.convert.calls import Window, spatial_axes_of
+from dealias.convert.downsampling import GROWING, Downsampling, Spot, Status
 from dealias.convert.edits import (
-    AnswerAvgPool,
     AnswerConv,
-    AnswerMaxPool,
+    AnswerPool,
+    AnswerSlice,
     Blur,
+    Caller,
+    Densify,
     Edit,
-    ReplaceAvgPool,
-    ReplaceMaxPool,
+    KeepStride,
+    ReplacePool,
     ReplaceReLU,
     SetStride,
 )
-from dealias.convert.placement import beyond, follow, receiving_modules, returning_modules
-from dealias.convert.sites import GROWING, Spot, Status
-from dealias.convert.trace import BLUR, Trace, Value
+from dealias.convert.layers import CONVERTED
+from dealias.convert.placement import Host, Region, explore, follows_linearly, hosts_of
+from dealias.convert.trace import BLUR, Call, Trace, Value
+from dealias.convert.windows import Window
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do at the sites of one layer, or at the function calls of one module."""
+    """What to do at the sites of a group.
+
+    Args:
+        status: as of a site.
+        text: the action, or the reason why there is none.
+        edits: that make the action.
+        gated: whether a gate in front of the blur sees the mean of the dense map, not that of the subsampled one.
+    """
 
     status: Status
-    text: str  # the action, or the reason why there is none
+    text: str
     edits: tuple[Edit, ...] = ()
-    ends: tuple[Value, ...] = ()  # the values that a blur could also stand behind, further on
-    densify: tuple[Edit, ...] = ()  # what makes them dense then
+    gated: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """All spots where one layer subsamples, or where one module makes the same function call."""
 
@@ -62,43 +71,333 @@ class Group:
         return self.spots[0].stride
 
     @property
-    def spatial(self) -> int:
-        """The number of spatial axes."""
-        return len(self.stride)
-
-    @property
     def window(self) -> Window:
         """The arguments of the first call."""
         return self.spots[0].window
 
     @property
+    def is_stem(self) -> bool:
+        """Whether it is the first convolution, which stays as it is unless `stem` is set."""
+        return self.kind == "conv" and any(spot.source.depth == 0 for spot in self.spots)
+
+    @property
+    def caller(self) -> Caller:
+        """The module and its method that call the function; for a layer, its own forward."""
+        method = self.spots[0].node.method
+        if self.is_layer:
+            own = method is not None and method.module is self.module
+            return Caller(self.path, method.name if own and method is not None else None)
+        return Caller(self.path, None if method is None else method.name)
+
+    @property
+    def steps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The stride that a convolution keeps, and that of the blur: a stem that jumps far gives up part of it."""
+        kept, stride = (1,) * len(self.stride), self.stride
+        if self.is_stem and max(stride) > 3 and all(step % 2 == 0 for step in stride):
+            return tuple(step // 2 for step in stride), (2,) * len(stride)  # a dense one would cost 16 times as much
+        return kept, stride
+
+    @property
     def answered(self) -> bool:
-        """Whether the stride is not to be changed by an attribute, as the forward of the layer pads by it."""
+        """Whether to intercept the calls: the layer's own forward reads `stride` to compute its padding."""
         if not self.is_layer or self.kind != "conv":
             return not self.is_layer or _own_forward(self.module)
         return _own_forward(self.module) and any(
-            spot.window.stride != tuple(self.module.stride) or self.pads(spot) for spot in self.spots
+            spot.window.stride != tuple(self.module.stride) or self._pads(spot) for spot in self.spots
         )
 
-    def pads(self, spot: Spot) -> bool:
+    def _pads(self, spot: Spot) -> bool:
         """Whether the layer pads its input by itself."""
         call = spot.call
         nodes = self.trace.nodes[call.start : call.end] if call is not None else []
         return self.module.padding_mode == "zeros" and any("pad" in node.op for node in nodes)
 
+    def densify(self) -> Densify | None:
+        """The edit that computes every pixel; None where that takes more than a stride."""
+        kept, _ = self.steps
+        if self.kind == "conv":
+            if self.problem is not None:
+                return None
+            return AnswerConv(self.caller, self.window, kept) if self.answered else SetStride(self.path, kept)
+        if self.kind not in ("max_pool", "avg_pool") or self.window.ceil_mode or _indices_are_used(self):
+            return None
+        if self.answered:
+            return None if self.problem is not None else AnswerPool(self.caller, self.window, dense=True)
+        return SetStride(self.path, kept)
 
-def decide(group: Group) -> Decision:
-    """What anti-aliasing does to `group`."""
-    if group.kind in GROWING:
-        return Decision("left alone", "the map grows: nothing is subsampled here")
-    if group.kind == "pixel_unshuffle":
-        return refuse(
-            f"{_name(group)}: it keeps all pixels, as channels that each see the map at stride {group.stride[0]}; "
-            "a blur in front would remove what it is to keep"
-        )
-    if group.kind not in _RULES:
-        return refuse(f"{_name(group)}: antialias has no rule for it; low-pass filter in front of it where it matters")
-    return _RULES[group.kind](group)
+    @property
+    def problem(self) -> str | None:
+        """Why the stride cannot be changed, if so."""
+        if self.answered:
+            return _one_window(self)
+        if len(self.trace.calls_of(self.module)) != len(self.spots):
+            return "the layer does not subsample once on each call"
+        if self.kind == "conv" and any(spot.window.stride != tuple(self.module.stride) for spot in self.spots):
+            return "the layer convolves at another stride than that of its attribute"
+        return None
+
+
+class Rules:
+    """Decides for each group; knows the regions of all spots, since branches that meet are blurred once."""
+
+    def __init__(self, trace: Trace, downsampling: Downsampling, groups: Sequence[Group]) -> None:
+        self.trace, self.grids = trace, downsampling.grids
+        self.group_of = {spot: group for group in groups for spot in group.spots}
+        self.followers = {node.inputs[0] for node in trace.nodes if node.op == BLUR}
+        self._regions: dict[tuple[Spot, bool], Region] = {}
+
+    def decide(self, group: Group) -> tuple[tuple[Group, ...], list[Decision]]:
+        """What anti-aliasing may do to `group`, the best first, and the groups that it does it to."""
+        if group.kind == "conv" and not self._stays(group) and group.problem is None:
+            for groups, regions in self._bundles(group):
+                if found := self._behind(groups, regions):
+                    return groups, found
+        return (group,), self.decide_alone(group)
+
+    def decide_alone(self, group: Group) -> list[Decision]:
+        """What anti-aliasing may do to `group` where it shares no blur with others, the best first."""
+        if group.kind in GROWING:
+            return [Decision("left alone", "the map grows: nothing is subsampled here")]
+        if group.kind == "pixel_unshuffle":
+            keeps = f"it keeps all pixels, as channels that each see the map at stride {max(group.stride)}"
+            return [refuse(f"{name(group)}: {keeps}; a blur in front would remove what it is to keep")]
+        rule: Callable[[Group], list[Decision]] | None = getattr(self, f"_{group.kind}", None)
+        if rule is None:
+            return [refuse(_no_rule(group))]
+        return rule(group)
+
+    def region(self, spot: Spot, mixing: bool = False) -> Region:
+        """What becomes of the map that `spot` returns."""
+        key = (spot, mixing)
+        if key not in self._regions:
+            self._regions[key] = explore(self.grids, [spot.result], mixing=mixing)
+        return self._regions[key]
+
+    def _stays(self, group: Group) -> bool:
+        return group.is_stem and not group.stem and (group.recipe != "zhang2019" or set(group.stride) != {4})
+
+    # Where the blur goes ----------------------------------------------------------------------------------------------
+
+    def _bundles(self, group: Group) -> Iterator[tuple[tuple[Group, ...], list[Region]]]:
+        """By call of the layer, the region of its map: first by itself, then with all branches that it meets."""
+        alone = [self.region(spot) for spot in group.spots]
+        if all(region.behind for region in alone):
+            yield (group,), alone
+        joined = [self._joined(spot) for spot in group.spots]
+        members = {tuple(sorted({id(self.group_of[spot]) for spot in spots})) for spots, _ in joined}
+        spots = [spot for spots, _ in joined for spot in spots]
+        groups = tuple(dict.fromkeys(self.group_of[spot] for spot in spots))
+        whole = {spot for one in groups for spot in one.spots} == set(spots) and len(spots) == len(set(spots))
+        if len(members) == 1 and len(groups) > 1 and whole:
+            yield groups, [region for _, region in joined]
+
+    def _joined(self, spot: Spot) -> tuple[list[Spot], Region]:
+        """`spot` and the strided branches whose maps it meets, and the region of all of them."""
+        spots, region = [spot], self.region(spot)
+        while region.foreign:
+            partners = [self._partner(value, spots) for value in region.foreign]
+            if any(partner is None for partner in partners):
+                break
+            spots += dict.fromkeys(partner for partner in partners if partner is not None)
+            pooled = [one.result for one in spots if one.kind != "conv"]
+            region = explore(self.grids, [one.result for one in spots], pooled=pooled, mixing=True)
+        return spots, region
+
+    def _partner(self, value: Value, spots: Sequence[Spot]) -> Spot | None:
+        """The spot that can stay dense until its map, become `value`, meets those of `spots`."""
+        for spot, group in self.group_of.items():
+            if spot in spots or spot.kind not in ("conv", "max_pool", "avg_pool") or spot.stride != spots[0].stride:
+                continue
+            if value not in self.region(spot, mixing=True).values or self._stays(group) or group.densify() is None:
+                continue
+            if spot.dense_size == spots[0].dense_size and group.steps == self.group_of[spots[0]].steps:
+                return spot
+        return None
+
+    def _behind(self, groups: Sequence[Group], regions: Sequence[Region]) -> list[Decision]:
+        """One blur behind the non-linearity that follows all of `groups`, as an edit for each place that will do."""
+        group = groups[0]
+        kept, stride = group.steps
+        densify = [one for one in (group.densify() for group in groups) if one is not None]
+        meeting = f" where {len(groups)} branches that subsample meet" if len(groups) > 1 else ""
+        lead = f"stride {kept[0]}, {blur_name(stride)}"
+        decisions = []
+        for cuts in zip(*(region.behind for region in regions), strict=False):
+            for where, blurs in self._places([cut.value for cut in cuts], stride):
+                text = f"{lead} {where}, behind the non-linearity{meeting}{_answer_text(group)}"
+                gated = any(cut.gated for cut in cuts)
+                decisions.append(Decision("placed", text, (*densify, *blurs), gated))
+        decisions.sort(key=lambda decision: len(decision.edits))  # one blur for all readers before one for each
+        kept_strides = [KeepStride.of(edit, group.module) for edit, group in zip(densify, groups, strict=True)]
+        if decisions and all(kept_strides):
+            first = decisions[0]
+            edits = (*filter(None, kept_strides), *first.edits[len(densify) :])
+            answered = replace(first, edits=edits)
+            decisions.insert(0 if any(map(_reads_stride, groups)) else len(decisions), answered)
+        return decisions
+
+    def _places(self, values: Sequence[Value], stride: tuple[int, ...]) -> Iterator[tuple[str, tuple[Edit, ...]]]:
+        """Where `values` can be blurred, in words and as edits."""
+        hosts = hosts_of(self.trace, values)
+        if hosts is None:
+            return
+        first = hosts[0]
+        if type(first.module) is nn.ReLU and not first.before and len(stride) == 2:
+            yield f"with `{first.path}`", (ReplaceReLU(first.path, stride),)
+        yield _where(hosts), tuple(Blur(host.path, host.before, stride) for host in hosts)
+
+    # One rule for each kind of site -----------------------------------------------------------------------------------
+
+    def _blur(self, group: Group) -> list[Decision]:
+        by = f" by {type(group.module).__name__}" if group.is_layer else ""
+        return [Decision("left alone", f"already anti-aliased{by}")]
+
+    def _conv(self, group: Group) -> list[Decision]:
+        if self._stays(group):
+            return [Decision("left alone", _stem_text(group))]
+        if group.problem is not None:
+            return [refuse(group.problem)]
+        regions = [self.region(spot) for spot in group.spots]
+        if all(region.behind for region in regions):
+            return self._behind((group,), regions) or [refuse(_no_module(regions[0].behind[0].value))]
+        if any(value in self.followers for region in regions for value in region.in_front):
+            return [Decision("left alone", "a blur stands behind it already, before any non-linearity of its own")]
+        if any(region.behind for region in regions):
+            return [refuse("a non-linearity stands behind some calls of this layer, and not behind others")]
+        return self._linear_conv(group, regions)
+
+    def _linear_conv(self, group: Group, regions: Sequence[Region]) -> list[Decision]:
+        """A convolution without a non-linearity behind it: a blur in front where that is the same, else behind."""
+        kept, stride = group.steps
+        lead, blur = f"stride {kept[0]}, ", blur_name(stride)
+        no_one = f": no non-linearity of its own stands behind{_answer_text(group)}"
+        decisions, densify = [], group.densify()
+        if densify is None:
+            return [refuse(group.problem or "the layer cannot be made dense")]
+        if _commutes_with_blur(group):
+            text = f"{lead}{blur} in front of it{no_one}"
+            if group.answered:
+                decisions.append(
+                    Decision("placed", text, (AnswerConv(group.caller, group.window, kept, "before", stride),))
+                )
+            else:
+                decisions.append(Decision("placed", text, (densify, Blur(group.path, before=True, stride=stride))))
+        for values in reversed(list(zip(*(region.in_front for region in regions), strict=False))):
+            for where, blurs in self._places(values, stride):
+                decisions.append(Decision("placed", f"{lead}{blur} {where}{no_one}", (densify, *blurs)))
+        if group.answered:
+            edit = AnswerConv(group.caller, group.window, kept, "after", stride)
+            decisions.append(Decision("placed", f"{lead}{blur} behind it{no_one}", (edit,)))
+        return decisions or [refuse(_no_module(group.spots[0].result))]
+
+    def _max_pool(self, group: Group) -> list[Decision]:
+        if _indices_are_used(group):
+            return [refuse("return_indices=True: a blurred maximum has no index")]
+        if group.answered and (problem := _one_window(group)) is not None:
+            return [refuse(problem)]
+        decisions = self._pool_before_activation(group)
+        text = f"max at stride 1, then {blur_name(group.stride)}{_answer_text(group)}"
+        if group.recipe == "zhang2019" and _is_resnet_stem(group) and not group.answered:
+            text = f"max over 2x2 at stride 1 without padding, then {blur_name(group.stride)}"
+            edit = ReplacePool(group.path, changes={"kernel_size": 2, "padding": 0})
+            return [Decision("placed", text, (edit,))]
+        return [*decisions, *self._pooled(group, text)]
+
+    def _pool_before_activation(self, group: Group) -> list[Decision]:
+        """Convolution, maximum, activation: the blur stands behind the activation."""
+        if group.recipe == "zhang2019" or not all(follows_linearly(spot.source) for spot in group.spots):
+            return []
+        regions = [self.region(spot) for spot in group.spots]
+        if group.densify() is None or not all(region.behind for region in regions):
+            return []
+        return self._behind((group,), regions)
+
+    def _pooled(self, group: Group, text: str, *, dense: bool = False) -> list[Decision]:
+        """A pooling by its own anti-aliased form, or else by the pooling at stride 1 and a blur behind it."""
+        if group.answered:
+            edit = AnswerPool(group.caller, group.window, group.recipe == "same-size")
+            return [Decision("placed", text, (edit,))]
+        decisions = []
+        if not dense and type(group.module) in CONVERTED:
+            decisions.append(Decision("placed", text, (ReplacePool(group.path, group.recipe == "same-size"),)))
+        if group.kind in ("max_pool", "avg_pool", "lp_pool") and not group.window.ceil_mode:
+            behind = Blur(group.path, before=False, stride=group.stride)
+            decisions.append(Decision("placed", text, (SetStride(group.path, (1,) * len(group.stride)), behind)))
+        return decisions or [refuse(f"{name(group)}: its class cannot be replaced")]
+
+    def _avg_pool(self, group: Group) -> list[Decision]:
+        window = group.window
+        if all(
+            set(spot.output_size) == {1}
+            and all(k >= size for k, size in zip(window.kernel, spot.input_size, strict=True))
+            for spot in group.spots
+        ):
+            return [Decision("left alone", "global: the window covers the whole map, so that nothing is subsampled")]
+        if group.answered and (problem := _one_window(group)) is not None:
+            return [refuse(problem)]
+        blur = blur_name(group.stride)
+        if window.averages_blocks:
+            return self._pooled(group, f"{blur} in place of the average{_answer_text(group)}")
+        if window.ceil_mode and set(window.kernel) != {1}:
+            return [refuse(f"ceil_mode=True with kernel_size={window.kernel} and stride={window.stride}")]
+        return self._pooled(group, f"average at stride 1, then {blur}{_answer_text(group)}", dense=True)
+
+    def _lp_pool(self, group: Group) -> list[Decision]:
+        if group.answered and (problem := _one_window(group)) is not None:
+            return [refuse(problem)]
+        if group.window.ceil_mode:
+            return [refuse(f"{name(group)}: ceil_mode=True")]
+        return self._pooled(group, f"power average at stride 1, then {blur_name(group.stride)}{_answer_text(group)}")
+
+    def _adaptive_pool(self, group: Group) -> list[Decision]:
+        if (problem := self._whole_steps(group)) is not None:
+            return [refuse(problem)]
+        if _indices_are_used(group):
+            return [refuse("return_indices=True: a blurred maximum has no index")]
+        blur = blur_name(group.stride)
+        maximum = "max" in type(group.module).__name__.lower() if group.is_layer else "max" in group.window.kind
+        what = f"max at stride 1, then {blur}" if maximum else f"{blur} in place of the average"
+        return self._pooled(group, f"{what}, where the sizes divide{_answer_text(group)}")
+
+    def _interpolate(self, group: Group) -> list[Decision]:
+        if all(spot.node.op.endswith("_aa") for spot in group.spots):
+            return [Decision("left alone", "already anti-aliased by antialias=True")]
+        if (problem := self._whole_steps(group)) is not None:
+            return [refuse(f"{problem}; antialias=True in the call filters")]
+        if any(spot.node.op.endswith("exact1d") or "exact" in spot.node.op for spot in group.spots):
+            return [refuse(f"{name(group)}: mode='nearest-exact' takes other pixels than a blur with this stride")]
+        text = f"{blur_name(group.stride)} in place of the resampling, where the sizes divide{_answer_text(group)}"
+        return self._pooled(group, text)
+
+    def _whole_steps(self, group: Group) -> str | None:
+        """Why a resampling is no subsampling by a stride, if so."""
+        floors = group.kind == "interpolate" and _has_scale_factor(group)  # so that a last pixel may be left out
+        for spot in group.spots:
+            sizes = list(zip(spot.input_size, spot.output_size, strict=True))
+            whole = [
+                new * (old // new) == old or (floors and old // (old // new) == new) for old, new in sizes if old >= new
+            ]
+            if len(whole) < len(sizes) or not all(whole):
+                before, after = ("x".join(map(str, size)) for size in (spot.input_size, spot.output_size))
+                return f"{name(group)}: {before} to {after} pixels is no subsampling by a whole stride"
+        if type(group.module) not in CONVERTED if group.is_layer else group.spots[0].node.window is None:
+            return _no_rule(group)
+        return None
+
+    def _slice(self, group: Group) -> list[Decision]:
+        spot = group.spots[0]
+        phases = [other for other in self.group_of if other.kind == "slice" and other.source is spot.source]
+        if len(phases) > len(group.spots):
+            return [
+                refuse(
+                    f"{name(group)}: {len(phases)} slices of one map keep its pixels, as a pixel-unshuffle does; "
+                    "a blur in front would remove what they are to keep"
+                )
+            ]
+        if (problem := _one_window(group)) is not None:
+            return [refuse(problem)]
+        text = f"blur by {group.stride} in front of the slice{_answer_text(group)}"
+        return [Decision("placed", text, (AnswerSlice(group.caller, group.window),))]
 
 
 def refuse(reason: str) -> Decision:
@@ -106,71 +405,77 @@ def refuse(reason: str) -> Decision:
     return Decision("not placed", reason)
 
 
+def _no_rule(group: Group) -> str:
+    return f"{name(group)}: antialias has no rule for it; low-pass filter in front of it where it matters"
+
+
 def blur_name(stride: tuple[int, ...]) -> str:
     """How reports call the blur of this stride."""
     return f"BlurPool{len(stride)}d(stride={stride[0] if len(set(stride)) == 1 else stride})"
 
 
-def _name(group: Group) -> str:
+def name(group: Group) -> str:
     """The layer, or the function and where it is called."""
     if group.is_layer:
         return type(group.module).__name__
     where = f"`{group.path}` ({type(group.module).__name__})" if group.path else type(group.module).__name__
-    source = group.spots[0].node.source
-    return f"{group.kind} in {where}{f', {source}' if source else ''}"
+    node = group.spots[0].node
+    what = f"{group.kind} by {node.op}" if group.kind == "unknown" else group.kind
+    return f"{what} in {where}{f', {node.source}' if node.source else ''}"
 
 
 def _answer_text(group: Group) -> str:
     """Says so where a function call is answered."""
-    return "" if group.is_layer else f" ({_name(group)})"
+    return "" if group.is_layer else f" ({name(group)})"
+
+
+def _where(hosts: Sequence[Host]) -> str:
+    if hosts[0].before:
+        return f"in front of {' and '.join(f'`{host.path}`' for host in hosts)}"
+    return f"behind {f'`{hosts[0].path}`' if hosts[0].path else 'the model'}"
 
 
 def _own_forward(module: nn.Module) -> bool:
     """Whether a layer has a forward of its own, which may depend on the stride."""
-    return not type(module).forward.__module__.startswith("torch.nn.modules")
+    return not type(module).forward.__module__.startswith(("torch.nn.modules", "dealias.convert"))
+
+
+def _reads_stride(group: Group) -> bool:
+    """Whether a forward around the layer reads an attribute `stride`, maybe to compute a padding of another size."""
+    call: Call | None = group.spots[0].call
+    while call is not None and (call := call.parent) is not None:
+        code = getattr(type(call.module).forward, "__code__", None)
+        if code is not None and "stride" in code.co_names:
+            return True
+    return False
 
 
 def _one_window(group: Group) -> str | None:
-    """Why the calls of a layer cannot be answered, if so."""
+    """Why the calls of a module cannot be answered, if so."""
     for spot in group.spots:
-        function = spot.node.function
-        if spatial_axes_of(function) is None:
-            maker = getattr(function, "__name__", "compiled code")
-            return f"{_name(group)} is made by {maker}, where no layer can answer it"
+        if spot.node.window is None:
+            return f"{name(group)} is made by {spot.node.op}, whose calls no layer can answer"
     if len({spot.window for spot in group.spots}) > 1:
-        return f"{_name(group)} makes calls of several kinds"
+        return f"{name(group)} makes calls of several kinds"
+    if len({spot.node.method and spot.node.method.name for spot in group.spots}) > 1:
+        return f"{name(group)} is called by several methods"
     if group.is_layer and len(group.trace.calls_of(group.module)) != len(group.spots):
         return "the layer does not subsample once on each call"
     return None
 
 
-def _decide_blur(group: Group) -> Decision:
-    by = f" by {type(group.module).__name__}" if group.is_layer else ""
-    return Decision("left alone", f"already anti-aliased{by}")
+def _has_scale_factor(group: Group) -> bool:
+    """Whether a resampling is given a factor, not a size."""
+    if group.is_layer:
+        return group.module.size is None
+    window = group.spots[0].node.window
+    return window is not None and window.rest[0] is None
 
 
-def _decide_interpolate(group: Group) -> Decision:
-    if all(node.op.endswith("_aa") for node in (spot.node for spot in group.spots)):
-        return Decision("left alone", "already anti-aliased by antialias=True")
-    return refuse(
-        f"{_name(group)}: resampling to a given size is no subsampling by a stride; antialias=True in the call filters"
-    )
-
-
-def _decide_max_pool(group: Group) -> Decision:
-    if any(len(spot.node.outputs) > 1 and _is_used(spot.node.outputs[1]) for spot in group.spots) or getattr(
-        group.module, "return_indices", False
-    ):
-        return refuse("return_indices=True: a blurred maximum has no index")
-    text = f"max at stride 1, then {blur_name(group.stride)}{_answer_text(group)}"
-    if group.answered:
-        if (problem := _one_window(group)) is not None:
-            return refuse(problem)
-        return Decision("placed", text, (AnswerMaxPool(group.path, group.window),))
-    if group.recipe == "zhang2019" and _is_resnet_stem(group):
-        text = f"max over 2x2 at stride 1 without padding, then {blur_name(group.stride)}"
-        return Decision("placed", text, (ReplaceMaxPool(group.path, {"kernel_size": 2, "padding": 0}),))
-    return Decision("placed", text, (ReplaceMaxPool(group.path, {}),))
+def _indices_are_used(group: Group) -> bool:
+    if "max" not in group.spots[0].node.op:
+        return False
+    return any(len(spot.node.outputs) > 1 and _is_used(spot.node.outputs[1]) for spot in group.spots)
 
 
 def _is_used(value: Value) -> bool:
@@ -191,75 +496,6 @@ def _is_resnet_stem(group: Group) -> bool:
     )
 
 
-def _decide_avg_pool(group: Group) -> Decision:
-    window, path = group.window, group.path
-    if all(
-        set(spot.output_size) == {1} and all(k >= size for k, size in zip(window.kernel, spot.input_size, strict=True))
-        for spot in group.spots
-    ):
-        return Decision("left alone", "global: the window covers the whole map, so that nothing is subsampled")
-    if group.answered and (problem := _one_window(group)) is not None:
-        return refuse(problem)
-    whole_windows = group.recipe == "same-size" and not window.ceil_mode
-    blur = blur_name(group.stride)
-    if window.kernel == window.stride and not any(window.padding) and not window.divisor_override:
-        text = f"{blur} in place of the average{_answer_text(group)}"
-        if group.answered:
-            return Decision("placed", text, (AnswerAvgPool(path, window, False, whole_windows),))
-        return Decision("placed", text, (ReplaceAvgPool(path, group.stride, whole_windows),))
-    if window.ceil_mode and set(window.kernel) != {1}:
-        return refuse(f"ceil_mode=True with kernel_size={window.kernel} and stride={window.stride}")
-    text = f"average at stride 1, then {blur}{_answer_text(group)}"
-    if group.answered:
-        return Decision("placed", text, (AnswerAvgPool(path, window, True, whole_windows),))
-    dense = SetStride(path, (1,) * group.spatial)
-    ends = tuple(spot.result for spot in group.spots)
-    return Decision("placed", text, (dense, Blur(path, before=False, stride=group.stride)), ends, (dense,))
-
-
-def _decide_conv(group: Group) -> Decision:
-    stride, kept = group.stride, (1,) * group.spatial
-    if any(spot.source.depth == 0 for spot in group.spots):
-        if not group.stem and (group.recipe != "zhang2019" or set(stride) != {4}):
-            return Decision("left alone", _stem_text(group))
-        if max(stride) > 3 and all(step % 2 == 0 for step in stride):  # a dense one would cost 16 times as much
-            stride, kept = (2,) * group.spatial, tuple(step // 2 for step in stride)
-    if (problem := _conv_problem(group)) is not None:
-        return refuse(problem)
-    trace, path = group.trace, group.path
-    outputs = [spot.result for spot in group.spots]
-    chains = [follow(trace, value) for value in outputs]
-    blur, lead = blur_name(stride), f"stride {kept[0]}, "
-    restride = AnswerConv(path, group.window, kept) if group.answered else SetStride(path, kept)
-    if all(chain.nonlinear for chain in chains):
-        ends = tuple(chain.end for chain in chains)
-        further = zip(*(beyond(end) for end in ends), strict=False)
-        found = next(filter(None, (place(trace, values, stride) for values in (ends, *further))), None)
-        if found is None:
-            return Decision("not placed", _no_module(ends[0]), ends=ends, densify=(restride,))
-        edit, where = found
-        text = f"{lead}{blur} {where}, behind the non-linearity{_answer_text(group)}"
-        return Decision("placed", text, (restride, edit))
-    if any(node.op == BLUR for chain in chains for node in chain.end.consumers):
-        return Decision("left alone", "a blur stands behind it already, before any non-linearity of its own")
-    if any(chain.nonlinear for chain in chains):
-        return refuse("a non-linearity stands behind some calls of this layer, and not behind others")
-    if _commutes_with_blur(group):
-        text = f"{lead}{blur} in front of it: no non-linearity stands behind{_answer_text(group)}"
-        if group.answered:
-            return Decision("placed", text, (AnswerConv(path, group.window, kept, "before", stride),))
-        return Decision("placed", text, (restride, Blur(path, before=True, stride=stride)))
-    for values in reversed(list(zip(*(chain.values for chain in chains), strict=False))):
-        if (found := place(trace, values, stride)) is not None:
-            edit, where = found
-            text = f"{lead}{blur} {where}: no non-linearity of its own stands behind{_answer_text(group)}"
-            return Decision("placed", text, (restride, edit))
-    if group.answered:
-        text = f"{lead}{blur} behind it: no non-linearity of its own stands behind{_answer_text(group)}"
-        return Decision("placed", text, (AnswerConv(path, group.window, kept, "after", stride),))
-    return refuse(_no_module(outputs[0]))
-
-
 def _commutes_with_blur(group: Group) -> bool:
     """Whether a convolution can have its blur in front: 1x1, unpadded, its input where the blur can take it."""
     if set(group.window.kernel) != {1} or any(spot.dense_size != spot.input_size for spot in group.spots):
@@ -274,44 +510,9 @@ def _stem_text(group: Group) -> str:
     return "the stem: the first convolution, where a blur costs most; stem=True places one"
 
 
-def _conv_problem(group: Group) -> str | None:
-    """Why the stride of a convolution cannot be changed, if so."""
-    if group.answered:
-        return _one_window(group)
-    if len(group.trace.calls_of(group.module)) != len(group.spots):
-        return "the layer does not convolve once on each call"
-    for spot in group.spots:
-        if spot.window.stride != tuple(group.module.stride):
-            return "the layer convolves at another stride than that of its attribute"
-    return None
-
-
-def place(trace: Trace, values: Sequence[Value], stride: tuple[int, ...]) -> tuple[Edit, str] | None:
-    """Blur `values` at a module that returns them, or else at one that takes them in."""
-    paths = {id(call.module): call.path for call in trace.calls}
-    for module in returning_modules(trace, values):
-        path = paths[id(module)] or ""
-        if type(module) is nn.ReLU and len(stride) == 2 and not module._forward_hooks:
-            return ReplaceReLU(path, stride), f"with `{path}`"
-        return Blur(path, before=False, stride=stride), f"behind {f'`{path}`' if path else 'the model'}"
-    for module in receiving_modules(trace, values):
-        path = paths[id(module)] or ""
-        return Blur(path, before=True, stride=stride), f"in front of `{path}`"
-    return None
-
-
 def _no_module(value: Value) -> str:
     users = ", ".join(sorted({node.op for node in value.consumers})) or "the output of the model"
     return (
         "what is to be blurred is returned by no module of its own (a function or a shared module made it) and taken "
         f"in by none alone ({len(value.consumers)} uses: {users})"
     )
-
-
-_RULES: dict[str, Callable[[Group], Decision]] = {
-    "conv": _decide_conv,
-    "max_pool": _decide_max_pool,
-    "avg_pool": _decide_avg_pool,
-    "blur": _decide_blur,
-    "interpolate": _decide_interpolate,
-}

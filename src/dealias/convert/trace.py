@@ -11,12 +11,14 @@ buffers alone are left out.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 import torch
@@ -27,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from dealias.convert.windows import Window, window_of
 from dealias.errors import InputError, InputTypeError
 
 ExampleInput: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
@@ -37,23 +40,24 @@ BLUR = "blur"
 
 _WINDOWED = ("convolution", "_pool")
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"  # not torchvision beside it
-_OURS = ("dealias.ops", "dealias.functional", "dealias.convert")
+_OURS = ("dealias.ops", "dealias.functional", "dealias.convert", "dealias.nn")
 # What a forward pass raises on input that it does not take; a bug of ours would hardly show as one of these alone.
 _MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Value:
     """An activation: a tensor at one moment of the forward pass."""
 
     shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
     producer: Node | None = None
     consumers: list[Node] = field(default_factory=list)
     depth: int = 0  # convolutions on the longest path from the input
     returned: bool = False  # part of what the model returns
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """One operation on activations; `settings` are its arguments by name, a tensor's shape in place of the tensor."""
 
@@ -64,11 +68,21 @@ class Node:
     call: Call
     pointwise: bool
     settings: dict[str, Any]
-    function: Any  # of torch, that the model called; None in compiled code
-    source: str  # where in the user's code
+    window: Window | None  # of the function that the model called, where its calls can be answered
+    method: Method | None  # that called the function
+    source: str  # file and line in the user's code
+    norm: float | None = None  # of what a convolution takes in, where it has values
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A method of a module of the model, by the name that its class gives it."""
+
+    module: nn.Module
+    name: str
+
+
+@dataclass(eq=False, repr=False)
 class Call:
     """One call of a module: it ran the nodes [start, end)."""
 
@@ -85,13 +99,22 @@ class Call:
         return self.start <= node.index < self.end
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
+class Output:
+    """A tensor that the model returned; `norm` is None where it has no values."""
+
+    shape: tuple[int, ...]
+    norm: float | None
+
+
+@dataclass(eq=False, repr=False)
 class Trace:
     """One forward pass."""
 
     nodes: list[Node]
     calls: list[Call]
-    output_shapes: list[tuple[int, ...]]
+    outputs: list[Output]
+    paths: dict[nn.Module, str]  # of all modules of the model; the first, where one has several
 
     def calls_of(self, module: nn.Module) -> list[Call]:
         """The calls of `module`, in order."""
@@ -105,43 +128,44 @@ class Trace:
 
 def is_blur_layer(module: nn.Module) -> bool:
     """Whether `module` is an anti-aliasing layer: one of ours, timm's, kornia's, ..., which all bear the same name."""
-    return "blurpool" in type(module).__name__.lower()
+    if getattr(module, "anti_aliases", False):
+        return True
+    return any("blurpool" in owner.__name__.lower() for owner in type(module).__mro__)
 
 
 class _Recorder(TorchDispatchMode):
     def __init__(self, model: nn.Module, inputs: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves this one untyped
-        self.paths = {id(module): path for path, module in model.named_modules()}
+        self.paths = {module: path for path, module in model.named_modules()}
         self.constants: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         for tensor in (*model.parameters(), *model.buffers()):
             self.constants[tensor] = True
         self.values: MutableMapping[Tensor, Value] = WeakTensorKeyDictionary()
         for tensor in inputs:
-            self.values[tensor] = Value(tuple(tensor.shape))
+            self.values[tensor] = Value(tuple(tensor.shape), tensor.dtype)
         self.nodes: list[Node] = []
         self.calls: list[Call] = []
         self.stack: list[Call] = []
         self.opaque: Call | None = None
-        self.function: Any = None
+        self.window: Window | None = None
+        self.form: FrameType | None = None  # of our own that ran last
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         first = args[0] if args and isinstance(args[0], Tensor) else None
         value = None if first is None else self.values.get(first)
         parent = self.stack[-1] if self.stack else None
-        call = Call(module, self.paths.get(id(module)), parent, len(self.nodes), value)
+        call = Call(module, self.paths.get(module), parent, len(self.nodes), value)
         self.stack.append(call)
-        if self.opaque is None:
-            self.calls.append(call)
-            if is_blur_layer(module):
-                self.opaque = call
+        self.calls.append(call)  # in a blur too: a hook in front of it may run one
+        if self.opaque is None and is_blur_layer(module):
+            self.opaque = call
 
     def leave(self, module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         call = self.stack.pop()
         if self.opaque is call:
             self.opaque = None
             if isinstance(output, Tensor) and call.input is not None:
-                settings = {"stride": getattr(module, "stride", 1)}
-                self.add(BLUR, (call.input,), (output,), call, settings=settings)
+                self.add(BLUR, (call.input,), (output,), call, settings={})
         call.end = len(self.nodes)
         if isinstance(output, Tensor):
             call.output = self.values.get(output)
@@ -163,13 +187,37 @@ class _Recorder(TorchDispatchMode):
             self.opaque.input = next(filter(None, read), None)
         return result
 
+    def go_on(self, node: Node, outputs: tuple[Tensor, ...], values: tuple[Value, ...]) -> None:
+        """Let `node` return `outputs` in place of what it returned so far."""
+        node.outputs = values
+        for tensor, value in zip(outputs, values, strict=True):
+            value.producer = node
+            self.values[tensor] = value
+
+    def caller(self) -> tuple[str, Method | None, FrameType | None]:
+        """File and line that called the running operation, the method they are in, and our own form between them."""
+        frame, form, source = sys._getframe(1), None, ""
+        while frame.f_back is not None:
+            name = frame.f_globals.get("__name__", "")
+            if name == "dealias.functional" and frame.f_code.co_name.startswith("apply_"):
+                form = frame
+            if not name.startswith(_OURS) and not frame.f_code.co_filename.startswith(_TORCH):
+                source = source or f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                if self.window is None:
+                    return source, None, form
+                method = _called_method(frame)
+                if method is not None and method.module in self.paths:
+                    return source, method, form
+            frame = frame.f_back
+        return source, None, form
+
     def note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         op = func._schema.name.partition("::")[2]
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         windowed = any(name in op for name in _WINDOWED)
         if windowed and tensors and tensors[0] not in self.values and tensors[0] not in self.constants:
             # the model hid its input from us, e.g. in a container of its own
-            self.values[tensors[0]] = Value(tuple(tensors[0].shape))
+            self.values[tensors[0]] = Value(tuple(tensors[0].shape), tensors[0].dtype)
         inputs = tuple(self.values[tensor] for tensor in tensors if tensor in self.values)
         if not inputs:
             return
@@ -187,6 +235,7 @@ class _Recorder(TorchDispatchMode):
             self.stack[-1],
             pointwise=torch.Tag.pointwise in func.tags,
             settings=settings,
+            norm=norm_of(tensors[0]) if op == "convolution" else None,
         )
         if in_place and outputs and outputs[0]._base is not None:  # written through a view
             self.values[outputs[0]._base] = self.values[outputs[0]]
@@ -200,12 +249,18 @@ class _Recorder(TorchDispatchMode):
         *,
         pointwise: bool = False,
         settings: dict[str, Any],
+        norm: float | None = None,
     ) -> None:
         depth = max(value.depth for value in inputs) + (op == "convolution")
-        values = tuple(Value(tuple(tensor.shape), depth=depth) for tensor in outputs)
-        source, ours = _source() if op != BLUR else ("", False)
-        op, number = BLUR if ours else op, len(self.nodes)
-        node = Node(number, op, inputs, values, call, pointwise, settings, self.function, source)
+        values = tuple(Value(tuple(tensor.shape), tensor.dtype, depth=depth) for tensor in outputs)
+        source, method, form = self.caller() if op != BLUR else ("", None, None)
+        node = Node(len(self.nodes), op, inputs, values, call, pointwise, settings, self.window, method, source, norm)
+        if form is not None:
+            earlier, self.form = self.form, form
+            if earlier is form:  # the first of its operations stands for all
+                self.go_on(self.nodes[-1], outputs, values)
+                return
+            node.op, node.settings, node.norm = BLUR, {}, None
         self.nodes.append(node)
         for value in dict.fromkeys(inputs):
             value.consumers.append(node)
@@ -224,23 +279,30 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.recorder.function = func
+        self.recorder.window = window_of(func, args, kwargs or {})
         try:
             return func(*args, **(kwargs or {}))
         finally:
-            self.recorder.function = None
+            self.recorder.window = None
 
 
-def _source() -> tuple[str, bool]:
-    """The file and line that called the running operation, and whether it is part of one of our functional forms."""
-    frame, ours = sys._getframe(1), False
-    while frame.f_back is not None:
-        module = frame.f_globals.get("__name__", "")
-        ours |= module.startswith("dealias.ops")
-        if not module.startswith(_OURS) and not frame.f_code.co_filename.startswith(_TORCH):
-            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}", ours
-        frame = frame.f_back
-    return "", ours
+def norm_of(tensor: Tensor) -> float | None:
+    """The Euclidean norm of a tensor; None where it has no values, or none that a norm is taken of."""
+    if tensor.is_meta or not tensor.is_floating_point() or type(tensor) not in (Tensor, nn.Parameter):
+        return None
+    return float(torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64))
+
+
+def _called_method(frame: FrameType) -> Method | None:
+    """The method of a module that runs in `frame`, if it is one that the class of the module has."""
+    code = frame.f_code
+    module = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    if not isinstance(module, nn.Module):
+        return None
+    function = getattr(type(module), code.co_name, None)
+    if getattr(inspect.unwrap(function), "__code__", None) is not code if callable(function) else True:
+        return None
+    return Method(module, code.co_name)
 
 
 @contextmanager
@@ -329,4 +391,5 @@ def record(model: nn.Module, example_input: ExampleInput) -> Trace:
     for tensor in tensors:
         if tensor in recorder.values:
             recorder.values[tensor].returned = True
-    return Trace(recorder.nodes, recorder.calls, [tuple(tensor.shape) for tensor in tensors])
+    outputs = [Output(tuple(one.shape), norm_of(one)) for one in tensors]
+    return Trace(recorder.nodes, recorder.calls, outputs, recorder.paths)

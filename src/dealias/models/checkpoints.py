@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dealias.errors import InputError, require
+from dealias.functional import per_axis
 from dealias.nn import BlurPool2d, MaxBlurPool2d
 
 # The moving average of the weights first, as timm does: it is what such a training run evaluates.
@@ -260,8 +261,8 @@ def _warn_of_differences(
     if borders := sorted({blur.padding_mode for blur in blurs} - {"reflect"}):
         differences.append(f"its blurs have padding_mode={borders[0]!r}, the released network's 'reflect'")
     stem = getattr(model, "maxpool", None)  # a ResNet's
-    if isinstance(stem, MaxBlurPool2d) and stem.kernel_size != (2, 2):
-        differences.append(f"its stem pools over {stem.kernel_size} pixels, the released network's over (2, 2)")
+    if isinstance(stem, MaxBlurPool2d) and (window := per_axis("kernel_size", stem.kernel_size, 2, 1)) != (2, 2):
+        differences.append(f"its stem pools over {window} pixels, the released network's over (2, 2)")
     if differences:
         warnings.warn(
             f"the {type(model).__name__} has the weights of the released network but computes something else: "

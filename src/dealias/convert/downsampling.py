@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, cast
 
 from torch import nn
 
-from dealias.convert.calls import Window, spatial_axes_of
-from dealias.convert.edits import spatial_axes
+from dealias.convert.grids import FLAT, Grids, find_grids
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
+from dealias.convert.windows import Window, per_axis
 
 Status: TypeAlias = Literal["placed", "left alone", "not placed"]
 
@@ -20,9 +21,9 @@ class Site:
     """A place where a network subsamples: one call of one layer or function.
 
     Args:
-        kind: "conv", "max_pool", "avg_pool", "adaptive_pool", "interpolate", "slice", "unfold" or "pixel_unshuffle";
-            "blur" where the network is anti-aliased already; "conv_transpose", "upsample" or "pixel_shuffle" where the
-            map grows.
+        kind: "conv", "max_pool", "avg_pool", "lp_pool", "adaptive_pool", "interpolate", "slice", "unfold",
+            "pixel_unshuffle" or "unknown" (an operation that makes a map smaller in another way); "blur" where the
+            network is anti-aliased already; "conv_transpose", "upsample" or "pixel_shuffle" where the map grows.
         path: of the layer, as in `model.get_submodule(path)`; "" for a function, or where the layer is the model.
         stride: for each spatial axis; input size over output size, rounded, where the site has no stride of its own
             (the other way round where the map grows).
@@ -48,7 +49,7 @@ class Site:
         return self.status == "placed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spot:
     """An operation that subsamples; `call` is the call of its layer, or None for a function."""
 
@@ -64,33 +65,33 @@ class Spot:
     @property
     def window(self) -> Window:
         """What tells the call of a convolution or a pooling from the others."""
+        if self.call is None and self.node.window is not None and self.node.window.kind not in ("conv", "avg_pool"):
+            return self.node.window
         return Window.of(self.kind, len(self.stride), self.node.settings)
 
-    @property
+    @cached_property
     def dense_size(self) -> tuple[int, ...]:
         """The size of the map that a convolution or pooling without ceil_mode would return at stride 1."""
-        settings, window = self.node.settings, self.window
+        settings, spatial = self.node.settings, len(self.stride)
+        window = Window.of(self.kind, spatial, settings)
         source = self.node.inputs[0].shape
         return tuple(
             size + 2 * padding - dilation * (taps - 1)
             for size, taps, padding, dilation in zip(
-                source[-len(self.stride) :],
+                source[-spatial:],
                 window.kernel,
-                _last(settings["padding"], len(self.stride)),
-                _last(settings.get("dilation", 1), len(self.stride)),
+                per_axis(settings["padding"], spatial),
+                per_axis(settings.get("dilation", 1), spatial),
                 strict=True,
             )
         )
-
-
-def _last(values: Any, spatial: int) -> tuple[int, ...]:
-    return (values,) * spatial if isinstance(values, int) else (tuple(values) * spatial)[-spatial:]
 
 
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "max_pool": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
     "avg_pool": (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    "lp_pool": (nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
     "adaptive_pool": (
         nn.AdaptiveAvgPool1d,
         nn.AdaptiveAvgPool2d,
@@ -105,6 +106,7 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "pixel_unshuffle": (nn.PixelUnshuffle,),
     "unfold": (nn.Unfold,),
     "slice": (),
+    "unknown": (),
     "conv_transpose": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     "upsample": (nn.Upsample,),
     "pixel_shuffle": (nn.PixelShuffle,),
@@ -125,6 +127,7 @@ _KINDS = {
     "pixel_unshuffle": "pixel_unshuffle",
     "pixel_shuffle": "pixel_shuffle",
     "im2col": "unfold",
+    "unfold": "unfold",
     "view": "pixel_unshuffle",
     "_unsafe_view": "pixel_unshuffle",
     "reshape": "pixel_unshuffle",
@@ -137,14 +140,27 @@ GROWING = ("conv_transpose", "upsample", "pixel_shuffle")
 """The kinds of sites where the map grows: nothing is subsampled there."""
 
 
-def find_spots(trace: Trace) -> list[Spot]:
-    """Every operation of `trace` that changes the resolution, in order."""
+@dataclass(frozen=True)
+class Downsampling:
+    """Where a trace changes the resolution, in order, and the spatial axes of its maps."""
+
+    spots: list[Spot]
+    grids: Grids = field(repr=False)
+
+
+def find_downsampling(trace: Trace) -> Downsampling:
+    """Every operation of `trace` that changes the resolution."""
+    grids = find_grids(trace)
+    shrinks = {node: (source, result) for node, source, result in grids.shrinks}
     spots = []
     for node in trace.nodes:
         kind = _kind(node)
-        if kind is not None and node.outputs and (spot := _SPOTTERS.get(kind, _resized)(kind, node)) is not None:
+        spot = _SPOTTERS.get(kind, _resized)(kind, node, grids) if kind is not None and node.outputs else None
+        if spot is None and node in shrinks:
+            spot = _shrunk(node, *shrinks[node], grids)
+        if spot is not None:
             spots.append(spot)
-    return spots
+    return Downsampling(spots, grids)
 
 
 def _kind(node: Node) -> str | None:
@@ -153,7 +169,20 @@ def _kind(node: Node) -> str | None:
         return "interpolate" if any(new < old for old, new in sizes) else "upsample"
     if node.op == "convolution" and node.settings.get("transposed"):
         return "conv_transpose"
-    return _KINDS.get(node.op)
+    kind = _KINDS.get(node.op)
+    if kind == "avg_pool" and (layer_call("lp_pool", node) or (node.window and node.window.kind == "lp_pool")):
+        return "lp_pool"
+    return kind
+
+
+def _shrunk(node: Node, source: Value, result: Value, grids: Grids) -> Spot:
+    """A map that became smaller without a stride: blocks of pixels made channels, or something unknown."""
+    before, after = grids.size(source) or (), grids.size(result) or ()
+    if not after or len(before) != len(after):  # a kernel that only its operation knows
+        before, after = source.shape[2:], result.shape[2:]
+    stride = tuple(max(round(old / new), 1) for old, new in zip(before, after, strict=True))
+    kind = "pixel_unshuffle" if node.op in _VIEWS else "unknown"
+    return Spot(kind, node, None, stride, source, result, before, after)
 
 
 def layer_call(kind: str, node: Node) -> Call | None:
@@ -162,31 +191,35 @@ def layer_call(kind: str, node: Node) -> Call | None:
     return call if call.path is not None and isinstance(call.module, _LAYERS[kind]) else None
 
 
-def _strided(kind: str, node: Node) -> Spot | None:
-    """A convolution, a pooling or a blur: it has a stride."""
+def _strided(kind: str, node: Node, grids: Grids) -> Spot | None:
+    """A convolution or a pooling: it has a stride."""
     call = layer_call(kind, node)
     source, result = node.inputs[0], node.outputs[0]
     steps = node.settings.get("stride") or node.settings["kernel_size"]
     if call is not None:  # the layer knows its axes: PyTorch runs some 1-D layers on 2-D maps
         source, result = call.input or source, call.output or result
-        steps = getattr(call.module, "stride", steps)
+        steps = getattr(call.module, "stride", None) or steps
     elif (
-        spatial_axes_of(node.function) in (1, None)  # PyTorch runs 1-D poolings on 2-D maps
+        (node.window is None or len(node.window.stride) == 1)  # PyTorch runs 1-D poolings on 2-D maps
         and source.producer is not None
         and source.producer.op == "unsqueeze"
         and source.shape[-2] == 1
     ):
-        steps = list(steps)[1:]
-    spatial = spatial_axes(call.module) if call is not None and kind != "blur" else None
-    stride = _per_axis(steps, spatial or len(source.shape) - 2)
+        steps = tuple(steps[1:])
+    stride = tuple(steps) if call is None else per_axis(steps, spatial_axes(call.module))
     return _spot(kind, node, call, stride, source, result) if max(stride) > 1 else None
 
 
-def _per_axis(steps: Any, spatial: int) -> tuple[int, ...]:
-    return (steps,) * spatial if isinstance(steps, int) else tuple(steps)
+def _blurred(kind: str, node: Node, grids: Grids) -> Spot | None:
+    """A blur, ours or another's: a site if the map becomes smaller."""
+    source, result = node.inputs[0], node.outputs[0]
+    axes = max(len(source.shape) - 2, 1)
+    sizes = list(zip(source.shape[-axes:], result.shape[-axes:], strict=True))
+    stride = tuple(max(-(-old // new), 1) for old, new in sizes)
+    return _spot(kind, node, layer_call(kind, node), stride, source, result) if max(stride) > 1 else None
 
 
-def _resized(kind: str, node: Node) -> Spot | None:
+def _resized(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A resampling to a given size: a site if the map becomes smaller, but not a single pixel."""
     call = layer_call(kind, node)
     source, result = node.inputs[0], node.outputs[0]
@@ -200,34 +233,41 @@ def _resized(kind: str, node: Node) -> Spot | None:
     return _spot(kind, node, call, stride, source, result)
 
 
-def _sliced(kind: str, node: Node) -> Spot | None:
+def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
     """Strided slicing of pixels, e.g. x[:, :, ::2, ::2]: its last slice stands for it."""
     if any(_step(consumer) > 1 for consumer in node.outputs[0].consumers) or _step(node) == 1:
         return None
     source, steps = node.inputs[0], {node.settings["dim"] % len(node.inputs[0].shape): _step(node)}
     while source.producer is not None and source.producer.op == "slice":
-        steps[source.producer.settings["dim"] % len(source.shape)] = _step(source.producer)
+        axis = source.producer.settings["dim"] % len(source.shape)
+        steps[axis] = steps.get(axis, 1) * _step(source.producer)
         source = source.producer.inputs[0]
     axes = sorted(axis for axis, step in steps.items() if step > 1)
-    last = len(source.shape) - 1
-    # x[..., ::2] alone is how rotary embeddings take channels apart
-    if len(source.shape) < 3 or 0 in axes or (axes == [last] and last > 2) or axes == [1]:
+    pixels = _pixels(source, grids)
+    if pixels is None:
+        last = len(source.shape) - 1
+        # x[..., ::2] alone is how rotary embeddings take channels apart
+        if len(source.shape) < 3 or 0 in axes or (axes == [last] and last > 2) or axes == [1]:
+            return None
+        first = 1 if 1 in axes else 2  # channels last, or first
+        pixels = list(range(first, max(len(source.shape) - (2 - first), first + 1)))
+    if not set(axes) <= set(pixels):
         return None
-    first = 1 if 1 in axes else 2  # channels last, or first
-    spatial = range(first, max(len(source.shape) - (2 - first), first + 1))
-    return Spot(
-        kind,
-        node,
-        None,
-        tuple(steps.get(axis, 1) for axis in spatial),
-        source,
-        node.outputs[0],
-        tuple(source.shape[axis] for axis in spatial),
-        tuple(node.outputs[0].shape[axis] for axis in spatial),
-    )
+    result = node.outputs[0]
+    stride = tuple(steps.get(axis, 1) for axis in pixels)
+    before, after = (tuple(value.shape[axis] for axis in pixels) for value in (source, result))
+    return Spot(kind, node, None, stride, source, result, before, after)
 
 
-def _grown(kind: str, node: Node) -> Spot | None:
+def _pixels(value: Value, grids: Grids) -> list[int] | None:
+    """Where the spatial axes of a map are, in their order; None where `value` is not known to be one."""
+    if value not in grids.axes:
+        return None
+    found = sorted((axis, position) for position, axis in enumerate(grids.axes[value]) if 0 < axis < FLAT)
+    return [position for _, position in found]
+
+
+def _grown(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A resampling to a larger map, but not of a single pixel."""
     call = layer_call(kind, node)
     source, result = node.inputs[0], node.outputs[0]
@@ -239,8 +279,10 @@ def _grown(kind: str, node: Node) -> Spot | None:
     return _spot(kind, node, call, tuple(max(round(new / old), 1) for old, new in sizes), source, result)
 
 
-def _unfolded(kind: str, node: Node) -> Spot | None:
-    """Windows of pixels at a stride, as `torch.nn.Unfold` takes them."""
+def _unfolded(kind: str, node: Node, grids: Grids) -> Spot | None:
+    """Windows of pixels at a stride, as `torch.nn.Unfold` takes them, or of one axis, as `Tensor.unfold` does."""
+    if node.op == "unfold":
+        return _unfolded_axis(node, grids)
     stride = tuple(node.settings["stride"])
     if max(stride) == 1:
         return None
@@ -254,13 +296,28 @@ def _unfolded(kind: str, node: Node) -> Spot | None:
     return Spot(kind, node, call, stride, source, node.outputs[0], size, output)
 
 
-def _unshuffled(kind: str, node: Node) -> Spot | None:
+def _unfolded_axis(node: Node, grids: Grids) -> Spot | None:
+    source, result, step = node.inputs[0], node.outputs[0], int(node.settings["step"])
+    axis = node.settings["dimension"] % max(len(source.shape), 1)
+    pixels = _pixels(source, grids)
+    if pixels is None:
+        pixels = list(range(2, len(source.shape)))
+    if step == 1 or axis not in pixels or result.shape[axis] == 1:
+        return None
+    stride = tuple(step if position == axis else 1 for position in pixels)
+    before, after = (tuple(value.shape[axis] for axis in pixels) for value in (source, result))
+    return Spot("unfold", node, None, stride, source, result, before, after)
+
+
+def _unshuffled(kind: str, node: Node, grids: Grids) -> Spot | None:
     """Blocks of pixels made channels: `pixel_unshuffle`, or the views that Swin's patch merging is made of."""
     if node.op == "pixel_unshuffle":
-        return _resized(kind, node)
+        return _resized(kind, node, grids)
     moved = node.inputs[0]
     while moved.producer is not None and moved.producer.op in ("clone", "contiguous"):
         moved = moved.producer.inputs[0]
+    if moved in grids.axes:  # what is known needs no guess
+        return None
     permute = moved.producer
     split = permute.inputs[0].producer if permute is not None and permute.op == "permute" else None
     if permute is None or split is None or split.op not in _VIEWS or len(moved.shape) != 6:
@@ -293,11 +350,12 @@ def _spot(kind: str, node: Node, call: Call | None, stride: tuple[int, ...], sou
     return Spot(kind, node, call, stride, source, result, source.shape[-axes:], result.shape[-axes:])
 
 
-_SPOTTERS: dict[str, Callable[[str, Node], Spot | None]] = {
+_SPOTTERS: dict[str, Callable[[str, Node, Grids], Spot | None]] = {
     "conv": _strided,
     "max_pool": _strided,
     "avg_pool": _strided,
-    "blur": _strided,
+    "lp_pool": _strided,
+    "blur": _blurred,
     "slice": _sliced,
     "unfold": _unfolded,
     "pixel_unshuffle": _unshuffled,
@@ -307,14 +365,25 @@ _SPOTTERS: dict[str, Callable[[str, Node], Spot | None]] = {
 }
 
 
+_SPATIAL: tuple[tuple[int, tuple[type[nn.Module], ...]], ...] = tuple(
+    (axes, tuple(getattr(nn, f"{name}{axes}d") for name in ("Conv", "MaxPool", "AvgPool", "LPPool")))
+    for axes in (1, 2, 3)
+)
+
+
+def spatial_axes(module: nn.Module) -> int:
+    """How many spatial axes a convolution or pooling layer of PyTorch has."""
+    return next(axes for axes, classes in _SPATIAL if isinstance(module, classes))
+
+
 def unreached_layers(trace: Trace, model: nn.Module) -> list[tuple[str, str, tuple[int, ...]]]:
     """Kind, path and stride of the layers that would subsample, but that the recorded pass did not call."""
     called = {id(call.module) for call in trace.calls}
     found = []
     for path, module in model.named_modules():
-        for kind in ("conv", "max_pool", "avg_pool"):
+        for kind in ("conv", "max_pool", "avg_pool", "lp_pool"):
             if isinstance(module, _LAYERS[kind]) and id(module) not in called:
-                stride = _per_axis(module.stride, spatial_axes(module))
+                stride = per_axis(cast(Any, module).stride, spatial_axes(module))
                 if max(stride) > 1:
                     found.append((kind, path, stride))
     return found

@@ -1,0 +1,157 @@
+"""Tell one call of a subsampling function from another: by its kind and the arguments that shape its output.
+
+>>> window_of(F.max_pool2d, (torch.rand(1, 1, 4, 4), 2), {}).stride
+(2, 2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_MAX_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+_AVG_POOL = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+_LP_POOL = ("input", "norm_type", "kernel_size", "stride", "ceil_mode")
+_ADAPTIVE = ("input", "output_size", "return_indices")
+_INTERPOLATE = (
+    "input",
+    "size",
+    "scale_factor",
+    "mode",
+    "align_corners",
+    "recompute_scale_factor",
+    "antialias",
+)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of PyTorch whose calls can be answered."""
+
+    kind: str
+    spatial: int  # 0 where the input decides
+    names: tuple[str, ...]  # of the positional arguments
+    pair: bool = False  # it returns the maxima and their indices
+
+    def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments of a call by name."""
+        return dict(zip(self.names, args, strict=False)) | dict(kwargs)
+
+
+def _functions() -> dict[Any, Function]:
+    """By whatever name they are called: functions of torch and of torch.nn.functional are partly the same."""
+    found: dict[Any, Function] = {
+        F.interpolate: Function("interpolate", 0, _INTERPOLATE),
+        Tensor.__getitem__: Function("slice", 0, ("input", "index")),
+    }
+    names: dict[str, tuple[str, ...]] = {
+        "conv": _CONV,
+        "max_pool": _MAX_POOL,
+        "avg_pool": _AVG_POOL,
+        "lp_pool": _LP_POOL,
+    }
+    for spatial in (1, 2, 3):
+        for namespace in (F, torch):
+            for kind, arguments in names.items():
+                if hasattr(namespace, f"{kind}{spatial}d"):
+                    found[getattr(namespace, f"{kind}{spatial}d")] = Function(kind, spatial, arguments)
+            for mean in ("avg", "max"):
+                if hasattr(namespace, f"adaptive_{mean}_pool{spatial}d"):
+                    function = getattr(namespace, f"adaptive_{mean}_pool{spatial}d")
+                    found[function] = Function(f"adaptive_{mean}_pool", spatial, _ADAPTIVE)
+        indexed: dict[str, tuple[str, tuple[str, ...]]] = {f"max_pool{spatial}d_with_indices": ("max_pool", _MAX_POOL)}
+        indexed[f"adaptive_max_pool{spatial}d_with_indices"] = ("adaptive_max_pool", _ADAPTIVE)
+        for name, (kind, arguments) in indexed.items():
+            found[getattr(F, name)] = Function(kind, spatial, arguments, pair=True)
+    return found
+
+
+FUNCTIONS = _functions()
+
+
+@dataclass(frozen=True)
+class Window:
+    """What tells a strided call from the others: the arguments that shape it, one entry for each spatial axis."""
+
+    kind: str
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()  # of a pooling, as all that follows
+    dilation: tuple[int, ...] = ()
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int | None = None
+    rest: tuple[Any, ...] = ()  # of a call without a kernel: its arguments but the input
+    spatial: int = 0  # 0 where the input decides
+
+    @property
+    def averages_blocks(self) -> bool:
+        """Whether an average pooling takes every pixel once, so that a blur can take its place."""
+        return self.kernel == self.stride and not any(self.padding) and not self.divisor_override
+
+    @classmethod
+    def of(cls, kind: str, spatial: int, arguments: Mapping[str, Any]) -> Window:
+        """The window of a call, or of an operation in a trace, with these arguments."""
+        if kind == "conv":
+            weight = arguments["weight"]
+            shape = tuple(weight.shape if isinstance(weight, Tensor) else weight)
+            return cls(kind, tuple(shape[-spatial:]), per_axis(arguments.get("stride", 1), spatial))
+        kernel = per_axis(arguments["kernel_size"], spatial)
+        given = arguments.get("stride")
+        return cls(
+            kind,
+            kernel,
+            kernel if given is None or given == [] else per_axis(given, spatial),
+            per_axis(arguments.get("padding", 0), spatial),
+            per_axis(arguments.get("dilation", 1), spatial),
+            bool(arguments.get("ceil_mode", False)),
+            bool(arguments.get("count_include_pad", True)),
+            arguments.get("divisor_override"),
+            (arguments["norm_type"],) if "norm_type" in arguments else (),
+        )
+
+
+def per_axis(value: int | Sequence[int], spatial: int) -> tuple[int, ...]:
+    """One entry for each axis, also where PyTorch runs a 1-D layer on 2-D maps."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * spatial if len(values) == 1 else values[-spatial:]
+
+
+def window_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Window | None:
+    """The window of a call; None where the function is not one of `FUNCTIONS`, or the call cannot subsample."""
+    known = FUNCTIONS.get(function)
+    if known is None:
+        return None
+    arguments = known.arguments(args, kwargs)
+    if known.kind == "slice":
+        steps = _steps(arguments["index"])
+        return None if steps is None else Window("slice", rest=steps)
+    if known.kind == "interpolate" or known.kind.startswith("adaptive"):
+        rest = tuple(_plain(arguments.get(name)) for name in known.names[1:])
+        return Window(known.kind, rest=rest, spatial=known.spatial)
+    return Window.of(known.kind, known.spatial, arguments)
+
+
+def _steps(index: Any) -> tuple[Any, ...] | None:
+    """`index` as something that compares and hashes, where it is slices alone and one has a step."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(part is Ellipsis or isinstance(part, slice) for part in parts):
+        return None
+    if not any(isinstance(part, slice) and part.step is not None and part.step > 1 for part in parts):
+        return None
+    return tuple("..." if part is Ellipsis else _ends(part) for part in parts)
+
+
+def _ends(part: slice) -> tuple[Any, ...]:
+    # a stop may be a size of the map, or a symbol: the start and the step tell slices apart
+    return (part.start, part.step)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
