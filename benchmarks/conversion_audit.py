@@ -150,7 +150,7 @@ def _is_blur(node: Node, names: dict[str, str], tensors: dict[str, Any], paramet
     if sources & parameters:
         return False
     values = [tensors[names[name]].double().flatten() for name in sources if names.get(name) in tensors]
-    return len(values) == 1 and _is_low_pass(values[0])
+    return bool(values) and all(map(_is_low_pass, values))  # the taps of each axis
 
 
 def _is_low_pass(values: Tensor) -> bool:

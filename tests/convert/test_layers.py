@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dealias import BlurPool2d, MaxBlurPool2d
-from dealias.convert.layers import CONVERTED, Blurring, convert_layer, convert_relu
+from dealias.convert.layers import CONVERTED, Blurring, convert_layer
 from dealias.filters import scaled
 
 BIN4 = Blurring("bin4", "reflect")
@@ -129,14 +129,6 @@ def test_resampling_by_a_half():
         torch.testing.assert_close(converted(x[..., :11, :]), BlurPool2d()(x[..., :10, :]))  # in whole windows
         sized = convert_layer(nn.Upsample(size=(5, 6), mode=mode), BIN4)  # a pixel and a fifth: no subsampling
         torch.testing.assert_close(sized(x[..., :11, :]), F.interpolate(x[..., :11, :], (5, 6), mode=mode))
-
-
-def test_a_relu_with_a_blur():
-    x = torch.randn(2, 3, 12, 12)
-    relu = convert_relu(nn.ReLU(inplace=True), BIN4, (2, 2))
-    assert isinstance(relu, nn.ReLU)
-    assert relu.inplace
-    torch.testing.assert_close(relu(x), BlurPool2d()(F.relu(x)))
 
 
 def test_filters_are_as_wide_as_the_stride_unless_they_are_taken_literally():

@@ -81,7 +81,7 @@ def antialias(
     Two or more branches that subsample and meet in front of their activation are blurred once, behind it. A named
     filter is as wide as the stride asks for (`dealias.filters.scaled`).
 
-    The class of the model and of its layers and the keys, shapes and order of its `state_dict` stay. Poolings and ReLUs
+    The class of the model and of its layers and the keys, shapes and order of its `state_dict` stay. Poolings
     become instances of subclasses of theirs; other blurs are children named `antialias_before` and `antialias_after`
     that a hook applies; or layers in a child named `antialias_calls`, which answer the functions that a module calls.
     Before anything is changed, a copy runs with blurs that do not filter: what it computes must be what the model

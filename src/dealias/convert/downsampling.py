@@ -246,8 +246,9 @@ def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
     pixels = _pixels(source, grids)
     if pixels is None:
         last = len(source.shape) - 1
-        # x[..., ::2] alone is how rotary embeddings take channels apart
-        if len(source.shape) < 3 or 0 in axes or (axes == [last] and last > 2) or axes == [1]:
+        # x[..., ::2] alone is how rotary embeddings take channels apart, and coordinates of boxes
+        apart = axes == [last] and (last > 2 or source.producer is not None)
+        if len(source.shape) < 3 or 0 in axes or apart or axes == [1]:
             return None
         first = 1 if 1 in axes else 2  # channels last, or first
         pixels = list(range(first, max(len(source.shape) - (2 - first), first + 1)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dealias.convert.calls import ConvCall, PoolCall, SliceCall, answer_calls
-from dealias.convert.layers import CONVERTED, Blurring, convert_layer, convert_relu
+from dealias.convert.layers import CONVERTED, Blurring, convert_layer
 from dealias.convert.windows import Window
 
 BEFORE = "antialias_before"
@@ -139,18 +139,6 @@ class Blur:
             # torch.fx then traces into it, so that the blur stands in its graphs by itself
             module.__module__ = __name__
         return blur
-
-
-@dataclass(frozen=True)
-class ReplaceReLU:
-    """ReLU and the blur behind it as one operation."""
-
-    path: str
-    stride: tuple[int, ...]
-
-    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
-        """Change `model`; return the layer that blurs."""
-        return convert_relu(model.get_submodule(self.path), blurring, self.stride)
 
 
 @dataclass(frozen=True)

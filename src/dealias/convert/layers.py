@@ -283,21 +283,9 @@ CONVERTED = _convert_classes()
 """By class of PyTorch: the subclass that a layer of it becomes."""
 
 
-class AntiAliasedReLU(layers.ReLUBlurPool2d, nn.ReLU):
-    """`torch.nn.ReLU` and the blur behind it as one operation."""
-
-
 def convert_layer(layer: nn.Module, blurring: Blurring, **options: Any) -> nn.Module:
     """Make `layer` an anti-aliased layer of the same class, with all its attributes, hooks and names; return it."""
     converted = CONVERTED[type(layer)]
     layer.__class__ = converted
     cast(_Converted, layer).prepare(blurring, **options)
-    return layer
-
-
-def convert_relu(layer: nn.Module, blurring: Blurring, stride: tuple[int, ...]) -> nn.Module:
-    """Make a `torch.nn.ReLU` one that blurs what it returns; return it."""
-    layer.__class__ = AntiAliasedReLU
-    _take_filter(layer, blurring, stride)
-    layer.__dict__["stride"] = stride
     return layer

@@ -58,11 +58,13 @@ class Region:
         values: the maps, and the statistics pooled from them.
         cuts: in order; the first ones are the maps themselves, where there is only one.
         foreign: maps from elsewhere that stand in the way of the next cut, e.g. another branch of a sum.
+        convolutions: 1x1 convolutions on the way.
     """
 
     values: frozenset[Value]
     cuts: tuple[Cut, ...]
     foreign: tuple[Value, ...] = ()
+    convolutions: tuple[Node, ...] = ()
 
     @property
     def behind(self) -> list[Cut]:
@@ -96,6 +98,7 @@ class _Walk:
         self.waiting: dict[int, Node] = {}
         self.heap: list[int] = []
         self.nonlinear = False  # since the last cut
+        self.convolutions: list[Node] = []
         self.measured = False  # whether a norm computed the statistics of a map
         self.cuts = [Cut(starts[0], 0)] if len(starts) == 1 else []
         for value in starts:
@@ -127,7 +130,8 @@ class _Walk:
                     self.wait(output)
             if not self.cut(node):
                 break
-        return Region(frozenset(self.maps | self.statistics), tuple(self.cuts), foreign)
+        values = frozenset(self.maps | self.statistics)
+        return Region(values, tuple(self.cuts), foreign, tuple(self.convolutions))
 
     def take(self, node: Node) -> bool:
         """Whether `node` keeps all pixels in place; if so, what it returns belongs to the region."""
@@ -141,6 +145,7 @@ class _Walk:
         if not self.keeps_pixels(node) or not all(self.is_map(output) for output in outputs):
             return False
         self.measured |= self.measures(node)
+        self.convolutions += [node] if node.op == "convolution" else []
         nonlinear = self.is_nonlinear(node)
         self.nonlinear |= nonlinear
         self.maps.update(outputs)

@@ -22,12 +22,11 @@ from dealias.convert.edits import (
     Edit,
     KeepStride,
     ReplacePool,
-    ReplaceReLU,
     SetStride,
 )
 from dealias.convert.layers import CONVERTED
 from dealias.convert.placement import Host, Region, explore, follows_linearly, hosts_of
-from dealias.convert.trace import BLUR, Call, Trace, Value
+from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 from dealias.convert.windows import Window
 
 
@@ -40,12 +39,14 @@ class Decision:
         text: the action, or the reason why there is none.
         edits: that make the action.
         gated: whether a gate in front of the blur sees the mean of the dense map, not that of the subsampled one.
+        dense: the convolutions between the sites and the blur, which convolve the dense map.
     """
 
     status: Status
     text: str
     edits: tuple[Edit, ...] = ()
     gated: bool = False
+    dense: frozenset[Node] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,12 +222,14 @@ class Rules:
         densify = [one for one in (group.densify() for group in groups) if one is not None]
         meeting = f" where {len(groups)} branches that subsample meet" if len(groups) > 1 else ""
         lead = f"stride {kept[0]}, {blur_name(stride)}"
+        dense = frozenset(node for region in regions for node in region.convolutions)
         decisions = []
         for cuts in zip(*(region.behind for region in regions), strict=False):
-            for where, blurs in self._places([cut.value for cut in cuts], stride):
-                text = f"{lead} {where}, behind the non-linearity{meeting}{_answer_text(group)}"
+            hosts = hosts_of(self.trace, [cut.value for cut in cuts])
+            if hosts:
+                text = f"{lead} {_where(hosts)}, behind the non-linearity{meeting}{_answer_text(group)}"
                 gated = any(cut.gated for cut in cuts)
-                decisions.append(Decision("placed", text, (*densify, *blurs), gated))
+                decisions.append(Decision("placed", text, (*densify, *_blurs(hosts, stride)), gated, dense))
         decisions.sort(key=lambda decision: len(decision.edits))  # one blur for all readers before one for each
         kept_strides = [KeepStride.of(edit, group.module) for edit, group in zip(densify, groups, strict=True)]
         if decisions and all(kept_strides):
@@ -235,16 +238,6 @@ class Rules:
             answered = replace(first, edits=edits)
             decisions.insert(0 if any(map(_reads_stride, groups)) else len(decisions), answered)
         return decisions
-
-    def _places(self, values: Sequence[Value], stride: tuple[int, ...]) -> Iterator[tuple[str, tuple[Edit, ...]]]:
-        """Where `values` can be blurred, in words and as edits."""
-        hosts = hosts_of(self.trace, values)
-        if hosts is None:
-            return
-        first = hosts[0]
-        if type(first.module) is nn.ReLU and not first.before and len(stride) == 2:
-            yield f"with `{first.path}`", (ReplaceReLU(first.path, stride),)
-        yield _where(hosts), tuple(Blur(host.path, host.before, stride) for host in hosts)
 
     # One rule for each kind of site -----------------------------------------------------------------------------------
 
@@ -283,8 +276,9 @@ class Rules:
             else:
                 decisions.append(Decision("placed", text, (densify, Blur(group.path, before=True, stride=stride))))
         for values in reversed(list(zip(*(region.in_front for region in regions), strict=False))):
-            for where, blurs in self._places(values, stride):
-                decisions.append(Decision("placed", f"{lead}{blur} {where}{no_one}", (densify, *blurs)))
+            if hosts := hosts_of(self.trace, values):
+                text = f"{lead}{blur} {_where(hosts)}{no_one}"
+                decisions.append(Decision("placed", text, (densify, *_blurs(hosts, stride))))
         if group.answered:
             edit = AnswerConv(group.caller, group.window, kept, "after", stride)
             decisions.append(Decision("placed", f"{lead}{blur} behind it{no_one}", (edit,)))
@@ -427,6 +421,10 @@ def name(group: Group) -> str:
 def _answer_text(group: Group) -> str:
     """Says so where a function call is answered."""
     return "" if group.is_layer else f" ({name(group)})"
+
+
+def _blurs(hosts: Sequence[Host], stride: tuple[int, ...]) -> list[Blur]:
+    return [Blur(host.path, host.before, stride) for host in hosts]
 
 
 def _where(hosts: Sequence[Host]) -> str:

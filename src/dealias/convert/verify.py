@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dealias.convert.edits import Blur, Edit, ReplaceReLU
+from dealias.convert.edits import Blur, Edit
 from dealias.convert.layers import Blurring
 from dealias.convert.plan import Plan
 from dealias.convert.trace import Call, ExampleInput, Trace, record
@@ -110,9 +110,7 @@ def _wrong_blur(after: Trace, plan: Plan, blurs: Sequence[nn.Module], same_size:
             return f"the blur would run {len(calls)} times in place of {len(expected)}: its module is not called so"
         if same_size and sizes and sizes != expected and site.kind != "slice":
             return f"the blur would return maps of {sizes} pixels, not {expected}"
-    behind = any(
-        isinstance(edit, ReplaceReLU) or (isinstance(edit, Blur) and not edit.before) for edit in plan.decision.edits
-    )
+    behind = any(isinstance(edit, Blur) and not edit.before for edit in plan.decision.edits)
     if behind and any(_is_read_unblurred(call) for blur in blurs for call in after.calls_of(blur)):
         return (
             "the map in front of the blur is also read without it: read the result of an activation with "
@@ -140,7 +138,7 @@ def _changed_convolution(before: Trace, after: Trace, plans: Sequence[Plan], val
         for spot in plan.spots
     }
     for old, new in zip(before.convolutions, after.convolutions, strict=False):
-        if old in blurred_in_front:
+        if old in blurred_in_front or any(old in plan.decision.dense for plan in plans):
             continue
         shapes = new.inputs[0].shape, old.inputs[0].shape
         if shapes[0] != shapes[1]:
