@@ -40,6 +40,7 @@ def run_audit(
     output: str | Path,
     *,
     weights: str | Path | None = None,
+    new_head: bool = False,
     filter: Filter = "bin4",
     limit: int | None = None,
     seed: int = 0,
@@ -52,6 +53,7 @@ def run_audit(
         images: a folder with one subfolder for each class.
         output: the folder to write into; it is created.
         weights: checkpoint of the network; random weights without it.
+        new_head: load all but the head of weights with another number of classes.
         filter: of the anti-aliased copy.
         limit: use at most this many images, drawn from the whole folder by `seed`.
         seed: of the shifts and of the images drawn.
@@ -70,7 +72,7 @@ def run_audit(
         {"reading images": 2, "measuring": 10, "mapping internal features": 4, "writing the report": 1}, on_progress
     )
     torch.manual_seed(seed)
-    network = create_model(model, weights=weights).eval()
+    network = create_model(model, weights=weights, new_head=new_head).eval()
     channels, crop_size = default_input_size(model)[:2]
     image_size = round(crop_size * 8 / 7)
     loaded = load_images(

@@ -5,10 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from dealias.cli import main
+from dealias.models import create_model
+from dealias.training.repair_parts import reestimate_statistics
 
 
 @pytest.fixture
@@ -41,3 +46,13 @@ def error_of(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Cal
         return line
 
     return error_of
+
+
+@pytest.fixture
+def three_classes(tmp_path: Path) -> Path:
+    """A checkpoint of `dealias:vgg_small` with 3 classes."""
+    torch.manual_seed(0)
+    network = create_model("dealias:vgg_small", num_classes=3)
+    reestimate_statistics(network, [torch.rand(64, 1, 32, 32)])  # else it predicts one class only
+    save_file(network.state_dict(), tmp_path / "three.safetensors")
+    return tmp_path / "three.safetensors"

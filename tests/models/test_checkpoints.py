@@ -117,7 +117,10 @@ def test_a_checkpoint_of_another_head_loads_the_rest(tmp_path: Path) -> None:
     assert all(torch.equal(value, stored[key]) for key, value in model.state_dict().items() if "classifier" not in key)
     with warnings.catch_warnings(action="error"):
         load_weights(vgg_small(num_classes=3), tmp_path / "three.pth", new_head=True)
-    with pytest.raises(InputError, match=r"pass new_head=True to leave these out, or build"):
+    with pytest.raises(
+        InputError,
+        match=r"new_head=True .* but 2 tensors \(classifier.weight, classifier.bias\), or build",
+    ):
         create_model("dealias:vgg_small", num_classes=7, weights=tmp_path / "three.pth")
     with pytest.raises(InputError, match=r"1 shape mismatch .*in_chans=1$"):
         load_weights(vgg_small(in_chans=2, num_classes=3), tmp_path / "three.pth", new_head=True)

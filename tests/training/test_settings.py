@@ -85,7 +85,7 @@ def test_bad_settings_are_one_clear_error(pairs: list[str], message: str) -> Non
         load_recipe("digits", overrides=parse_overrides(pairs))
 
 
-@pytest.mark.parametrize("pair", ["weights=a.pth", "antialias=3", "recipe=zhang2019", "label=mine"])
+@pytest.mark.parametrize("pair", ["weights=a.pth", "antialias=3", "recipe=zhang2019", "label=mine", "new_head=true"])
 def test_what_has_an_option_does_not_stand_behind_the_models_name(pair: str) -> None:
     with pytest.raises(InputError, match=f"vgg_small,{pair}': write NAME,KEY=VALUE,... with num_classes, in_chans"):
         parse_model(f"dealias:vgg_small,{pair}")

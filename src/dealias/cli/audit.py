@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import FilterText, Limit, Model, Output, Seed, Weights, app, show_progress
+from dealias.cli.common import FilterText, Limit, Model, NewHead, Output, Seed, Weights, app, show_progress
 from dealias.filters import parse_filter
 
 
@@ -45,6 +45,7 @@ def audit(
     model: Model,
     images: Annotated[Path, typer.Option(help="Folder of images with one subfolder for each class.")],
     weights: Weights = None,
+    new_head: NewHead = False,
     filter: FilterText = "bin4",
     limit: Limit = None,
     output: Output = Path("runs/audit"),
@@ -59,6 +60,7 @@ def audit(
             images,
             output,
             weights=weights,
+            new_head=new_head,
             filter=parse_filter(filter),
             limit=limit,
             seed=seed,

@@ -30,6 +30,9 @@ ConfiguredModel = Annotated[
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors or .pth.")]
+NewHead = Annotated[
+    bool, typer.Option("--new-head", help="Load all but the head of weights with another number of classes.")
+]
 Output = Annotated[Path, typer.Option(help="Folder to write into.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most this many images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from dealias.cli.common import FilterText, Model, Output, Weights, app
+from dealias.cli.common import FilterText, Model, NewHead, Output, Weights, app
 from dealias.errors import InputError
 from dealias.filters import parse_filter
 
@@ -43,6 +43,8 @@ def example_image(name: str, network: nn.Module, text: str | None) -> Tensor:
 @app.command()
 def sites(
     model: Model,
+    weights: Weights = None,
+    new_head: NewHead = False,
     stem: Stem = False,
     recipe: Recipe = "same-size",
     input_size: InputSize = None,
@@ -56,7 +58,7 @@ def sites(
     from dealias.convert.report import sites_table
     from dealias.models import create_model
 
-    network = create_model(model)
+    network = create_model(model, weights=weights, new_head=new_head)
     found = find_sites(network, example_image(model, network, input_size), stem=stem, recipe=recipe)
     if as_json:
         print(json.dumps([asdict(site) for site in found], indent=2))
@@ -68,6 +70,7 @@ def sites(
 def convert(
     model: Model,
     weights: Weights = None,
+    new_head: NewHead = False,
     output: Output = Path("runs/convert"),
     filter: FilterText = "bin4",
     stem: Stem = False,
@@ -85,7 +88,7 @@ def convert(
     safetensors = require("safetensors.torch", "zoo")
     taps = parse_filter(filter)
     folder = prepare_output(output)
-    network = create_model(model, weights=weights)
+    network = create_model(model, weights=weights, new_head=new_head)
     converted, report = antialias_with_report(
         network,
         example_image(model, network, input_size),

@@ -26,8 +26,8 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL...",
-        help="Networks, the baseline first: NAME or NAME,KEY=VALUE,... with weights=PATH, antialias=FILTER, label="
-        "TEXT, recipe, num_classes, in_chans, padding_mode.",
+        help="Networks, the baseline first: NAME or NAME,KEY=VALUE,... with weights=PATH, new_head=true, "
+        "antialias=FILTER, label=TEXT, recipe, num_classes, in_chans, padding_mode.",
     ),
 ]
 

@@ -16,6 +16,7 @@ from dealias.cli.common import (
     FilterText,
     ImageSize,
     Limit,
+    NewHead,
     Output,
     Resume,
     Seed,
@@ -30,6 +31,7 @@ def repair(
     model: ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The original's checkpoint: safetensors or .pth.")],
     images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels only add the accuracy.")],
+    new_head: NewHead = False,
     epochs: Annotated[int, typer.Option(help="Passes over the images that are not held out.", min=1)] = 5,
     min_agreement: Annotated[
         float, typer.Option(help="Share of the held-out images on which original and repaired must agree.")
@@ -59,6 +61,7 @@ def repair(
             weights,
             images,
             output,
+            new_head=new_head,
             filter=parse_filter(filter),
             device=device,
             limit=limit,

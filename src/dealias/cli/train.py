@@ -9,7 +9,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import ConfiguredModel, Limit, Output, Resume, Seed, Weights, Workers, app, show_progress
+from dealias.cli.common import (
+    ConfiguredModel,
+    Limit,
+    NewHead,
+    Output,
+    Resume,
+    Seed,
+    Weights,
+    Workers,
+    app,
+    show_progress,
+)
 
 Data = Annotated[
     str | None,
@@ -38,6 +49,7 @@ def train(
     data: Data = None,
     val_data: ValData = None,
     weights: Weights = None,
+    new_head: NewHead = False,
     antialias: Annotated[
         bool | None, typer.Option("--antialias/--no-antialias", help="Train the anti-aliased network.")
     ] = None,
@@ -68,6 +80,7 @@ def finetune(
     ] = "zhang2019-finetune",
     data: Data = None,
     val_data: ValData = None,
+    new_head: NewHead = False,
     antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Anti-alias the network.")] = True,
     filter: FilterText = None,
     epochs: Epochs = None,
@@ -109,6 +122,7 @@ def _run(
     data: str | None,
     val_data: str | None,
     weights: Path | None,
+    new_head: bool,
     overrides: list[str] | None,
     limit: int | None,
     seed: int,
@@ -144,6 +158,7 @@ def _run(
         data=data or recipe_data(recipe),
         val_data=val_data,
         weights=None if weights is None else str(weights),
+        new_head=new_head,
         limit=limit,
         seed=seed,
     )

@@ -21,6 +21,7 @@ from dealias.models import create_model
 
 _NUMBERS = ("num_classes", "in_chans")
 _TEXTS = ("weights", "antialias", "recipe", "padding_mode", "label")
+_SWITCHES = {"new_head": {"true": True, "false": False}}
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ModelSpec:
     Attributes:
         name: as for `dealias.models.create_model`.
         weights: path of a checkpoint.
+        new_head: load all but the head of weights with another number of classes.
         antialias: filter of `dealias.antialias`; None leaves the network as it is.
         recipe: of the anti-aliasing.
         padding_mode, num_classes, in_chans: of the network's constructor; None leaves its own.
@@ -44,25 +46,31 @@ class ModelSpec:
     num_classes: int | None = None
     in_chans: int | None = None
     label: str = ""
+    new_head: bool = False
 
     @classmethod
     def parse(cls, text: str) -> ModelSpec:
         """The network that "NAME,KEY=VALUE,..." describes; the keys are the other attributes.
 
         Raises:
-            InputError: an unknown key, or a value that is no number where one is needed.
+            InputError: an unknown key, or a value that is not of the key's kind.
         """
         name, *pairs = text.split(",")
         settings: dict[str, Any] = {}
         for pair in pairs:
             key, equals, value = pair.partition("=")
-            if not equals or key not in _NUMBERS + _TEXTS or not value:
-                raise InputError(
-                    f"model={text!r} has {pair!r}: write NAME,KEY=VALUE,... with {', '.join(_TEXTS + _NUMBERS)}"
-                )
-            if key in _NUMBERS and not value.isdecimal():
-                raise InputError(f"model={text!r} has {pair!r}: {key} must be a number")
-            settings[key] = int(value) if key in _NUMBERS else value
+            keys = (*_TEXTS, *_NUMBERS, *_SWITCHES)
+            if not equals or key not in keys or not value:
+                raise InputError(f"model={text!r} has {pair!r}: write NAME,KEY=VALUE,... with {', '.join(keys)}")
+            settings[key] = value
+            if key in _NUMBERS:
+                if not value.isdecimal():
+                    raise InputError(f"model={text!r} has {pair!r}: {key} must be a number")
+                settings[key] = int(value)
+            elif key in _SWITCHES:
+                if value not in _SWITCHES[key]:
+                    raise InputError(f"model={text!r} has {pair!r}: {key} must be true or false")
+                settings[key] = _SWITCHES[key][value]
         return cls(name, **settings)
 
     def build(self) -> nn.Module:
@@ -80,12 +88,13 @@ class ModelSpec:
             num_classes=self.num_classes,
             in_chans=self.in_chans,
             weights=self.weights,
+            new_head=self.new_head,
             **own,
         ).eval()
 
     def identity(self) -> dict[str, Any]:
         """What makes another network of it: all but the label, and a digest of the checkpoint."""
-        found = {key: value for key, value in asdict(self).items() if value is not None and key != "label"}
+        found = {key: value for key, value in asdict(self).items() if value not in (None, False) and key != "label"}
         if self.weights is not None and Path(self.weights).is_file():
             with open(self.weights, "rb") as file:
                 found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]

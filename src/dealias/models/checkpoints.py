@@ -159,15 +159,19 @@ def _load(
     counts = (("missing key", missing), ("unexpected key", unexpected), ("shape mismatch", shapes))
     problems = [_first_few(what, items) for what, items in counts if items]
     if problems:
-        cure = "" if missing or unexpected else _cure([(stored[key].shape, own[key].shape) for key in differing])
+        cure = "" if missing or unexpected else _cure({key: (stored[key].shape, own[key].shape) for key in differing})
         raise InputError(f"weights={str(path)!r} does not fit {type(model).__name__}: {'; '.join(problems)}{cure}")
     model.load_state_dict(stored, strict=len(stored) == len(own))
 
 
-def _cure(shapes: list[tuple[torch.Size, torch.Size]]) -> str:
+def _cure(differing: Mapping[str, tuple[torch.Size, torch.Size]]) -> str:
     """Which argument of `create_model` would make the shapes agree, if one would."""
+    shapes = list(differing.values())
     if (classes := _classes(shapes)) is not None:
-        return f": pass new_head=True to leave these out, or build the model with num_classes={classes}"
+        return (
+            f": pass new_head=True (to a command --new-head, or new_head=true beside weights=PATH) to load all but "
+            f"{_first_few('tensor', list(differing))}, or build the model with num_classes={classes}"
+        )
     theirs, ours = shapes[0]
     if len(shapes) == 1 and len(theirs) > 2 and (theirs[0], theirs[2:]) == (ours[0], ours[2:]):
         return f": build the model with in_chans={theirs[1]}"

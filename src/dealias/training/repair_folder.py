@@ -33,6 +33,7 @@ def repair_from_folder(
     images: str | PathLike[str],
     output: str | PathLike[str],
     *,
+    new_head: bool = False,
     filter: Filter = "bin4",
     device: str = "auto",
     limit: int | None = None,
@@ -50,6 +51,7 @@ def repair_from_folder(
         weights: the original's checkpoint.
         images: see `read_domain`. Where its classes are the network's, the accuracy is told too.
         output: see `repair`.
+        new_head: load all but the head of weights with another number of classes.
         filter: of the anti-aliased copy.
         device: as in PyTorch; "auto" takes a GPU where there is one.
         limit: use at most so many images, drawn by `seed`.
@@ -63,7 +65,7 @@ def repair_from_folder(
     check_options({**options, "batch_size": batch_size})
     prepare_output(Path(output))
     name, own = parse_model(model)
-    spec = ModelSpec(name, weights=str(weights), **own)
+    spec = ModelSpec(name, weights=str(weights), new_head=new_head, **own)
     network = build_network(
         spec, pick_device(device), batch_size, image_size=image_size, crop_size=crop_size, seed=seed
     )

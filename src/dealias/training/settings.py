@@ -239,7 +239,7 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
     if spec != ModelSpec(spec.name, **own):
         raise InputError(
             f"model={text!r}: write NAME,KEY=VALUE,... with num_classes, in_chans, padding_mode; there are options for "
-            "the weights and the anti-aliasing"
+            "the weights, the new head and the anti-aliasing"
         )
     return spec.name, own
 

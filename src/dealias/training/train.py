@@ -51,6 +51,7 @@ class Config:
             stream `hf:NAME`, or `digits`. With subfolders `train` and `val` (or `validation`, `test`) they are used so.
         val_data: to measure on; without it and those subfolders a tenth of `data` is held out.
         weights: a checkpoint to start from.
+        new_head: load all but the head of weights with another number of classes.
         limit: train on at most so many images, drawn by `seed`.
         seed: of the weights, the order and every other random number.
     """
@@ -61,6 +62,7 @@ class Config:
     data: str | None = None
     val_data: str | None = None
     weights: str | None = None
+    new_head: bool = False
     limit: int | None = None
     seed: int = 0
 
@@ -275,6 +277,7 @@ def _build(config: Config, classes: int, data: TrainingData) -> nn.Module:
         num_classes=classes if named else settings.num_classes,
         in_chans=channels if named and channels != default_input_size(config.model)[0] else None,
         weights=config.weights,
+        new_head=config.new_head,
         **own,
     )
 
