@@ -1,0 +1,323 @@
+"""Which axes of a value are pixels: against the coordinates themselves, which NumPy carries through the same views."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from dealias import sites
+from dealias.convert.grids import FLAT, find_grids, reshaped
+from dealias.convert.trace import record
+
+
+@st.composite
+def maps(draw):
+    """The shape of a map of one to three spatial axes, channels first or last, and what its axes are."""
+    spatial = draw(st.integers(1, 3))
+    pixels = [draw(st.integers(1, 4)) * draw(st.integers(1, 3)) for _ in range(spatial)]
+    batch, channels, axes = draw(st.integers(1, 3)), draw(st.integers(1, 6)), tuple(range(1, spatial + 1))
+    if draw(st.booleans()):
+        return (batch, channels, *pixels), (0, 0, *axes)
+    return (batch, *pixels, channels), (0, *axes, 0)
+
+
+@st.composite
+def regroupings(draw, shape):
+    """`shape` with some axes split in two, others merged with their neighbour, and an axis of one element thrown in."""
+    made, can_merge = [], False
+    for size in shape:
+        how = draw(st.sampled_from(["kept", "split", "merged"]))
+        if how == "split":
+            step = draw(st.sampled_from([one for one in range(1, size + 1) if size % one == 0]))
+            made += [size // step, step]
+        elif how == "merged" and can_merge:
+            made[-1] *= size
+        else:
+            made.append(size)
+        can_merge = how != "split"
+    if draw(st.booleans()):
+        made.insert(draw(st.integers(0, len(made))), 1)
+    return tuple(made)
+
+
+def coordinates(shape, axes):
+    """Of every element, its place along each spatial axis."""
+    return {
+        axis: np.broadcast_to(np.arange(size).reshape([-1 if i == position else 1 for i in range(len(shape))]), shape)
+        for position, (size, axis) in enumerate(zip(shape, axes, strict=True))
+        if axis > 0
+    }
+
+
+def check_axes(named, made, shape, axes):
+    """Every axis that `named` says is one of pixels indexes the coordinate that it names; `made` holds coordinates."""
+    sizes = {axis: size for axis, size in zip(axes, shape, strict=True) if axis > 0}
+    spread = next(iter(made.values())).shape
+    indices = np.indices(spread)
+    for position, axis in enumerate(named):
+        if axis == FLAT:
+            place = np.zeros(spread, dtype=int)
+            for one in sorted(sizes):
+                if one not in named:
+                    place = place * sizes[one] + made[one]
+            assert (indices[position] == place).all()
+        elif axis > 0:
+            assert (indices[position] == made[axis] // (sizes[axis] // spread[position])).all()
+        elif axis < 0:
+            assert (indices[position] == made[-axis] % spread[position]).all()
+
+
+@given(st.data())
+def test_reshaped_axes_index_the_coordinate_that_they_name(data):
+    shape, axes = data.draw(maps())
+    new = data.draw(regroupings(shape))
+    named = reshaped(shape, axes, new)
+    if named is not None:
+        assert len(named) == len(new)
+        made = {axis: place.reshape(new) for axis, place in coordinates(shape, axes).items()}
+        check_axes(named, made, shape, axes)
+
+
+@given(st.data())
+def test_blocks_of_pixels_are_found_and_put_together_again(data):
+    shape, axes = data.draw(maps())
+    position = data.draw(st.sampled_from([i for i, axis in enumerate(axes) if axis > 0]))
+    step = data.draw(st.integers(2, 4))
+    shape = (*shape[:position], shape[position] * 2 * step, *shape[position + 1 :])
+    split = (*shape[:position], shape[position] // step, step, *shape[position + 1 :])
+    named = reshaped(shape, axes, split)
+    alone = [0 if size == 1 else axis for size, axis in zip(shape, axes, strict=True)]
+    assert named == (*alone[:position], axes[position], -axes[position], *alone[position + 1 :])
+    assert reshaped(split, named, shape) == tuple(alone)
+
+
+@given(st.data())
+def test_flattened_pixels_are_one_axis(data):
+    shape, axes = data.draw(maps())
+    first = 2 if axes[1] == 0 else 1
+    spatial = sum(axis > 0 for axis in axes)
+    flat = (*shape[:first], math.prod(shape[first : first + spatial]), *shape[first + spatial :])
+    wide = [axis for size, axis in zip(shape, axes, strict=True) if axis > 0 and size > 1]
+    one = wide[0] if len(wide) == 1 else FLAT if wide else 0
+    assert reshaped(shape, axes, flat) == tuple(one if i == first else 0 for i in range(len(flat)))
+
+
+def test_mixed_pixels_and_channels_are_nobody_s():
+    assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 48, 6)) is None
+    assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 288)) is None
+    assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 2, 4, 6, 6)) == (0, 0, 0, 1, 2)
+    assert reshaped((2, 8, 6, 1), (0, 0, 1, 2), (2, 8, 6)) == (0, 0, 1)
+
+
+class Network(nn.Module):
+    """A map of 2 x 8 x 12 x 16, what `how` makes of it, and a layer behind that reads it."""
+
+    def __init__(self, how, last=None):
+        super().__init__()
+        self.first, self.how, self.last = nn.Conv2d(3, 8, 3, padding=1), how, last
+
+    def forward(self, x):
+        y = self.how(self.first(x))
+        return y if self.last is None else self.last(y)
+
+
+X = torch.rand(2, 3, 12, 16)
+
+
+def axes_of(how):
+    """What the axes of the result of `how` are, as found in a trace of it."""
+    trace = record(Network(how), X)
+    return find_grids(trace).axes.get(trace.nodes[-1].outputs[0])
+
+
+@pytest.mark.parametrize(
+    ("how", "axes"),
+    [
+        (lambda x: x, (0, 0, 1, 2)),
+        (lambda x: x.permute(0, 2, 3, 1), (0, 1, 2, 0)),
+        (lambda x: x.permute(0, -1, -2, 1), (0, 2, 1, 0)),
+        (lambda x: x.transpose(-1, 1), (0, 2, 1, 0)),
+        (lambda x: x.mT, (0, 0, 2, 1)),
+        (lambda x: x.flatten(2), (0, 0, FLAT)),
+        (lambda x: x.flatten(2).transpose(1, 2), (0, FLAT, 0)),
+        (lambda x: x.flatten(2).transpose(1, 2).transpose(1, 2).view(2, 8, 12, 16), (0, 0, 1, 2)),
+        (lambda x: x.view(2, 2, 4, 12, 16).transpose(1, 2).reshape(2, 8, 12, 16), (0, 0, 1, 2)),
+        (lambda x: x.view(2, 8, 3, 4, 4, 4), (0, 0, 1, -1, 2, -2)),
+        (lambda x: x.view(2, 8, 3, 4, 4, 4).permute(0, 2, 4, 1, 3, 5), (0, 1, 2, 0, -1, -2)),
+        (lambda x: x.unsqueeze(2), (0, 0, 0, 1, 2)),
+        (lambda x: x.unsqueeze(-1), (0, 0, 1, 2, 0)),
+        (lambda x: x.unsqueeze(2).squeeze(2), (0, 0, 1, 2)),
+        (lambda x: x[:, 0], (0, 1, 2)),
+        (lambda x: x.unbind(1)[3], (0, 1, 2)),
+        (lambda x: torch.stack(x.unbind(1), 1), (0, 0, 1, 2)),
+        (lambda x: x.chunk(2, 1)[1], (0, 0, 1, 2)),
+        (lambda x: x.mean(1), (0, 1, 2)),
+        (lambda x: x.mean(1, keepdim=True), (0, 0, 1, 2)),
+        (lambda x: x.amax((2,)), (0, 0, 2)),
+        (lambda x: x.mean((2, 3), keepdim=True), None),
+        (lambda x: x * x.mean((2, 3), keepdim=True), (0, 0, 1, 2)),
+        (lambda x: x.mean((2, 3), keepdim=True) * x, (0, 0, 1, 2)),
+        (lambda x: x + torch.rand(8, 1, 1), (0, 0, 1, 2)),
+        (lambda x: x.softmax(1), (0, 0, 1, 2)),
+        (lambda x: torch.cat([x, x], 1), (0, 0, 1, 2)),
+        (lambda x: x.unfold(2, 3, 1), (0, 0, 1, 2, 0)),
+        (lambda x: F.pixel_shuffle(x, 2), (0, 0, 1, 2)),
+        (lambda x: x.sum(), None),
+        (lambda x: x.flatten(1), None),
+    ],
+)
+def test_axes_are_followed(how, axes):
+    assert axes_of(how) == axes
+
+
+def test_a_map_is_whole_with_all_its_axes_alone():
+    kept = {}
+
+    def how(x):
+        kept["flat"] = x.flatten(2)
+        kept["blocks"] = x.view(2, 8, 3, 4, 16)
+        return kept["blocks"].view(2, 8, 12, 16)
+
+    trace = record(Network(how), X)
+    grids = find_grids(trace)
+    values = {(node.op, node.outputs[0].shape): node.outputs[0] for node in trace.nodes}
+    whole = {shape: grids.is_whole(value) for (_, shape), value in values.items()}
+    assert whole == {(2, 8, 12, 16): True, (2, 8, 192): False, (2, 8, 3, 4, 16): False}
+    assert grids.size(values["convolution", (2, 8, 12, 16)]) == (12, 16)
+
+
+HALF = torch.eye(2, 3).expand(2, 2, 3)
+SHRINKING = [
+    ("slice", (6, 8), lambda x: x[..., ::2, ::2]),
+    ("slice", (6, 8), lambda x: x.permute(0, 2, 3, 1)[:, ::2, ::2].permute(0, 3, 1, 2)),
+    ("slice", (12, 8), lambda x: x[..., ::2].contiguous()),
+    ("unfold", (6, 8), lambda x: x.unfold(2, 2, 2).unfold(3, 2, 2).amax((-1, -2))),
+    ("unfold", (6, 8), lambda x: F.unfold(x, 2, stride=2).view(2, 8, 4, 6, 8).amax(2)),
+    ("pixel_unshuffle", (6, 8), lambda x: x.reshape(2, 8, 6, 2, 8, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 32, 6, 8)),
+    ("unknown", (6, 8), lambda x: x.reshape(2, 8, 6, 2, 8, 2).amax((3, 5))),
+    ("unknown", (6, 16), lambda x: x[:, :, torch.arange(0, 12, 2)]),
+    ("unknown", (6, 8), lambda x: x[:, :, torch.arange(0, 12, 2)[:, None], torch.arange(0, 16, 2)]),
+    ("unknown", (12, 8), lambda x: x.index_select(3, torch.arange(0, 16, 2))),
+    ("unknown", (12, 8), lambda x: x.gather(3, torch.arange(0, 16, 2).expand(2, 8, 12, 8))),
+    ("unknown", (6, 16), lambda x: x.take_along_dim(torch.arange(0, 12, 2).view(1, 1, 6, 1), 2)),
+    ("unknown", (6, 8), lambda x: x.as_strided((2, 8, 6, 8), (1536, 192, 32, 2))),
+    (
+        "unknown",
+        (6, 8),
+        lambda x: F.grid_sample(x, F.affine_grid(HALF, (2, 8, 6, 8), align_corners=False), align_corners=False),
+    ),
+    ("unknown", (6, 5), lambda x: torch.fft.irfft2(torch.fft.rfft2(x)[:, :, [0, 1, 2, -3, -2, -1], :5])),
+    ("interpolate", (6, 8), lambda x: F.interpolate(x, scale_factor=0.5)),
+]
+
+
+@pytest.mark.parametrize(("kind", "size", "how"), SHRINKING)
+def test_what_makes_a_map_smaller_is_a_site(kind, size, how):
+    found = sites(Network(how), X)
+    assert {site.kind for site in found} == {kind}
+    assert (found[0].input_size[0], found[-1].output_size) == (12, size)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda x: x[..., 2:-2, 2:-2],
+        lambda x: F.pad(x, (-1, -1, -2, -2)),
+        lambda x: x.split(6, 2)[0],
+        lambda x: x.narrow(3, 1, 8),
+        lambda x: x.view(2, 8, 3, 4, 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(24, 4, 4, 8),  # windows of Swin
+        lambda x: torch.roll(x, (1, 1), (2, 3)),
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x)),
+        lambda x: x.flatten(2).transpose(1, 2).softmax(1),
+        lambda x: x[:, ::2],
+        lambda x: x.mean((2, 3)),
+        lambda x: F.adaptive_avg_pool2d(x, 1),
+        lambda x: x * F.adaptive_avg_pool2d(x, 1),
+        lambda x: x.flip(2),
+    ],
+)
+def test_crops_windows_and_statistics_are_no_sites(how):
+    assert sites(Network(how), X) == []
+
+
+def test_windows_and_back_are_the_map_again():
+    def how(x):
+        windows = x.view(2, 8, 3, 4, 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(24, 16, 8)
+        return windows.view(2, 3, 4, 4, 4, 8).permute(0, 5, 1, 3, 2, 4).reshape(2, 8, 12, 16)[..., ::2, ::2]
+
+    (site,) = sites(Network(how), X)
+    assert (site.kind, site.input_size, site.output_size) == ("slice", (12, 16), (6, 8))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda x: x.flatten(2)[..., :4][..., 0::2],  # the corners of boxes
+        lambda x: x.permute(0, 2, 3, 1).reshape(2, -1, 4)[..., 0::2],
+        lambda x: x.permute(0, 2, 3, 1).reshape(2, -1, 4)[..., [0, 2]],
+        lambda x: x.flatten(2).sort(-1).values[..., :5],
+        lambda x: x.flatten(2).topk(5, -1).values,
+        lambda x: x.view(2, 2, 4, 12, 16).permute(0, 3, 4, 1, 2).reshape(2, -1, 4)[:, :, 1::2],
+    ],
+)
+def test_coordinates_and_scores_are_no_maps(how):
+    assert sites(Network(how), X) == []
+
+
+def test_class_scores_taken_apart_are_no_maps():
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 10)
+
+        def forward(self, x):
+            scores = self.head(self.conv(x).mean((2, 3)))
+            return scores[:, ::2], scores.view(2, 5, 2)[..., ::2]
+
+    assert sites(Classifier(), X) == []
+
+
+def test_a_convolution_that_pytorch_does_not_know_is_a_site():
+    """As torchvision's deformable one, of which only the name and the sizes are known."""
+
+    @torch.library.custom_op("dealias_tests::deform_conv2d", mutates_args=())
+    def deform_conv2d(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
+        return F.conv2d(x, weight, stride=stride, padding=1)
+
+    class Deformable(nn.Module):
+        def __init__(self, stride):
+            super().__init__()
+            self.first, self.second, self.stride = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3), stride
+
+        def forward(self, x):
+            return F.relu(deform_conv2d(F.relu(self.first(x)), self.second.weight, self.stride))
+
+    (site,) = sites(Deformable(2), X)
+    assert (site.kind, site.input_size, site.output_size, site.stride) == ("unknown", (12, 16), (6, 8), (2, 2))
+    assert "deform_conv2d" in site.reason
+    assert sites(Deformable(1), X) == []
+
+
+def test_a_quantised_convolution_is_a_site():
+    from torch.ao import quantization
+
+    engines = [one for one in ("x86", "fbgemm", "qnnpack") if one in torch.backends.quantized.supported_engines]
+    if not engines:
+        pytest.skip("no kernels for quantised networks")
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, 2, 1), nn.ReLU())
+    with warnings.catch_warnings(action="ignore"):  # PyTorch's own, of what it deprecates
+        model = quantization.QuantWrapper(layers).eval()
+        model.qconfig = quantization.get_default_qconfig(engines[0])
+        quantization.prepare(model, inplace=True)(X)
+        quantised = quantization.convert(model)
+    found = sites(quantised, X)
+    assert [(site.kind, site.input_size, site.output_size) for site in found] == [("unknown", (12, 16), (6, 8))]
+    assert not found[0].placed
