@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dealias.convert import antialias, sites
-from dealias.data import load_images
+from dealias.data import load_images, preprocessing_for
 from dealias.evaluation import STAGES, feature_maps, measure_accuracy, measure_shifts, versions
 from dealias.files import prepare_output, write_whole
 from dealias.filters import Filter
 from dealias.metrics.views import Mode
-from dealias.models import create_model, default_input_size, default_normalization
+from dealias.models import create_model, default_input_size, parse_model
 from dealias.perturb import crop
 from dealias.progress import OnProgress, Stages
 from dealias.report import picture_bytes, picture_source, plot_feature_distance, render_page
@@ -49,7 +49,7 @@ def run_audit(
     """Measure a network and its anti-aliased copy; write `results.json` and `report.html` into `output`.
 
     Args:
-        model: a name as in `dealias.models.create_model`.
+        model: "NAME" or "NAME,KEY=VALUE,...", see `dealias.models.parse_model`.
         images: a folder with one subfolder for each class.
         output: the folder to write into; it is created.
         weights: checkpoint of the network; random weights without it.
@@ -72,13 +72,15 @@ def run_audit(
         {"reading images": 2, "measuring": 10, "mapping internal features": 4, "writing the report": 1}, on_progress
     )
     torch.manual_seed(seed)
-    network = create_model(model, weights=weights, new_head=new_head).eval()
-    channels, crop_size = default_input_size(model)[:2]
+    network_name, own = parse_model(model)
+    network = create_model(network_name, weights=weights, new_head=new_head, **own).eval()
+    made_for = preprocessing_for(network_name).with_channels(own.get("in_chans"))
+    crop_size = default_input_size(network_name)[1]
     image_size = round(crop_size * 8 / 7)
     loaded = load_images(
-        images, image_size, channels=channels, limit=limit, seed=seed, progress=stages.start("reading images")
+        images, image_size, channels=made_for.channels, limit=limit, seed=seed, progress=stages.start("reading images")
     )
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in default_normalization(model))
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (made_for.mean, made_for.std))
     pixels = (loaded.images - mean) / std
     offset = (image_size - crop_size) // 2
     centre = pixels[:, :, offset : offset + crop_size, offset : offset + crop_size]

@@ -19,6 +19,8 @@ def test_sites_prints_what_would_be_done(run: Callable[..., int], capsys: pytest
     found = json.loads(capsys.readouterr().out)
     assert [site["status"] for site in found] == ["placed"] * 8
     assert found[0]["input_size"] == [64, 96]
+    assert run("sites", "torchvision:resnet18,num_classes=5,in_chans=2", "--input-size", "64", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 8
 
 
 def test_convert_writes_a_checkpoint_and_a_report(
@@ -54,6 +56,7 @@ def test_convert_writes_a_checkpoint_and_a_report(
         (["sites", "dealias:vgg_small", "--input-size", "1,2,3,4"], "input-size='1,2,3,4'"),
         (["sites", "dealias:vgg_small", "--input-size", "3,32,32"], "example_input="),
         (["sites", "dealias:vgg_small", "--recipe", "best"], "recipe='best'"),
+        (["convert", "dealias:vgg_small,antialias=3"], "there are options for"),
         (["convert", "dealias:vgg_small", "--filter", "bin44"], "bin44"),
         (["convert", "dealias:vgg_small", "--weights", "missing.pth"], "missing.pth"),
         (["convert", "torchvision:swin_t", "--strict", "--input-size", "64"], "strict=True"),

@@ -46,9 +46,15 @@ def test_convert_and_sites(
     assert run("convert", *model, "--new-head", "--output", tmp_path / "out") == 0
     assert f"has 3 classes: {LEFT_OUT} are not loaded" in capsys.readouterr().err
     assert_all_but_the_head(tmp_path / "out" / "model.safetensors", three_classes, classes=10)
+    seven = ("dealias:vgg_small,num_classes=7", "--weights", three_classes, "--new-head")
+    assert run("convert", *seven, "--output", tmp_path / "seven") == 0
+    assert_all_but_the_head(tmp_path / "seven" / "model.safetensors", three_classes, classes=7)
+    capsys.readouterr()
     assert "--new-head" in error_of("sites", *model)
     assert run("sites", *model, "--new-head") == 0
     assert LEFT_OUT in capsys.readouterr().err
+    assert run("sites", "dealias:vgg_small,num_classes=3", "--weights", three_classes) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_audit_and_repair(
@@ -65,6 +71,9 @@ def test_audit_and_repair(
     assert run(*audit, "--new-head") == 0
     assert LEFT_OUT in capsys.readouterr().err
     assert json.loads((tmp_path / "audit" / "results.json").read_text())["baseline"]["accuracy"] is not None
+    assert run("audit", "dealias:vgg_small,num_classes=3,in_chans=1", *audit[2:]) == 0
+    assert capsys.readouterr().err == ""
+    assert json.loads((tmp_path / "audit" / "results.json").read_text())["baseline"]["accuracy"] is None  # 10 folders
     repair = ("repair", "dealias:vgg_small,num_classes=7", *weights, "--output", tmp_path / "repair")
     repair += ("--epochs", 1, "--min-agreement", 0)
     assert "--new-head" in error_of(*repair)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dealias.errors import InputError
-from dealias.training.settings import load_recipe, parse_model, parse_overrides, recipe_data, recipe_names, recipe_text
+from dealias.models import parse_model
+from dealias.training.settings import load_recipe, parse_overrides, recipe_data, recipe_names, recipe_text
 
 
 @pytest.mark.parametrize(

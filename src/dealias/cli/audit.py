@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import FilterText, Limit, Model, NewHead, Output, Seed, Weights, app, show_progress
+from dealias.cli.common import ConfiguredModel, FilterText, Limit, NewHead, Output, Seed, Weights, app, show_progress
 from dealias.filters import parse_filter
 
 
@@ -42,7 +42,7 @@ def demo(
 
 @app.command()
 def audit(
-    model: Model,
+    model: ConfiguredModel,
     images: Annotated[Path, typer.Option(help="Folder of images with one subfolder for each class.")],
     weights: Weights = None,
     new_head: NewHead = False,

@@ -21,7 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[str, typer.Argument(help="torchvision:NAME, timm:NAME, dealias:NAME or package.module:factory.")]
 ConfiguredModel = Annotated[
     str,
     typer.Argument(

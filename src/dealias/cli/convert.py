@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from dealias.cli.common import FilterText, Model, NewHead, Output, Weights, app
+from dealias.cli.common import ConfiguredModel, FilterText, NewHead, Output, Weights, app
 from dealias.errors import InputError
 from dealias.filters import parse_filter
 
@@ -24,8 +24,8 @@ InputSize = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
 
 
-def example_image(name: str, network: nn.Module, text: str | None) -> Tensor:
-    """One image of the size that `text` gives, or that the network is made for."""
+def example_image(name: str, network: nn.Module, text: str | None, in_chans: int | None) -> Tensor:
+    """One image of the size that `text` gives, or that the network is made for, with `in_chans` channels if given."""
     import torch
 
     from dealias.models import default_input_size, is_listed
@@ -36,13 +36,13 @@ def example_image(name: str, network: nn.Module, text: str | None) -> Tensor:
         if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
             raise InputError(f"input-size={text!r} is no size: write 224, or 224,320, or 1,28,28 with the channels")
         *more, height, width = [int(part) for part in parts] * (2 if len(parts) == 1 else 1)
-        channels = more[0] if more else channels
-    return torch.zeros(1, channels, height, width)
+        in_chans = more[0] if more else in_chans
+    return torch.zeros(1, in_chans or channels, height, width)
 
 
 @app.command()
 def sites(
-    model: Model,
+    model: ConfiguredModel,
     weights: Weights = None,
     new_head: NewHead = False,
     stem: Stem = False,
@@ -56,10 +56,11 @@ def sites(
 
     from dealias.convert import sites as find_sites
     from dealias.convert.report import sites_table
-    from dealias.models import create_model
+    from dealias.models import create_model, parse_model
 
-    network = create_model(model, weights=weights, new_head=new_head)
-    found = find_sites(network, example_image(model, network, input_size), stem=stem, recipe=recipe)
+    name, own = parse_model(model)
+    network = create_model(name, weights=weights, new_head=new_head, **own)
+    found = find_sites(network, example_image(name, network, input_size, own.get("in_chans")), stem=stem, recipe=recipe)
     if as_json:
         print(json.dumps([asdict(site) for site in found], indent=2))
         return
@@ -68,7 +69,7 @@ def sites(
 
 @app.command()
 def convert(
-    model: Model,
+    model: ConfiguredModel,
     weights: Weights = None,
     new_head: NewHead = False,
     output: Output = Path("runs/convert"),
@@ -83,15 +84,16 @@ def convert(
     from dealias.convert import antialias_with_report
     from dealias.errors import require
     from dealias.files import prepare_output, write_whole
-    from dealias.models import create_model
+    from dealias.models import create_model, parse_model
 
     safetensors = require("safetensors.torch", "zoo")
     taps = parse_filter(filter)
     folder = prepare_output(output)
-    network = create_model(model, weights=weights, new_head=new_head)
+    name, own = parse_model(model)
+    network = create_model(name, weights=weights, new_head=new_head, **own)
     converted, report = antialias_with_report(
         network,
-        example_image(model, network, input_size),
+        example_image(name, network, input_size, own.get("in_chans")),
         filter=taps,
         stem=stem,
         recipe=recipe,

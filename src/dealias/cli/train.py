@@ -135,8 +135,9 @@ def _run(
 ) -> None:
     """Train and show the outcome; `options` are the settings that have options of their own."""
     from dealias.errors import InputError, require
+    from dealias.models import parse_model
     from dealias.report.training import write_comparison
-    from dealias.training import Config, load_recipe, parse_model, parse_overrides, recipe_data
+    from dealias.training import Config, load_recipe, parse_overrides, recipe_data
     from dealias.training import train as run
 
     for package in ("jinja2", "matplotlib"):

@@ -3,6 +3,7 @@
 from dealias.models._torchvision import import_torchvision
 from dealias.models.checkpoints import load_weights, load_zhang_checkpoint
 from dealias.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, efficientnet_lite0, imagenet_labels
+from dealias.models.spec import ModelSpec, parse_model
 from dealias.models.vgg import VGG, vgg13_bn_cifar, vgg_small
 from dealias.models.zoo import create_model, default_input_size, default_normalization, is_listed, list_models
 
@@ -10,6 +11,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "VGG",
+    "ModelSpec",
     "create_model",
     "default_input_size",
     "default_normalization",
@@ -20,6 +22,7 @@ __all__ = [
     "list_models",
     "load_weights",
     "load_zhang_checkpoint",
+    "parse_model",
     "vgg13_bn_cifar",
     "vgg_small",
 ]

@@ -5,7 +5,6 @@ from dealias.training.repair import RepairResult, repair
 from dealias.training.settings import (
     Settings,
     load_recipe,
-    parse_model,
     parse_overrides,
     recipe_data,
     recipe_names,
@@ -19,7 +18,6 @@ __all__ = [
     "Settings",
     "fit",
     "load_recipe",
-    "parse_model",
     "parse_overrides",
     "recipe_data",
     "recipe_names",

@@ -16,15 +16,14 @@ from dealias.convert import antialias
 from dealias.data import Preprocessing, Source, open_source
 from dealias.data.folder import EXTENSIONS
 from dealias.errors import InputError
-from dealias.evaluation import ModelSpec
 from dealias.evaluation.network import build_network
 from dealias.evaluation.plan import match_classes
 from dealias.evaluation.processes import pick_device
 from dealias.files import prepare_output
 from dealias.filters import Filter
+from dealias.models import ModelSpec, parse_model
 from dealias.progress import OnProgress
 from dealias.training.repair import RepairResult, check_options, repair
-from dealias.training.settings import parse_model
 
 
 def repair_from_folder(

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dealias.errors import InputError, require
-from dealias.evaluation import ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,26 +221,6 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise InputError(f"set={pair!r} has a value that YAML cannot read") from None
     return found
-
-
-def parse_model(text: str) -> tuple[str, dict[str, Any]]:
-    """A network's name, and the settings of its constructor, of the "NAME,KEY=VALUE,..." that `evaluate` takes.
-
-    >>> parse_model("dealias:vgg_small,num_classes=5")
-    ('dealias:vgg_small', {'num_classes': 5})
-
-    Raises:
-        InputError: another key than num_classes, in_chans and padding_mode: the rest has options of its own.
-    """
-    spec = ModelSpec.parse(text)
-    given = {"num_classes": spec.num_classes, "in_chans": spec.in_chans, "padding_mode": spec.padding_mode}
-    own: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if spec != ModelSpec(spec.name, **own):
-        raise InputError(
-            f"model={text!r}: write NAME,KEY=VALUE,... with num_classes, in_chans, padding_mode; there are options for "
-            "the weights, the new head and the anti-aliasing"
-        )
-    return spec.name, own
 
 
 def _read(name: str) -> dict[str, Any]:
