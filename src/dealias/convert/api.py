@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 from torch import nn
 
 from dealias.convert.downsampling import GROWING, Site
+from dealias.convert.graphs import has_graphs, with_modules
 from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
 from dealias.convert.plan import RECIPES, Plan, make_plans
@@ -50,6 +51,8 @@ def sites(
         InputTypeError: `model` is no module, or `example_input` of another type.
     """
     _check_choice("recipe", recipe, RECIPES)
+    if isinstance(model, nn.Module) and has_graphs(model):
+        model = with_modules(model)
     return [site for plan in _plans(model, example_input, stem, recipe)[1] for site in plan.sites]
 
 
@@ -208,6 +211,10 @@ def _convert(
     _check_choice("padding_mode", padding_mode, ("auto", *PADDING_MODES))
     if not isinstance(filter, Mapping) and not callable(filter):
         _check_filter(filter, None)
+    if isinstance(model, nn.Module) and has_graphs(model):
+        if inplace:
+            raise InputError("inplace=True: a graph of torch.export or torch.fx is converted into a copy alone")
+        model = with_modules(model)
     trace, plans = _plans(model, example_input, stem, recipe)
     placed = [plan for plan in plans if plan.is_placed]
     filters = _filters(filter, plans)

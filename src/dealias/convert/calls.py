@@ -88,26 +88,48 @@ class SliceCall(nn.Module):
     def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
         """Blur the axes of `arguments["input"]` along which `arguments["index"]` takes steps, then take them."""
         x, index = arguments["input"], arguments["index"]
-        steps = _steps_of(index, x.ndim)
-        axes = list(steps)
-        lined = x.movedim(axes, list(range(-len(axes), 0)))
+        parts = _spread(index, x.ndim)
+        axes = [axis for axis, part in enumerate(parts) if part.step is not None and part.step > 1]
+        last = list(range(-len(axes), 0))
+        lined = x.movedim(axes, last)
         rows = lined.reshape(1, -1, *lined.shape[-len(axes) :])
-        taps = self.blurring.taps(tuple(steps.values()))
-        blurred = apply_blur(rows, taps, (1,) * len(axes), self.blurring.padding_mode)
-        return function(blurred.reshape(lined.shape).movedim(list(range(-len(axes), 0)), axes), index)
+        steps = tuple(parts[axis].step for axis in axes)
+        whole = all(not parts[axis].start and parts[axis].stop is None for axis in axes)
+        stride = steps if whole else (1,) * len(axes)
+        blurred = apply_blur(rows, self.blurring.taps(steps), stride, self.blurring.padding_mode)
+        blurred = blurred.reshape(*lined.shape[: -len(axes)], *blurred.shape[2:]).movedim(last, axes)
+        if whole:  # these steps are taken
+            parts = [slice(None) if axis in axes else part for axis, part in enumerate(parts)]
+        return function(blurred, tuple(parts))
 
     def extra_repr(self) -> str:
         """Which calls it answers."""
         return f"{self.window.rest}; {self.blurring}"
 
 
-def _steps_of(index: Any, axes: int) -> dict[int, int]:
-    """By axis, the steps of more than one pixel."""
+def _spread(index: Any, axes: int) -> list[slice]:
+    """The slice of each axis."""
     parts = list(index) if isinstance(index, tuple) else [index]
     at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
     missing = axes - sum(part is not Ellipsis for part in parts)
-    spread = [*parts[:at], *[slice(None)] * missing, *parts[at + 1 :]]
-    return {axis: part.step for axis, part in enumerate(spread) if part.step is not None and part.step > 1}
+    return [*parts[:at], *[slice(None)] * missing, *parts[at + 1 :]]
+
+
+class ActivationCall(nn.Module):
+    """A blur behind one of the activations that a forward runs: the one whose turn it is."""
+
+    def __init__(self, turn: int, of: int, blur: nn.Module) -> None:
+        super().__init__()
+        self.window, self.turn, self.of, self.blur = Window("activation"), turn, of, blur
+
+    def forward(self, activated: Tensor) -> Tensor:
+        """Blur what the activation returned."""
+        blurred: Tensor = self.blur(activated)
+        return blurred
+
+    def extra_repr(self) -> str:
+        """Which activation it is."""
+        return f"activation {self.turn} of {self.of}"
 
 
 class ConvCall(nn.Module):
@@ -135,9 +157,9 @@ class ConvCall(nn.Module):
 
 
 class _Answering(TorchFunctionMode):
-    def __init__(self, calls: nn.ModuleList) -> None:
+    def __init__(self, calls: nn.ModuleList, turns: list[int]) -> None:
         super().__init__()
-        self.calls = calls
+        self.calls, self.turns = calls, turns  # how many activations ran
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -145,11 +167,34 @@ class _Answering(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in FUNCTIONS:
             return func(*args, **kwargs)
+        if FUNCTIONS[func].kind == "activation":
+            turn = self.turns[0]
+            self.turns[0] = turn + 1
+            activated = func(*args, **kwargs)
+            for call in self.calls:
+                if isinstance(call, ActivationCall) and call.turn == turn:
+                    activated = call(activated)
+            return activated
         window = window_of(func, args, kwargs)
-        for call in self.calls if window is not None else ():
-            if call.window == window:
+        others: Any = self.calls if window is not None else ()
+        for call in others:
+            if call.window.matches(window):
                 return call(func, FUNCTIONS[func].arguments(args, kwargs))
         return func(*args, **kwargs)
+
+
+def _check_turns(calls: nn.ModuleList, turns: int) -> None:
+    """See that a forward ran as many activations as when its blurs were placed.
+
+    Raises:
+        InputError: it did not, so that blurs may stand elsewhere.
+    """
+    wanted = {call.of for call in calls if isinstance(call, ActivationCall)}
+    if wanted - {turns}:
+        raise InputError(
+            f"a forward with a blur behind one of its activations ran {turns} of them, not {max(wanted)} as for the "
+            "example_input of antialias(): give the activation a module of its own"
+        )
 
 
 def _wrap(owner: type[nn.Module], method: str) -> None:
@@ -162,10 +207,14 @@ def _wrap(owner: type[nn.Module], method: str) -> None:
         calls: Any = self._modules.get("antialias_calls")
         if calls is None:
             return function(self, *args, **kwargs)
-        with mode(calls):
-            return function(self, *args, **kwargs)
+        turns = [0]
+        with mode(calls, turns):
+            result = function(self, *args, **kwargs)
+        if is_forward:
+            check(calls, turns[0])
+        return result
 
-    mode = _Answering
+    mode, check, is_forward = _Answering, _check_turns, method == "forward"
     # with the globals of the method, where torch.jit.script looks up the names in its source
     wrapper = FunctionType(answering.__code__, function.__globals__, method, None, answering.__closure__)
     functools.update_wrapper(wrapper, function)
@@ -195,7 +244,7 @@ class _Forward:
         self.module, self.own = module, own
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with _Answering(cast(Answers, self.module.get_submodule(CALLS))):
+        with _Answering(cast(Answers, self.module.get_submodule(CALLS)), [0]):
             return self._original()(*args, **kwargs)
 
     # by which torch.export names the inputs, and its errors the place

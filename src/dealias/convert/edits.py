@@ -7,14 +7,14 @@ module as a child that a hook applies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from dealias.convert.calls import ConvCall, PoolCall, SliceCall, answer_calls
+from dealias.convert.calls import ActivationCall, ConvCall, PoolCall, SliceCall, answer_calls
 from dealias.convert.layers import CONVERTED, Blurring, convert_layer
 from dealias.convert.windows import Window
 
@@ -76,8 +76,13 @@ class _BlurHook:
     in eager mode); the child of the module shows them.
     """
 
-    def __init__(self, blur: nn.Module) -> None:
-        self.blurs = [blur]
+    def __init__(self, blur: nn.Module, path: str) -> None:
+        self.blurs, self.path = [blur], path  # of the module that it was placed at
+
+    def repeats(self, hooks: Iterable[Any]) -> bool:
+        """Whether a copy stands in front of this hook: `fuse_modules` copies a module's hooks, then moves them too."""
+        first = next(hook for hook in hooks if isinstance(hook, type(self)) and hook.path == self.path)
+        return first is not self
 
     def run(self, x: Tensor) -> Tensor:
         for blur in self.blurs:
@@ -91,6 +96,8 @@ class BlurInput(_BlurHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Blur the first argument."""
+        if self.repeats(module._forward_pre_hooks.values()):
+            return args
         return (self.run(args[0]), *args[1:])
 
 
@@ -99,7 +106,7 @@ class BlurOutput(_BlurHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Blur the output."""
-        return self.run(output)
+        return output if self.repeats(module._forward_hooks.values()) else self.run(output)
 
 
 def blur_hook(module: nn.Module, before: bool) -> BlurInput | BlurOutput | None:
@@ -129,9 +136,9 @@ class Blur:
             hook.blurs.append(blur)
             return blur
         if self.before:
-            handle = module.register_forward_pre_hook(BlurInput(blur))
+            handle = module.register_forward_pre_hook(BlurInput(blur, self.path))
         else:  # in front of the user's hooks, which are to see what leaves the module
-            handle = module.register_forward_hook(BlurOutput(blur), prepend=True)
+            handle = module.register_forward_hook(BlurOutput(blur, self.path), prepend=True)
         # The handle travels with the module through pickle, and keeps the number of the hook from being given out
         # again in the process that loads it.
         setattr(module, f"{name}_hook", handle)
@@ -242,6 +249,25 @@ class AnswerConv:
         blur = None if self.blur is None else blurring.pool(self.blur_stride)
         before, after = (blur if self.blur == side else None for side in ("before", "after"))
         self.caller.answer(model, ConvCall(self.window, self.stride, before, after))
+        return blur
+
+
+@dataclass(frozen=True)
+class AnswerActivation:
+    """A blur behind one of the activations that a module's forward runs: of so many, the one whose turn it is."""
+
+    path: str
+    turn: int
+    of: int
+    stride: tuple[int, ...]
+
+    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
+        """Change `model`; return the blur."""
+        module, blur = model.get_submodule(self.path), blurring.pool(self.stride)
+        for layer in module.modules():
+            if type(layer).__module__ == nn.ReLU.__module__:
+                layer.__module__ = __name__  # torch.fx then traces into it, and its activation takes its turn
+        answer_calls(module, "forward", ActivationCall(self.turn, self.of, blur))
         return blur
 
 

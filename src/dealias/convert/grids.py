@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, TypeAlias
 
 from dealias.convert.trace import BLUR, Node, Trace, Value
@@ -22,6 +23,7 @@ _REDUCTIONS = {
     *("amax", "amin", "any", "all", "argmax", "argmin", "logsumexp", "max", "mean", "median", "min", "nanmean"),
     *("prod", "std", "sum", "var", "var_mean", "std_mean", "linalg_vector_norm", "norm"),
 }
+_MIXING = ("mm", "attention", "dot", "cdist")  # their axes are no longer those of what they take in
 _RESAMPLING = ("convolution", "_pool", "upsample_", "conv2d", "conv1d", "conv3d", "pixel_shuffle", "pixel_unshuffle")
 
 
@@ -84,6 +86,8 @@ class Grids:
             return self._view(node, source, output)
         if node.op in _REDUCTIONS:
             return _reduce(node.settings, axes, len(new))
+        if any(name in node.op for name in _MIXING):
+            return None
         if len(old) == len(new):
             if node.pointwise:
                 return self._broadcast(node, output)
@@ -91,12 +95,12 @@ class Grids:
         return self._broadcast(node, output) if node.pointwise or node.op == "expand" else None
 
     def _broadcast(self, node: Node, output: Value) -> Axes:
-        """The axes of an operation that works pixel by pixel: those of its inputs, aligned at the last axis."""
+        """The axes of an operation that works pixel by pixel: those of its largest map, aligned at the last axis."""
+        largest = max((value for value in node.inputs if value in self.axes), key=lambda value: prod(value.shape))
         axes = [0] * len(output.shape)
-        for value in node.inputs:
-            for position, axis in enumerate(reversed(self.axes.get(value, ())), start=1):
-                if axis and value.shape[-position] == output.shape[-position] and not axes[-position]:
-                    axes[-position] = axis
+        for position, axis in enumerate(reversed(self.axes[largest]), start=1):
+            if axis and largest.shape[-position] == output.shape[-position]:
+                axes[-position] = axis
         return tuple(axes)
 
     def _view(self, node: Node, source: Value, output: Value) -> Axes | None:
@@ -221,6 +225,8 @@ def _regrouped(old: Sequence[int], axes: Sequence[int], new: Sequence[int]) -> l
     """The axes of neighbours with as many elements as the neighbours `old`; axes of one element are nobody's."""
     kept = [axis for size, axis in zip(old, axes, strict=True) if size > 1]
     wide = [position for position, size in enumerate(new) if size > 1]
+    if len(kept) == len(wide) > 1 and any(kept):  # as many axes of other sizes: pixels are scrambled
+        return None
     made = _split_or_merged(kept, len(wide))
     if made is None:
         return None

@@ -14,8 +14,19 @@ import torch
 from torch import nn
 
 from dealias.convert.calls import CALLS
-from dealias.convert.edits import AnswerConv, AnswerPool, AnswerSlice, Blur, Edit, SetStride, blur_hook
+from dealias.convert.edits import (
+    AnswerActivation,
+    AnswerConv,
+    AnswerPool,
+    AnswerSlice,
+    Blur,
+    Edit,
+    SetStride,
+    blur_hook,
+)
 from dealias.errors import InputError
+
+_ANSWERS = (AnswerActivation, AnswerConv, AnswerPool, AnswerSlice)
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ class Placed:
         return cls(
             tuple((edit.path, edit.before) for edit in edits if isinstance(edit, Blur)),
             tuple((edit.path, edit.stride) for edit in edits if isinstance(edit, SetStride)),
-            tuple(edit.path for edit in edits if isinstance(edit, AnswerConv | AnswerPool | AnswerSlice)),
+            tuple(edit.path for edit in edits if isinstance(edit, _ANSWERS)),
         )
 
     def problem(self, model: nn.Module) -> str | None:
@@ -49,7 +60,9 @@ class Placed:
                 return f"`{path}` was replaced"
         hosts = [(path, before, _find(model, path)) for path, before in self.hosts]
         layers = [(path, stride, _find(model, path)) for path, stride in self.dense]
-        lost = next((path for path, before, host in hosts if not _blurs(host, before)), None)
+        lost = next(
+            (path for path, before, host in hosts if not _blurs(host, before) and not _moved(model, path)), None
+        )
         if lost is not None and any(layer is not None for _, _, layer in layers):
             return f"`{lost}`, which had a blur, was replaced"
         if lost is None and hosts:
@@ -101,6 +114,12 @@ def _blurs(host: nn.Module | None, before: bool) -> bool:
     if isinstance(host, nn.Sequential) and not before:
         return any(name.startswith("antialias_") for name in host._modules) or blur_hook(host, before) is not None
     return host is not None and blur_hook(host, before) is not None
+
+
+def _moved(model: nn.Module, path: str) -> bool:
+    """Whether PyTorch moved the blur of `path` to a module that it fused the host into."""
+    hooks = (hook for module in model.modules() for before in (True, False) if (hook := blur_hook(module, before)))
+    return any(hook.path == path for hook in hooks)
 
 
 def _stride(layer: nn.Module) -> Any:

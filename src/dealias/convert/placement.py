@@ -42,7 +42,7 @@ class Cut:
     Args:
         value: the map.
         level: 1 behind its non-linearity, 0 in front.
-        gated: whether statistics pooled from the map on the way there have changed it (squeeze-and-excite, group norm).
+        gated: whether statistics of the map have changed it on the way there, as in squeeze-and-excite and group norms.
     """
 
     value: Value
@@ -81,8 +81,8 @@ def explore(grids: Grids, starts: Sequence[Value], *, pooled: Sequence[Value] = 
     """Follow the maps `starts`, all of one size, for as long as every operation keeps their pixels in place.
 
     Norms, activations, operations on channels and gates by pooled statistics (squeeze-and-excite) do; with `mixing`,
-    1x1 convolutions too. A sum or a concatenation with a map from elsewhere does not: that map is `foreign`. Of the
-    starts, those that are `pooled` need no non-linearity in front of their blur.
+    1x1 convolutions in front of the non-linearity too. A sum or a concatenation with a map from elsewhere does not:
+    that map is `foreign`. Of the starts, those that are `pooled` need no non-linearity in front of their blur.
     """
     walk = _Walk(grids, starts, mixing)
     walk.linear -= set(pooled)
@@ -155,7 +155,7 @@ class _Walk:
 
     def keeps_pixels(self, node: Node) -> bool:
         if self.mixing and _is_pixelwise_convolution(node):
-            return True
+            return self.linear.issuperset(node.inputs)  # behind a non-linearity the blur comes first
         if _is_norm(node):
             return True
         if _depends_on_position(node):
@@ -223,16 +223,14 @@ def _is_norm(node: Node) -> bool:
 
 
 def follows_linearly(value: Value) -> bool:
-    """Whether `value` is what a convolution returned, by norms and linear operations alone: before any activation."""
-    while (node := value.producer) is not None and node.op != "convolution":
-        if (
-            node.op == BLUR
-            or len(node.inputs) != 1
-            or not (node.op in _LINEAR_BY_A_CONSTANT | _LINEAR or _is_norm(node))
-        ):
-            return False
-        value = node.inputs[0]
-    return node is not None
+    """Whether `value` is made of what convolutions returned, by norms and linear operations alone."""
+    node = value.producer
+    if node is None or node.op == BLUR:
+        return False
+    if node.op == "convolution":
+        return True
+    linear = node.op in _LINEAR or _is_norm(node) or (node.op in _LINEAR_BY_A_CONSTANT and len(node.inputs) == 1)
+    return linear and all(map(follows_linearly, node.inputs))
 
 
 def enclosing(node: Node) -> list[Call]:
@@ -247,11 +245,13 @@ def enclosing(node: Node) -> list[Call]:
 
 @dataclass(frozen=True)
 class Host:
-    """A module at which values can be blurred: what it returns, or what it takes in."""
+    """A module at which values can be blurred: what it returns, what it takes in, or an activation that it runs."""
 
     module: nn.Module
     path: str
     before: bool
+    turn: int | None = None  # of the activation, among those that its forward runs
+    of: int = 0  # so many
 
 
 def hosts_of(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
@@ -290,6 +290,16 @@ def _readers(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
             return None
         hosts[call.module] = Host(call.module, call.path or "", True)
     return list(hosts.values())
+
+
+def runner_of(trace: Trace, values: Sequence[Value]) -> Host | None:
+    """The module whose forward runs the activation that returns `values`, the same one each time: the last resort."""
+    found = {(node.method, node.turn) for value in values if (node := value.producer) is not None}
+    method, turn = next(iter(found)) if len({(one and one.module, two) for one, two in found}) == 1 else (None, None)
+    if method is None or turn is None or len(trace.calls_of(method.module)) != len(values):
+        return None
+    counts = {call.activations_after - call.activations for call in trace.calls_of(method.module)}
+    return Host(method.module, trace.paths[method.module], False, turn, *counts) if len(counts) == 1 else None
 
 
 def _returning(value: Value) -> list[Call]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from dealias.convert.downsampling import GROWING, Downsampling, Spot, Status
 from dealias.convert.edits import (
+    AnswerActivation,
     AnswerConv,
     AnswerPool,
     AnswerSlice,
@@ -25,7 +26,7 @@ from dealias.convert.edits import (
     SetStride,
 )
 from dealias.convert.layers import CONVERTED
-from dealias.convert.placement import Host, Region, explore, follows_linearly, hosts_of
+from dealias.convert.placement import Host, Region, explore, follows_linearly, hosts_of, runner_of
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 from dealias.convert.windows import Window
 
@@ -153,6 +154,9 @@ class Rules:
             for groups, regions in self._bundles(group):
                 if found := self._behind(groups, regions):
                     return groups, found
+            regions = [self.region(spot) for spot in group.spots]
+            if found := self._behind((group,), regions, runners=True):
+                return (group,), found
         return (group,), self.decide_alone(group)
 
     def decide_alone(self, group: Group) -> list[Decision]:
@@ -215,8 +219,11 @@ class Rules:
                 return spot
         return None
 
-    def _behind(self, groups: Sequence[Group], regions: Sequence[Region]) -> list[Decision]:
-        """One blur behind the non-linearity that follows all of `groups`, as an edit for each place that will do."""
+    def _behind(self, groups: Sequence[Group], regions: Sequence[Region], *, runners: bool = False) -> list[Decision]:
+        """One blur behind the non-linearity that follows all of `groups`, a decision for each place that will do.
+
+        With `runners` the places are the activations themselves, wherever they run.
+        """
         group = groups[0]
         kept, stride = group.steps
         densify = [one for one in (group.densify() for group in groups) if one is not None]
@@ -225,8 +232,9 @@ class Rules:
         dense = frozenset(node for region in regions for node in region.convolutions)
         decisions = []
         for cuts in zip(*(region.behind for region in regions), strict=False):
-            hosts = hosts_of(self.trace, [cut.value for cut in cuts])
-            if hosts:
+            values = [cut.value for cut in cuts]
+            hosts = [runner_of(self.trace, values)] if runners else hosts_of(self.trace, values)
+            if hosts := [host for host in hosts or () if host is not None]:
                 text = f"{lead} {_where(hosts)}, behind the non-linearity{meeting}{_answer_text(group)}"
                 gated = any(cut.gated for cut in cuts)
                 decisions.append(Decision("placed", text, (*densify, *_blurs(hosts, stride)), gated, dense))
@@ -423,14 +431,20 @@ def _answer_text(group: Group) -> str:
     return "" if group.is_layer else f" ({name(group)})"
 
 
-def _blurs(hosts: Sequence[Host], stride: tuple[int, ...]) -> list[Blur]:
-    return [Blur(host.path, host.before, stride) for host in hosts]
+def _blurs(hosts: Sequence[Host], stride: tuple[int, ...]) -> list[Edit]:
+    return [
+        Blur(host.path, host.before, stride)
+        if host.turn is None
+        else AnswerActivation(host.path, host.turn, host.of, stride)
+        for host in hosts
+    ]
 
 
 def _where(hosts: Sequence[Host]) -> str:
     if hosts[0].before:
         return f"in front of {' and '.join(f'`{host.path}`' for host in hosts)}"
-    return f"behind {f'`{hosts[0].path}`' if hosts[0].path else 'the model'}"
+    place = f"`{hosts[0].path}`" if hosts[0].path else "the model"
+    return f"behind {place}" if hosts[0].turn is None else f"behind activation {hosts[0].turn} of {place}"
 
 
 def _own_forward(module: nn.Module) -> bool:
@@ -451,7 +465,7 @@ def _reads_stride(group: Group) -> bool:
 def _one_window(group: Group) -> str | None:
     """Why the calls of a module cannot be answered, if so."""
     for spot in group.spots:
-        if spot.node.window is None:
+        if spot.node.window is None or spot.node.window.kind == "activation":
             return f"{name(group)} is made by {spot.node.op}, whose calls no layer can answer"
     if len({spot.window for spot in group.spots}) > 1:
         return f"{name(group)} makes calls of several kinds"

@@ -41,6 +41,7 @@ BLUR = "blur"
 _WINDOWED = ("convolution", "_pool")
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"  # not torchvision beside it
 _OURS = ("dealias.ops", "dealias.functional", "dealias.convert", "dealias.nn")
+_GRAPHS = "dealias.convert.graphs"  # the operations of a graph are the user's
 # What a forward pass raises on input that it does not take; a bug of ours would hardly show as one of these alone.
 _MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
@@ -72,6 +73,7 @@ class Node:
     method: Method | None  # that called the function
     source: str  # file and line in the user's code
     norm: float | None = None  # of what a convolution takes in, where it has values
+    turn: int | None = None  # of an activation, among those that the forward in `method` runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,8 @@ class Call:
     parent: Call | None
     start: int
     input: Value | None  # the first positional argument, where it is a tensor
+    activations: int = 0  # that ran before it
+    activations_after: int = 0  # that ran until its end
     end: int = -1
     output: Value | None = None  # only where the output is one tensor
 
@@ -148,13 +152,14 @@ class _Recorder(TorchDispatchMode):
         self.stack: list[Call] = []
         self.opaque: Call | None = None
         self.window: Window | None = None
+        self.activations = 0  # that ran so far
         self.form: FrameType | None = None  # of our own that ran last
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         first = args[0] if args and isinstance(args[0], Tensor) else None
         value = None if first is None else self.values.get(first)
         parent = self.stack[-1] if self.stack else None
-        call = Call(module, self.paths.get(module), parent, len(self.nodes), value)
+        call = Call(module, self.paths.get(module), parent, len(self.nodes), value, self.activations)
         self.stack.append(call)
         self.calls.append(call)  # in a blur too: a hook in front of it may run one
         if self.opaque is None and is_blur_layer(module):
@@ -166,7 +171,7 @@ class _Recorder(TorchDispatchMode):
             self.opaque = None
             if isinstance(output, Tensor) and call.input is not None:
                 self.add(BLUR, (call.input,), (output,), call, settings={})
-        call.end = len(self.nodes)
+        call.end, call.activations_after = len(self.nodes), self.activations
         if isinstance(output, Tensor):
             call.output = self.values.get(output)
 
@@ -187,6 +192,11 @@ class _Recorder(TorchDispatchMode):
             self.opaque.input = next(filter(None, read), None)
         return result
 
+    def turn_in(self, method: Method) -> int | None:
+        """The number of the running activation among those of a forward; None in other methods."""
+        call = next((call for call in reversed(self.stack) if call.module is method.module), None)
+        return self.activations - call.activations if call is not None and method.name == "forward" else None
+
     def go_on(self, node: Node, outputs: tuple[Tensor, ...], values: tuple[Value, ...]) -> None:
         """Let `node` return `outputs` in place of what it returned so far."""
         node.outputs = values
@@ -201,7 +211,7 @@ class _Recorder(TorchDispatchMode):
             name = frame.f_globals.get("__name__", "")
             if name == "dealias.functional" and frame.f_code.co_name.startswith("apply_"):
                 form = frame
-            if not name.startswith(_OURS) and not frame.f_code.co_filename.startswith(_TORCH):
+            if (not name.startswith(_OURS) or name == _GRAPHS) and not frame.f_code.co_filename.startswith(_TORCH):
                 source = source or f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
                 if self.window is None:
                     return source, None, form
@@ -261,6 +271,8 @@ class _Recorder(TorchDispatchMode):
                 self.go_on(self.nodes[-1], outputs, values)
                 return
             node.op, node.settings, node.norm = BLUR, {}, None
+        if node.window is not None and node.window.kind == "activation" and method is not None:
+            node.turn = self.turn_in(method)
         self.nodes.append(node)
         for value in dict.fromkeys(inputs):
             value.consumers.append(node)
@@ -279,11 +291,12 @@ class _Functions(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.recorder.window = window_of(func, args, kwargs or {})
+        window = self.recorder.window = window_of(func, args, kwargs or {})
         try:
             return func(*args, **(kwargs or {}))
         finally:
             self.recorder.window = None
+            self.recorder.activations += window is not None and window.kind == "activation"
 
 
 def norm_of(tensor: Tensor) -> float | None:

@@ -30,6 +30,13 @@ _INTERPOLATE = (
 )
 
 
+_ACTIVATIONS = (
+    *("celu", "elu", "elu_", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu"),
+    *("leaky_relu_", "logsigmoid", "mish", "prelu", "relu", "relu_", "relu6", "selu", "sigmoid", "sigmoid_", "silu"),
+    *("softplus", "tanh", "tanh_"),
+)
+
+
 @dataclass(frozen=True)
 class Function:
     """A function of PyTorch whose calls can be answered."""
@@ -69,6 +76,11 @@ def _functions() -> dict[Any, Function]:
         indexed[f"adaptive_max_pool{spatial}d_with_indices"] = ("adaptive_max_pool", _ADAPTIVE)
         for name, (kind, arguments) in indexed.items():
             found[getattr(F, name)] = Function(kind, spatial, arguments, pair=True)
+    namespaces: tuple[Any, ...] = (F, torch, Tensor)
+    for owner in namespaces:
+        for name in _ACTIVATIONS:
+            if hasattr(owner, name):
+                found[getattr(owner, name)] = Function("activation", 0, ("input",))
     return found
 
 
@@ -90,6 +102,10 @@ class Window:
     rest: tuple[Any, ...] = ()  # of a call without a kernel: its arguments but the input
     spatial: int = 0  # 0 where the input decides
 
+    def matches(self, other: Window) -> bool:
+        """Whether a call with the window `other` is meant; of a weight in `torch.fx` the size is not known."""
+        return self == other or (other.kind == "conv" and not other.kernel and self.stride == other.stride)
+
     @property
     def averages_blocks(self) -> bool:
         """Whether an average pooling takes every pixel once, so that a blur can take its place."""
@@ -99,9 +115,11 @@ class Window:
     def of(cls, kind: str, spatial: int, arguments: Mapping[str, Any]) -> Window:
         """The window of a call, or of an operation in a trace, with these arguments."""
         if kind == "conv":
-            weight = arguments["weight"]
+            weight, stride = arguments["weight"], per_axis(arguments.get("stride", 1), spatial)
+            if isinstance(weight, torch.fx.Proxy):
+                return cls(kind, (), stride)
             shape = tuple(weight.shape if isinstance(weight, Tensor) else weight)
-            return cls(kind, tuple(shape[-spatial:]), per_axis(arguments.get("stride", 1), spatial))
+            return cls(kind, tuple(shape[-spatial:]), stride)
         kernel = per_axis(arguments["kernel_size"], spatial)
         given = arguments.get("stride")
         return cls(
@@ -129,6 +147,8 @@ def window_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     if known is None:
         return None
     arguments = known.arguments(args, kwargs)
+    if known.kind == "activation":
+        return Window("activation")
     if known.kind == "slice":
         steps = _steps(arguments["index"])
         return None if steps is None else Window("slice", rest=steps)

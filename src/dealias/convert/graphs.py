@@ -1,0 +1,112 @@
+"""Give the operations of a graph modules of their own, so that graphs are converted as any other model.
+
+What `torch.export` and `torch.fx` return is a `GraphModule` that calls functions on parameters: no layer to change, no
+module to hang a blur on. Here each convolution, pooling, resampling and activation becomes a module without state.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    getattr(torch.ops.aten, f"{name}{spatial}d").default: getattr(F, f"{name}{spatial}d")
+    for name in ("conv", "max_pool", "avg_pool", "adaptive_avg_pool")
+    for spatial in (1, 2, 3)
+    if hasattr(getattr(torch.ops.aten, f"{name}{spatial}d"), "default")
+}
+_ACTIVATIONS = (
+    *("relu", "relu_", "silu", "silu_", "gelu", "sigmoid", "hardswish", "hardswish_", "hardtanh", "hardtanh_"),
+    *("elu", "elu_", "leaky_relu", "leaky_relu_", "mish", "mish_", "tanh", "softplus", "glu", "clamp", "hardsigmoid"),
+)
+
+
+class Operation(nn.Module):
+    """One call of a function in a graph; `template` are its arguments, with the number of a tensor in its place."""
+
+    def __init__(self, function: Callable[..., Any], template: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        super().__init__()
+        self.function, self.template = function, template
+
+    def forward(self, *tensors: Any) -> Any:
+        """Call the function."""
+        args, kwargs = _map(self.template, lambda one: tensors[one.number] if isinstance(one, _Slot) else one)
+        return self.function(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """Which function it calls."""
+        return getattr(self.function, "__name__", str(self.function))
+
+
+_map: Callable[..., Any] = fx.node.map_aggregate
+
+
+class _Slot:
+    """The place of a tensor among constant arguments."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _slot_of(tensors: list[fx.Node], one: Any) -> Any:
+    """`one`, or its place among `tensors`, which it joins, where it is a node of the graph."""
+    if not isinstance(one, fx.Node):
+        return one
+    tensors.append(one)
+    return _Slot(len(tensors) - 1)
+
+
+def has_graphs(model: nn.Module) -> bool:
+    """Whether a part of `model` is a graph."""
+    return any(isinstance(module, fx.GraphModule) for module in model.modules())
+
+
+def with_modules(model: nn.Module) -> nn.Module:
+    """A copy of `model` in which the operations of graphs are modules; its parameters and buffers have their names."""
+    model = copy.deepcopy(model)
+    for module in list(model.modules()):
+        if isinstance(module, fx.GraphModule):
+            make_modules(module)
+    return model
+
+
+def make_modules(module: fx.GraphModule) -> None:
+    """Let `module` call a module for each convolution, pooling, resampling and activation of its graph."""
+    for node in list(module.graph.nodes):
+        function = _function_of(node)
+        if function is None:
+            continue
+        tensors: list[fx.Node] = []
+
+        template = _map((node.args, dict(node.kwargs)), functools.partial(_slot_of, tensors))
+        name = node.name if not hasattr(module, node.name) else f"{node.name}_operation"
+        module.add_submodule(name, Operation(function, template))
+        with module.graph.inserting_before(node):
+            call = module.graph.call_module(name, tuple(tensors))
+        call.meta = dict(node.meta)
+        node.replace_all_uses_with(call)
+        module.graph.erase_node(node)
+    module.recompile()
+
+
+def _function_of(node: fx.Node) -> Callable[..., Any] | None:
+    """The function that takes the place of the one that `node` calls; None where the call stays as it is."""
+    if node.op != "call_function":
+        return None
+    if node.target in _FUNCTIONS:
+        return _FUNCTIONS[node.target]
+    name = getattr(node.target, "__name__", "").partition(".")[0]
+    known = name in _ACTIVATIONS or name.startswith(
+        ("conv", "max_pool", "avg_pool", "lp_pool", "adaptive_", "interpolate")
+    )
+    return node.target if known and callable(node.target) and _returns_a_tensor(node) else None
+
+
+def _returns_a_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val", torch.empty(0)), torch.Tensor)
