@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dealias.convert import antialias as convert
 from dealias.errors import InputError, InputTypeError, MissingExtraError
 from dealias.filters import Filter
 from dealias.models._torchvision import import_beside_torchvision, import_torchvision
@@ -82,9 +83,6 @@ def create_model(
     else:
         model = _call(name, _import_factory(source, arch), {**model_kwargs, **settings})
     if antialias:
-        # imported here: the conversion imports this package's torchvision shim
-        from dealias.convert import antialias as convert
-
         channels, height, width = default_input_size(name if source in _SOURCES else model)
         example = torch.zeros(1, in_chans or channels, height, width)
         model = convert(model, example, filter=filter, recipe=recipe)
