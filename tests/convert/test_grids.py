@@ -31,18 +31,20 @@ def maps(draw):
 
 @st.composite
 def regroupings(draw, shape):
-    """`shape` with some axes split in two, others merged with their neighbour, and an axis of one element thrown in."""
-    made, can_merge = [], False
+    """`shape` with some axes split in two, then some merged with their neighbour, and an axis of one element thrown in.
+
+    What was split may be merged with what stood beside it, which scrambles pixels or mixes them with channels.
+    """
+    parts = []
     for size in shape:
-        how = draw(st.sampled_from(["kept", "split", "merged"]))
-        if how == "split":
-            step = draw(st.sampled_from([one for one in range(1, size + 1) if size % one == 0]))
-            made += [size // step, step]
-        elif how == "merged" and can_merge:
+        step = draw(st.sampled_from([one for one in range(1, size + 1) if size % one == 0]))
+        parts += [size // step, step] if draw(st.booleans()) else [size]
+    made = parts[:1]
+    for size in parts[1:]:
+        if draw(st.integers(0, 2)) == 0:
             made[-1] *= size
         else:
             made.append(size)
-        can_merge = how != "split"
     if draw(st.booleans()):
         made.insert(draw(st.integers(0, len(made))), 1)
     return tuple(made)
@@ -113,6 +115,8 @@ def test_flattened_pixels_are_one_axis(data):
 def test_mixed_pixels_and_channels_are_nobody_s():
     assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 48, 6)) is None
     assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 288)) is None
+    assert reshaped((2, 8, 4, 6), (0, 0, 1, 2), (2, 8, 6, 4)) is None
+    assert reshaped((2, 4), (0, 1), (4, 2)) is None
     assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 2, 4, 6, 6)) == (0, 0, 0, 1, 2)
     assert reshaped((2, 8, 6, 1), (0, 0, 1, 2), (2, 8, 6)) == (0, 0, 1)
 

@@ -35,7 +35,6 @@ from dealias.models._torchvision import import_beside_torchvision, import_torchv
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 OTHER_SIZE = torch.randn(1, 3, 48, 41, generator=torch.Generator().manual_seed(1))
-TRACEABLE = [block for block in BLOCKS if block is not Same]
 
 
 @pytest.fixture(params=BLOCKS, ids=lambda block: block.__name__)
@@ -131,7 +130,7 @@ def test_replicas_use_their_own_weights(converted):
         torch.testing.assert_close(replica(X), ones)
 
 
-@pytest.mark.parametrize("block", TRACEABLE)
+@pytest.mark.parametrize("block", BLOCKS)
 def test_symbolic_tracing(block):
     model = convert(block)
     check_same(torch.fx.symbolic_trace, model)
@@ -139,7 +138,7 @@ def test_symbolic_tracing(block):
     check_same(lambda model: pickle.loads(pickle.dumps(torch.fx.symbolic_trace(model))), model)
 
 
-@pytest.mark.parametrize("block", TRACEABLE)
+@pytest.mark.parametrize("block", BLOCKS)
 def test_features_are_extracted(block):
     import_torchvision()
     from torchvision.models.feature_extraction import create_feature_extractor
@@ -266,8 +265,9 @@ def test_hooks_see_the_blurred_map():
 # Fusion and quantisation ----------------------------------------------------------------------------------------------
 
 FUSED = {
+    ConvNormAct: [["conv", "bn", "act"]],
     Forked: [["conv", "bn"]],
-    Residual: [["conv1", "bn1"]],
+    Residual: [["conv1", "bn1"], ["conv2", "bn2"], ["shortcut.0", "shortcut.1"]],
     Excited: [["expand", "bn1"], ["depthwise", "bn2"]],
     Looped: [["layers.0.0", "layers.0.1"]],
 }
