@@ -8,10 +8,12 @@ import pickle
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from convert.small_networks import (
     BLOCKS,
     WIDTH,
@@ -179,6 +181,58 @@ def test_checkpointed_gradients_are_those_without(converted, reentrant):
         call(X.clone().requires_grad_()).square().sum().backward()
         for ours, expected in zip(model.parameters(), converted.parameters(), strict=True):
             torch.testing.assert_close(ours.grad, expected.grad)
+
+
+def test_transforms_of_functions(converted):
+    """Weights given from outside, a map over samples, and derivatives forward and backward."""
+    state = {**dict(converted.named_parameters()), **dict(converted.named_buffers())}
+    expected = converted(X)
+    torch.testing.assert_close(torch.func.functional_call(converted, state, (X,)), expected)
+    torch.testing.assert_close(torch.func.vmap(lambda x: converted(x[None])[0])(X), expected)
+    direction = torch.randn_like(X)
+    _, forward = torch.func.jvp(lambda x: converted(x).sum(), (X,), (direction,))
+    backward = torch.func.grad(lambda x: converted(x).sum())(X)
+    torch.testing.assert_close(forward, (backward * direction).sum(), atol=1e-3, rtol=1e-3)
+
+
+def test_other_precisions(converted):
+    with torch.no_grad():
+        expected, double = converted(X), copy.deepcopy(converted).double()
+        torch.testing.assert_close(double(X.double()).float(), expected, atol=1e-4, rtol=1e-4)
+        half = copy.deepcopy(converted).bfloat16()(X.bfloat16())
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = converted(X)
+    for one in (half, mixed):
+        assert one.dtype == torch.bfloat16
+        assert distance(one.float(), expected) < 0.02
+
+
+def test_threads_share_a_model():
+    model = convert(Forked, Pooled)
+    with torch.no_grad(), ThreadPoolExecutor(8) as pool:
+        inputs = [torch.randn(1, 3, 32, 32) for _ in range(16)]
+        expected = [model(x) for x in inputs]
+        found = list(pool.map(model.requires_grad_(False), inputs))
+    torch.testing.assert_close(found, expected)
+
+
+def test_other_instances_of_a_class_run_as_before():
+    """What answers calls wraps the method of the class: a network that is not converted must not notice."""
+    for block in (Pooled, Same):
+        torch.manual_seed(0)
+        before = Network(block).eval()
+        with torch.no_grad():
+            y = before.stem_act(before.stem_bn(before.stem(X)))
+            expected = PLAIN[block](before.blocks[0], y)
+            antialias(before, X)
+            torch.testing.assert_close(before.blocks(y), expected)
+            torch.testing.assert_close(copy.deepcopy(before).blocks(y), expected)
+
+
+PLAIN = {
+    Pooled: lambda block, x: F.avg_pool2d(F.relu(block.conv(F.max_pool2d(x, 3, 2, 1))), 2),
+    Same: lambda block, x: F.silu(block.bn(F.conv2d(F.pad(x, (0, 1, 0, 1)), block.conv.weight, block.conv.bias, 2))),
+}
 
 
 def test_pruning_after_or_before_is_the_same():
