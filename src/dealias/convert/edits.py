@@ -125,7 +125,9 @@ class Blur:
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
         """Change `model`; return the blur."""
-        module, blur = model.get_submodule(self.path), blurring.pool(self.stride)
+        module = model.get_submodule(self.path)
+        quantises = type(module) in (nn.ReLU, nn.ReLU6) or not type(module).__module__.startswith("torch.nn")
+        blur = blurring.pool(self.stride, quantises=quantises or isinstance(module, nn.Sequential))
         name = BEFORE if self.before else AFTER
         earlier = module._modules.get(name)
         module.add_module(name, blur if earlier is None else nn.Sequential(earlier, blur))
@@ -135,9 +137,9 @@ class Blur:
         if hook is not None:
             hook.blurs.append(blur)
             return blur
-        if self.before:
-            handle = module.register_forward_pre_hook(BlurInput(blur, self.path))
-        else:  # in front of the user's hooks, which are to see what leaves the module
+        if self.before:  # both in front of the user's hooks, which are to see what enters and leaves the module
+            handle = module.register_forward_pre_hook(BlurInput(blur, self.path), prepend=True)
+        else:
             handle = module.register_forward_hook(BlurOutput(blur, self.path), prepend=True)
         # The handle travels with the module through pickle, and keeps the number of the hook from being given out
         # again in the process that loads it.

@@ -21,9 +21,12 @@ from dealias.convert.edits import (
     AnswerSlice,
     Blur,
     Edit,
+    KeepStride,
+    ReplacePool,
     SetStride,
     blur_hook,
 )
+from dealias.convert.layers import CONVERTED, Converted
 from dealias.errors import InputError
 
 _ANSWERS = (AnswerActivation, AnswerConv, AnswerPool, AnswerSlice)
@@ -36,41 +39,58 @@ class Placed:
     Args:
         hosts: path of a module with a blur, whether the blur stands in front of it.
         dense: path and stride of the convolutions and poolings that the blur belongs to.
-        callers: paths of modules whose function calls are answered.
+        converted: paths of layers in their anti-aliased form, or that convolve at another stride than their attribute.
+        callers: path and class of the modules whose function calls are answered.
     """
 
     hosts: tuple[tuple[str, bool], ...]
     dense: tuple[tuple[str, tuple[int, ...]], ...]
-    callers: tuple[str, ...]
+    converted: tuple[str, ...]
+    callers: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, edits: Sequence[Edit]) -> Placed:
-        """What `edits` leave behind."""
+    def of(cls, edits: Sequence[Edit], model: nn.Module) -> Placed:
+        """What `edits` left behind in `model`."""
         return cls(
             tuple((edit.path, edit.before) for edit in edits if isinstance(edit, Blur)),
             tuple((edit.path, edit.stride) for edit in edits if isinstance(edit, SetStride)),
-            tuple(edit.path for edit in edits if isinstance(edit, _ANSWERS)),
+            tuple(edit.path for edit in edits if isinstance(edit, KeepStride | ReplacePool)),
+            tuple(
+                (edit.path, type(model.get_submodule(edit.path)).__qualname__)
+                for edit in edits
+                if isinstance(edit, _ANSWERS)
+            ),
         )
 
     def problem(self, model: nn.Module) -> str | None:
         """What is wrong in `model`, if anything is. A block that is gone as a whole is not."""
-        for path in self.callers:
+        for path, name in self.callers:
             module = _find(model, path)
-            if module is not None and CALLS not in module._modules:
+            if module is None or CALLS in module._modules:
+                continue
+            if type(module).__qualname__ == name or _subsamples(module):
                 return f"`{path}` was replaced"
-        hosts = [(path, before, _find(model, path)) for path, before in self.hosts]
-        layers = [(path, stride, _find(model, path)) for path, stride in self.dense]
-        lost = next(
-            (path for path, before, host in hosts if not _blurs(host, before) and not _moved(model, path)), None
-        )
-        if lost is not None and any(layer is not None for _, _, layer in layers):
-            return f"`{lost}`, which had a blur, was replaced"
-        if lost is None and hosts:
-            for path, stride, layer in layers:
-                if layer is None and _strided_within(model, path):
-                    return f"`{path}`, whose stride the blur stands for, was replaced by a layer that has a stride"
-                if layer is not None and _jumps(layer, stride):
-                    return f"`{path}` has the stride {_stride(layer)} again, which a blur stands for"
+        for path in self.converted:
+            if isinstance(_find(model, path), tuple(CONVERTED)) and not isinstance(_find(model, path), Converted):
+                return f"`{path}` was replaced"
+        return self._lost_blur(model) or self._lost_stride(model)
+
+    def _lost_blur(self, model: nn.Module) -> str | None:
+        left = any(_find(model, path) is not None for path, _ in self.dense)
+        for path, before in self.hosts:
+            host = _find(model, path)
+            if not _blurs(host, before) and left and not (isinstance(host, nn.Identity) and _moved(model, path)):
+                return f"`{path}`, which had a blur, was replaced"
+        return None
+
+    def _lost_stride(self, model: nn.Module) -> str | None:
+        for path, stride in self.dense if self.hosts else ():
+            layer = _find(model, path)
+            if layer is not None and _jumps(layer, stride):
+                return f"`{path}` has the stride {layer.stride} again, which a blur stands for"
+            block = _find(model, path.rpartition(".")[0])
+            if layer is None and block is not None and _subsamples(block):
+                return f"`{path}`, whose stride a blur stands for, was replaced by a layer that has a stride"
         return None
 
 
@@ -95,7 +115,7 @@ class PlacementGuard:
 
 def watch_over(model: nn.Module, edits: Sequence[Sequence[Edit]]) -> None:
     """Let `model` check on every call that what the edits placed is still there."""
-    placed = [Placed.of(some) for some in edits]
+    placed = [Placed.of(some, model) for some in edits]
     guard = next((hook for hook in model._forward_pre_hooks.values() if isinstance(hook, PlacementGuard)), None)
     if guard is not None:  # converted before
         guard.placed += placed
@@ -122,20 +142,15 @@ def _moved(model: nn.Module, path: str) -> bool:
     return any(hook.path == path for hook in hooks)
 
 
-def _stride(layer: nn.Module) -> Any:
-    return getattr(layer, "stride", None)
-
-
 def _jumps(layer: nn.Module, stride: tuple[int, ...]) -> bool:
-    found = _stride(layer)
+    found = getattr(layer, "stride", None)
     steps = (found,) if isinstance(found, int) else found
     return isinstance(steps, tuple) and all(isinstance(one, int) for one in steps) and max(steps) > max(stride)
 
 
-def _strided_within(model: nn.Module, path: str) -> bool:
-    """Whether a convolution with a stride stands in the innermost block that is left of `path`."""
-    block: nn.Module | None = None
-    while block is None:
-        path = path.rpartition(".")[0]
-        block = _find(model, path)
-    return any(_jumps(module, (1,)) for module in block.modules() if hasattr(module, "weight"))
+def _subsamples(block: nn.Module) -> bool:
+    """Whether a layer of `block` has a stride and no blur of its own."""
+    return any(
+        isinstance(module, tuple(CONVERTED)) and not isinstance(module, Converted) and _jumps(module, (1,))
+        for module in block.modules()
+    )

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias import nn as layers
+from dealias.errors import InputError
 from dealias.filters import Filter, Taps, resolve_filters, scaled
 from dealias.functional import apply_blur, apply_max_blur, pool_arguments
 
@@ -26,7 +27,40 @@ from dealias.functional import apply_blur, apply_max_blur, pool_arguments
 torch.fx.wrap("apply_blur")
 torch.fx.wrap("apply_max_blur")
 
+
+class _Floating(nn.Module):
+    """Refuses to let PyTorch quantise its parent: a layer with a child gets no observer, and would lose its scale.
+
+    Quantisation in eager mode sets `qconfig` on a layer that it will replace, and on all its children.
+    """
+
+    @property
+    def qconfig(self) -> NoReturn:
+        raise AttributeError("qconfig")
+
+    @qconfig.setter
+    def qconfig(self, value: object) -> None:
+        if value is not None:
+            raise InputError(
+                "a layer with a blur cannot be quantised in eager mode: set the qconfig of layers that have a child "
+                "antialias_before or antialias_after to None, or use FX graph mode, or quantise the exported ONNX file"
+            )
+
+
+class FloatingBlurPool1d(_Floating, layers.BlurPool1d):
+    """`BlurPool1d` as a child of a layer that must stay in floating point."""
+
+
+class FloatingBlurPool2d(_Floating, layers.BlurPool2d):
+    """`BlurPool2d` as a child of a layer that must stay in floating point."""
+
+
+class FloatingBlurPool3d(_Floating, layers.BlurPool3d):
+    """`BlurPool3d` as a child of a layer that must stay in floating point."""
+
+
 _BLUR_POOL = {1: layers.BlurPool1d, 2: layers.BlurPool2d, 3: layers.BlurPool3d}
+_FLOATING_BLUR_POOL = {1: FloatingBlurPool1d, 2: FloatingBlurPool2d, 3: FloatingBlurPool3d}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LP_POOL = {1: F.lp_pool1d, 2: F.lp_pool2d, 3: F.lp_pool3d}
 _LINEAR_MODES = ("linear", "bilinear", "trilinear", "bicubic", "area")
@@ -51,9 +85,12 @@ class Blurring:
 
     def filter_at(self, stride: Sequence[int]) -> Filter:
         """The filter for a blur that subsamples by `stride`."""
-        if not (self.scale and isinstance(self.filter, str)) or max(stride) <= 2:
+        if not self.scale or max(stride) <= 2:
             return self.filter
-        widths = tuple(scaled(self.filter, step) for step in stride)
+        filters = self.filter if isinstance(self.filter, tuple) else (self.filter,) * len(stride)
+        if not all(isinstance(one, str) for one in filters) or len(filters) != len(stride):
+            return self.filter
+        widths = tuple(scaled(one, step) for one, step in zip(filters, stride, strict=True))
         return widths[0] if len(set(widths)) == 1 else widths
 
     def taps(self, stride: Sequence[int]) -> tuple[Taps, ...]:
@@ -61,9 +98,10 @@ class Blurring:
         taps = resolve_filters(self.filter_at(stride), len(stride))
         return tuple((1.0,) if step == 1 else one for one, step in zip(taps, stride, strict=True))
 
-    def pool(self, stride: tuple[int, ...]) -> nn.Module:
-        """A blur that subsamples by `stride`."""
-        return _BLUR_POOL[len(stride)](self.filter_at(stride), stride, self.padding_mode)
+    def pool(self, stride: tuple[int, ...], *, quantises: bool = True) -> nn.Module:
+        """A blur that subsamples by `stride`; without `quantises` it refuses to let its parent be quantised."""
+        classes = _BLUR_POOL if quantises else _FLOATING_BLUR_POOL
+        return classes[len(stride)](self.filter_at(stride), stride, self.padding_mode)
 
     def blur(self, x: Tensor, stride: tuple[int, ...]) -> Tensor:
         """Blur `x` and subsample it by `stride`."""
@@ -81,7 +119,7 @@ def whole_windows(x: Tensor, stride: Sequence[int]) -> Tensor:
     return x
 
 
-class _Converted(nn.Module):
+class Converted(nn.Module):
     """A layer of PyTorch, of which it has the attributes, in an anti-aliased form."""
 
     original: ClassVar[type[nn.Module]]
@@ -113,7 +151,7 @@ def _take_filter(layer: Any, blurring: Blurring, stride: Sequence[int]) -> None:
     layer.taps, layer.padding_mode = blurring.taps(stride), blurring.padding_mode
 
 
-class _MaxPool(_Converted):
+class _MaxPool(Converted):
     """The maximum at stride 1, then a blur, in place of `torch.nn.MaxPool`."""
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
@@ -130,7 +168,7 @@ class _MaxPool(_Converted):
         return (y, None) if self.return_indices else y
 
 
-class _AvgPool(_Converted):
+class _AvgPool(Converted):
     """A blur in place of `torch.nn.AvgPool`, on the samples that the pooling uses where `whole` is set."""
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
@@ -149,7 +187,7 @@ class _AvgPool(_Converted):
         return apply_blur(x, self.taps, self.steps, self.padding_mode)
 
 
-class _LPPool(_Converted):
+class _LPPool(Converted):
     """The power average at stride 1, then a blur, in place of `torch.nn.LPPool`."""
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
@@ -162,7 +200,7 @@ class _LPPool(_Converted):
         return self.blurring.blur(dense, self.steps)
 
 
-class _Resampled(_Converted):
+class _Resampled(Converted):
     """A resampling to a given size: anti-aliased where every input size is a whole multiple of it."""
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
@@ -230,7 +268,7 @@ class _Upsample(_Resampled):
         return self.blurring.blur(whole_windows(input, steps), steps)
 
 
-class _DenseConv(_Converted):
+class _DenseConv(Converted):
     """A convolution at another stride than its attribute, which a forward around it reads."""
 
     anti_aliases = False
@@ -251,10 +289,10 @@ class _DenseConv(_Converted):
         return y
 
 
-def _convert_classes() -> dict[type[nn.Module], type[_Converted]]:
+def _convert_classes() -> dict[type[nn.Module], type[Converted]]:
     """A subclass of each of PyTorch's layers that can be anti-aliased, with a name by which it can be pickled."""
-    found: dict[type[nn.Module], type[_Converted]] = {}
-    kinds: list[tuple[str, type[_Converted], tuple[Any, ...]]] = [
+    found: dict[type[nn.Module], type[Converted]] = {}
+    kinds: list[tuple[str, type[Converted], tuple[Any, ...]]] = [
         ("MaxPool", _MaxPool, (layers.MaxBlurPool1d, layers.MaxBlurPool2d, layers.MaxBlurPool3d)),
         ("AvgPool", _AvgPool, (layers.BlurPool1d, layers.BlurPool2d, layers.BlurPool3d)),
         ("LPPool", _LPPool, ()),
@@ -271,12 +309,12 @@ def _convert_classes() -> dict[type[nn.Module], type[_Converted]]:
     return found
 
 
-def _subclass(original: type[nn.Module], bases: tuple[type, ...], spatial: int) -> type[_Converted]:
+def _subclass(original: type[nn.Module], bases: tuple[type, ...], spatial: int) -> type[Converted]:
     name = f"AntiAliased{original.__name__}"
     doc = f"`torch.nn.{original.__name__}`, anti-aliased."
     made = type(name, bases, {"original": original, "spatial": spatial, "__module__": __name__, "__doc__": doc})
     globals()[name] = made
-    return cast(type[_Converted], made)
+    return cast(type[Converted], made)
 
 
 CONVERTED = _convert_classes()
@@ -287,5 +325,5 @@ def convert_layer(layer: nn.Module, blurring: Blurring, **options: Any) -> nn.Mo
     """Make `layer` an anti-aliased layer of the same class, with all its attributes, hooks and names; return it."""
     converted = CONVERTED[type(layer)]
     layer.__class__ = converted
-    cast(_Converted, layer).prepare(blurring, **options)
+    cast(Converted, layer).prepare(blurring, **options)
     return layer

@@ -368,6 +368,9 @@ class Rules:
             return [refuse(f"{problem}; antialias=True in the call filters")]
         if any(spot.node.op.endswith("exact1d") or "exact" in spot.node.op for spot in group.spots):
             return [refuse(f"{name(group)}: mode='nearest-exact' takes other pixels than a blur with this stride")]
+        window = group.spots[0].node.window
+        if group.module.align_corners if group.is_layer else window is not None and window.rest[3]:
+            return [refuse(f"{name(group)}: align_corners=True takes other pixels than a blur with this stride")]
         text = f"{blur_name(group.stride)} in place of the resampling, where the sizes divide{_answer_text(group)}"
         return self._pooled(group, text)
 
