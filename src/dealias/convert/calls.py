@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 
 from dealias.convert.layers import Blurring
 from dealias.convert.windows import FUNCTIONS, Window, window_of
@@ -173,24 +175,44 @@ class _Answering(TorchFunctionMode):
             activated = func(*args, **kwargs)
             for call in self.calls:
                 if isinstance(call, ActivationCall) and call.turn == turn:
+                    _refuse_checkpoints()
                     activated = call(activated)
             return activated
         window = window_of(func, args, kwargs)
         others: Any = self.calls if window is not None else ()
         for call in others:
             if call.window.matches(window):
+                _refuse_checkpoints()
                 return call(func, FUNCTIONS[func].arguments(args, kwargs))
         return func(*args, **kwargs)
 
 
-def _check_turns(calls: nn.ModuleList, turns: int) -> None:
-    """See that a forward ran as many activations as when its blurs were placed.
+def _refuse_checkpoints() -> None:
+    """See that no checkpoint stands between the method that answers and the call: the call would run again by itself.
+
+    Raises:
+        InputError: one does.
+    """
+    if torch.compiler.is_compiling():
+        return
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and "answers_here" not in frame.f_code.co_varnames:
+        if frame.f_code.co_filename == checkpoint.__file__:
+            raise InputError(
+                "torch.utils.checkpoint would run a function inside the forward of an anti-aliased module again without "
+                "its blurs: checkpoint a method of the module, or the module itself, not a nested function"
+            )
+        frame = frame.f_back
+
+
+def _check_turns(calls: nn.ModuleList, turns: int, training: bool) -> None:
+    """See that a forward ran as many activations as when its blurs were placed; in training it may run more.
 
     Raises:
         InputError: it did not, so that blurs may stand elsewhere.
     """
     wanted = {call.of for call in calls if isinstance(call, ActivationCall)}
-    if wanted - {turns}:
+    if any(turns < of if training else turns != of for of in wanted):
         raise InputError(
             f"a forward with a blur behind one of its activations ran {turns} of them, not {max(wanted)} as for the "
             "example_input of antialias(): give the activation a module of its own"
@@ -207,11 +229,11 @@ def _wrap(owner: type[nn.Module], method: str) -> None:
         calls: Any = self._modules.get("antialias_calls")
         if calls is None:
             return function(self, *args, **kwargs)
-        turns = [0]
+        turns, answers_here = [0], True
         with mode(calls, turns):
             result = function(self, *args, **kwargs)
-        if is_forward:
-            check(calls, turns[0])
+        if is_forward and answers_here:
+            check(calls, turns[0], self.training)
         return result
 
     mode, check, is_forward = _Answering, _check_turns, method == "forward"

@@ -237,6 +237,9 @@ class _Recorder(TorchDispatchMode):
         settings |= dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
         settings = {name: value.shape if isinstance(value, Tensor) else value for name, value in settings.items()}
         outputs = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        if op == "convolution" and len(tensors) > 1 and _is_blur_kernel(tensors[1], settings["groups"]):
+            self.add(BLUR, inputs[:1], outputs, self.stack[-1], settings={})  # in the graph of a converted model
+            return
         in_place = op.endswith("_") and not op.startswith("_")
         self.add(
             op.rstrip("_") if in_place else op,
@@ -279,6 +282,15 @@ class _Recorder(TorchDispatchMode):
         for tensor, value in zip(outputs, values, strict=True):
             value.producer = node
             self.values[tensor] = value
+
+
+def _is_blur_kernel(weight: Tensor, groups: int) -> bool:
+    """Whether a convolution's `weight` is no parameter but one low-pass filter for all channels."""
+    if isinstance(weight, nn.Parameter) or weight.is_meta or groups != len(weight) or weight[0].numel() in (0, 1):
+        return False
+    kernel = weight[0].detach().double()
+    even = torch.equal(kernel, kernel.flip(list(range(1, kernel.ndim)))) and bool((kernel > 0).all())
+    return even and abs(float(kernel.sum()) - 1) < 1e-3 and bool((weight == weight[:1]).all())
 
 
 class _Functions(TorchFunctionMode):
