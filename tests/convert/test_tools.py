@@ -160,6 +160,19 @@ def test_traces_of_torch_jit_run_at_other_sizes(converted):
     check_same(lambda model: torch.jit.trace(model, torch.rand(1, 3, 40, 40)), converted, OTHER_SIZE)
 
 
+def test_graphs_of_any_size(converted):
+    """Exported or compiled at one size, run at another."""
+    auto = torch.export.Dim.AUTO
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        exported = torch.export.export(converted, (X,), dynamic_shapes=({2: auto, 3: auto},)).module()
+        compiled = torch.compile(converted, fullgraph=True, backend="eager", dynamic=True)
+        for size in ((32, 32), (40, 48)):
+            x = torch.randn(2, 3, *size)
+            torch.testing.assert_close(exported(x), converted(x))
+            torch.testing.assert_close(compiled(x), converted(x))
+    torch._dynamo.reset()
+
+
 def test_scripts_are_refused_in_one_line(converted):
     with warnings.catch_warnings(action="ignore"), pytest.raises(InputError, match=r"use torch\.jit\.trace") as caught:
         torch.jit.script(converted)

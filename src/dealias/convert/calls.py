@@ -199,7 +199,7 @@ def _refuse_checkpoints() -> None:
     while frame is not None and "answers_here" not in frame.f_code.co_varnames:
         if frame.f_code.co_filename == checkpoint.__file__:
             raise InputError(
-                "torch.utils.checkpoint would run a function inside the forward of an anti-aliased module again without "
+                "torch.utils.checkpoint would run a function inside a forward of an anti-aliased model again, without "
                 "its blurs: checkpoint a method of the module, or the module itself, not a nested function"
             )
         frame = frame.f_back

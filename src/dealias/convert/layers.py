@@ -10,6 +10,7 @@ AntiAliasedAvgPool2d(kernel_size=2, stride=2, padding=0; filter='bin4', padding_
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
@@ -228,8 +229,9 @@ class _Resampled(Converted):
         listed = [given] * len(sizes) if isinstance(given, int) or given is None else list(given)
         return [size if one is None else one for one, size in zip(listed, sizes, strict=True)]
 
+    @abstractmethod
     def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Any:
-        raise NotImplementedError
+        """What the layer returns where it takes whole steps."""
 
 
 class _AdaptiveAvgPool(_Resampled):
