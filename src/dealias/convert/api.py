@@ -235,19 +235,30 @@ def _convert(
 def _filters(filter: FilterChoice, plans: Sequence[Plan]) -> dict[Plan, Filter]:
     """The filter of each placed plan: that of its first site."""
     if isinstance(filter, Mapping):
-        paths = {site.path for plan in plans for site in plan.sites}
-        unknown = [path for path in filter if path not in paths]
-        if unknown:
-            raise InputError(f"filter has the path {unknown[0]!r}, which is not the path of a site: see dealias.sites")
+        _check_paths(filter, plans)
     chosen: dict[Plan, Filter] = {}
     for plan in plans:
         if plan.is_placed:
             site = plan.sites[0]
             one = filter(site) if callable(filter) else filter
-            one = one.get(site.path, "bin4") if isinstance(one, Mapping) else one
+            if isinstance(one, Mapping):
+                one = next((one[site.path] for site in plan.sites if site.path in one), "bin4")
             _check_filter(one, site)
             chosen[plan] = one
     return chosen
+
+
+def _check_paths(filter: Mapping[str, Filter], plans: Sequence[Plan]) -> None:
+    sites = {site.path: site for plan in plans for site in plan.sites}
+    for path in filter:
+        if path not in sites:
+            raise InputError(f"filter has the path {path!r}, which is not the path of a site: see dealias.sites")
+        if not sites[path].placed:
+            raise InputError(f"filter has the path {path!r}, where no blur is placed: {sites[path].reason}")
+    for plan in plans:
+        given = [site.path for site in plan.sites if site.path in filter]
+        if len({str(filter[path]) for path in given}) > 1:
+            raise InputError(f"filter has several filters for {' and '.join(given)}, which share one blur: give one")
 
 
 def _check_filter(filter: Filter, site: Site | None) -> None:

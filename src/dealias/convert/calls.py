@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import CodeType, FrameType, FunctionType
 from typing import Any, NoReturn, cast
 
@@ -91,12 +91,13 @@ class SliceCall(nn.Module):
         """Blur the axes of `arguments["input"]` along which `arguments["index"]` takes steps, then take them."""
         x, index = arguments["input"], arguments["index"]
         parts = _spread(index, x.ndim)
-        axes = [axis for axis, part in enumerate(parts) if part.step is not None and part.step > 1]
+        known = _spread(self.window.rest, x.ndim)  # the same as numbers: torch.compile may make symbols of the others
+        axes = [axis for axis, part in enumerate(known) if (part.step or 1) > 1]
         last = list(range(-len(axes), 0))
         lined = x.movedim(axes, last)
         rows = lined.reshape(1, -1, *lined.shape[-len(axes) :])
-        steps = tuple(parts[axis].step for axis in axes)
-        whole = all(not parts[axis].start and parts[axis].stop is None for axis in axes)
+        steps = tuple(known[axis].step for axis in axes)
+        whole = all(not known[axis].start and parts[axis].stop is None for axis in axes)
         stride = steps if whole else (1,) * len(axes)
         blurred = apply_blur(rows, self.blurring.taps(steps), stride, self.blurring.padding_mode)
         blurred = blurred.reshape(*lined.shape[: -len(axes)], *blurred.shape[2:]).movedim(last, axes)
@@ -109,7 +110,7 @@ class SliceCall(nn.Module):
         return f"{self.window.rest}; {self.blurring}"
 
 
-def _spread(index: Any, axes: int) -> list[slice]:
+def _spread(index: Any, axes: int) -> list[Any]:
     """The slice of each axis."""
     parts = list(index) if isinstance(index, tuple) else [index]
     at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
@@ -219,6 +220,18 @@ def _check_turns(calls: nn.ModuleList, turns: int, training: bool) -> None:
         )
 
 
+def _check_arguments(calls: nn.ModuleList, args: Sequence[Any]) -> None:
+    """See that the slices among `calls` can be answered.
+
+    Raises:
+        InputError: `torch.fx` traces, which records slices out of sight.
+    """
+    if any(isinstance(one, torch.fx.Proxy) for one in args) and any(isinstance(call, SliceCall) for call in calls):
+        raise InputError(
+            "torch.fx would lose the blur of a strided slice: trace the model first, then convert the graph"
+        )
+
+
 def _wrap(owner: type[nn.Module], method: str) -> None:
     """Let the layers of a module of class `owner` answer in its `method`: once for the class."""
     function = getattr(owner, method)
@@ -229,6 +242,7 @@ def _wrap(owner: type[nn.Module], method: str) -> None:
         calls: Any = self._modules.get("antialias_calls")
         if calls is None:
             return function(self, *args, **kwargs)
+        check_arguments(calls, args)
         turns, answers_here = [0], True
         with mode(calls, turns):
             result = function(self, *args, **kwargs)
@@ -236,7 +250,7 @@ def _wrap(owner: type[nn.Module], method: str) -> None:
             check(calls, turns[0], self.training)
         return result
 
-    mode, check, is_forward = _Answering, _check_turns, method == "forward"
+    mode, check, check_arguments, is_forward = _Answering, _check_turns, _check_arguments, method == "forward"
     # with the globals of the method, where torch.jit.script looks up the names in its source
     wrapper = FunctionType(answering.__code__, function.__globals__, method, None, answering.__closure__)
     functools.update_wrapper(wrapper, function)
