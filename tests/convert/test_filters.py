@@ -197,6 +197,39 @@ def test_a_mapping_from_path_to_filter():
     torch.testing.assert_close(antialias(model, X, filter={})(X), antialias(model, X)(X))
 
 
+class Meeting(nn.Module):
+    """Two strided branches that meet in front of their activation: they share one blur."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, 8, 5, 2, 2)
+
+    def forward(self, x):
+        return F.relu(self.a(x) + self.b(x))
+
+
+def test_branches_that_share_a_blur_have_one_filter():
+    model = network(Meeting())
+    dense = F.conv2d, model[2].a, model[2].b
+    for given in ({"2.a": "rect2"}, {"2.b": "rect2"}, {"2.a": "rect2", "2.b": "rect2"}):
+
+        def by_hand(y):
+            convolve, a, b = dense
+            both = convolve(y, a.weight, a.bias, padding=1) + convolve(y, b.weight, b.bias, padding=2)
+            return BlurPool2d("rect2")(F.relu(both))
+
+        check(model, X, by_hand, filter=given)
+    with pytest.raises(InputError, match=r"2\.a and 2\.b, which share one blur"):
+        antialias(model, X, filter={"2.a": "rect2", "2.b": "bin5"})
+
+
+def test_a_filter_for_a_site_that_is_left_alone_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.MaxPool2d(2)).eval()
+    with pytest.raises(InputError, match="'0', where no blur is placed: the stem"):
+        antialias(model, X, filter={"0": "rect2"})
+    antialias(model, X, filter={"0": "rect2"}, stem=True)
+
+
 def test_names_in_functions_and_mappings_are_scaled_too():
     for given in ({"2": "tri3"}, lambda site: "tri3"):
         blur = BlurPool2d(boxes(4, 2), 4)

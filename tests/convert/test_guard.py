@@ -146,6 +146,43 @@ def test_low_rank_adapters_of_a_convolution_in_front_of_its_blur_keep_the_functi
     torch.testing.assert_close(model(X), expected)
 
 
+def test_low_rank_adapters_around_a_blurred_convolution_are_refused():
+    model = convert(Residual)
+    model.blocks[0].conv2 = Adapted(model.blocks[0].conv2)
+    check_refused(model, "blocks.0.conv2")
+
+
+class Pooling(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool, self.act = nn.Conv2d(WIDTH, WIDTH, 3, 1, 1), nn.MaxPool2d(2), nn.ReLU()
+
+    def forward(self, x):
+        return self.pool(self.act(self.conv(x)))
+
+
+def test_a_pooling_that_is_replaced_is_named():
+    model = convert(Pooling)
+    model.blocks[0].pool = nn.MaxPool2d(2)
+    check_refused(model, "blocks.0.pool")
+
+
+class Reading(ConvNormAct):
+    """Reads the stride of its convolution, which therefore keeps it as an attribute."""
+
+    def forward(self, x):
+        assert self.conv.stride == (2, 2)
+        return super().forward(x)
+
+
+def test_a_convolution_that_keeps_its_stride_as_an_attribute_is_named():
+    model = convert(Reading)
+    assert model.blocks[0].conv.stride == (2, 2)
+    model(X)
+    model.blocks[0].conv = fresh(model.blocks[0].conv)
+    check_refused(model, "blocks.0.conv")
+
+
 class Branched(nn.Module):
     """Two strided branches that meet, and become one convolution with the stride that the block remembers."""
 
@@ -176,6 +213,18 @@ def test_branches_merged_at_their_old_stride_are_refused():
     torch.testing.assert_close(antialias(merged, X)(X), model(X))
 
 
+def test_branches_merged_together_with_their_activation_are_refused():
+    """Nothing is left of what was placed, but a layer with a stride has come in its place."""
+    model = convert(Branched)
+    model.blocks[0].merge()
+    model.blocks[0].merged = nn.Sequential(model.blocks[0].merged, nn.ReLU())
+    model.blocks[0].act = nn.Identity()
+    check_refused(model, "blocks.0.large")
+    del model.blocks[0].act
+    model.blocks[0].__dict__["act"] = nn.functional.relu
+    check_refused(model, "blocks.0.large")
+
+
 def test_branches_merged_at_the_stride_that_is_left_keep_the_function():
     model = convert(Branched)
     expected = model(X)
@@ -184,7 +233,7 @@ def test_branches_merged_at_the_stride_that_is_left_keep_the_function():
     torch.testing.assert_close(model(X), expected)
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block is not Pooled])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_what_is_gone_as_a_whole_is_no_error(block):
     """A head or a block that a user cuts off takes its blurs with it."""
     model = convert(block, ConvNormAct)

@@ -31,7 +31,7 @@ from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
-from dealias import antialias
+from dealias import antialias, sites
 from dealias.errors import InputError
 from dealias.models._torchvision import import_beside_torchvision, import_torchvision
 
@@ -140,6 +140,13 @@ def test_symbolic_tracing(block):
     check_same(lambda model: pickle.loads(pickle.dumps(torch.fx.symbolic_trace(model))), model)
 
 
+def test_graphs_know_the_blurs_of_what_they_were_made_of(converted):
+    with warnings.catch_warnings(action="ignore"):
+        graphs = [torch.fx.symbolic_trace(converted), torch.export.export(converted, (X,)).module()]
+    for graph in graphs:
+        assert not any(site.placed for site in sites(graph, X))
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_features_are_extracted(block):
     import_torchvision()
@@ -246,6 +253,79 @@ PLAIN = {
     Pooled: lambda block, x: F.avg_pool2d(F.relu(block.conv(F.max_pool2d(x, 3, 2, 1))), 2),
     Same: lambda block, x: F.silu(block.bn(F.conv2d(F.pad(x, (0, 1, 0, 1)), block.conv.weight, block.conv.bias, 2))),
 }
+
+
+class Nested(nn.Module):
+    """Checkpoints a function inside its forward, where the forward itself does not run again."""
+
+    def __init__(self, function, reentrant=None):
+        super().__init__()
+        self.conv, self.function, self.reentrant = nn.Conv2d(WIDTH, WIDTH, 3, 1, 1), function, reentrant
+
+    def forward(self, x):
+        def inner(x):
+            return self.function(self.conv(x).relu())
+
+        return inner(x) if self.reentrant is None else checkpoint(inner, x, use_reentrant=self.reentrant)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: F.max_pool2d(x, 2), lambda x: F.avg_pool2d(x, 2), lambda x: x[:, :, ::2, ::2]],
+    ids=["max", "average", "slice"],
+)
+def test_checkpoints_of_nested_functions_are_never_wrong_in_silence(function, reentrant):
+    """Only the function runs again, in which nothing would answer: no blur is placed there."""
+    warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # PyTorch's own, as nothing is trained
+    with pytest.warns(UserWarning, match="checkpoint"):
+        model = antialias(Network(lambda: Nested(function, reentrant)).eval(), X)
+    plain = Network(lambda: Nested(function)).eval()
+    plain.load_state_dict(model.state_dict())
+    for one in (model, plain):
+        one(X.clone().requires_grad_()).square().sum().backward()
+    for ours, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad)
+
+
+class Auxiliary(Forked):
+    """Runs another activation in training alone."""
+
+    def forward(self, x):
+        y = F.relu(self.bn(self.conv(x)))
+        z = self.a(y) + self.b(y) + y.mean()
+        return z + 0 * F.relu(z) if self.training else z
+
+
+def test_networks_that_do_more_in_training_are_trained():
+    model = convert(Auxiliary).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    expected = copy.deepcopy(model).eval()(X)
+    torch.testing.assert_close(model(X), expected)
+    expected.sum().backward()
+
+
+def test_slices_are_not_traced_symbolically_without_their_blur():
+    model = convert(Sliced)
+    with pytest.raises(InputError, match=r"torch\.fx would lose the blur") as caught:
+        torch.fx.symbolic_trace(model)
+    assert len(str(caught.value).splitlines()) == 1
+    # the other way round, it is there
+    graph = torch.fx.symbolic_trace(Network(Sliced).eval())
+    found = antialias(graph, X)
+    with torch.no_grad():
+        assert (found(X) - graph(X)).abs().max() > 1e-3
+
+
+class Sliced(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(WIDTH, WIDTH, 3, 1, 1)
+
+    def forward(self, x):
+        return torch.tanh(self.conv(x))[:, :, ::2, ::2]
 
 
 def test_pruning_after_or_before_is_the_same():
