@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,23 @@ def check_onnx(model: nn.Module) -> None:
 
 def test_onnx_runs_at_any_size() -> None:
     check_onnx(convert(small_resnet()))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", [None, "torchvision:shufflenet_v2_x0_5", "timm:tf_efficientnet_b0"])
+def test_the_torchscript_exporter_keeps_no_size(name: str | None) -> None:
+    """A ResNet, a network that shuffles channels, and one whose layers compute SAME padding."""
+    model = convert(small_resnet() if name is None else randomize(create_model(name, num_classes=5)))
+    file, axes = io.BytesIO(), {"x": [0, 2, 3]}
+    with torch.no_grad():
+        torch.onnx.export(model, (torch.rand(2, 3, 64, 64),), file, dynamo=False, dynamic_axes=axes, input_names=["x"])
+        session = onnxruntime.InferenceSession(file.getvalue())
+        traced = torch.jit.trace(model, torch.rand(2, 3, 64, 64))
+        for batch, height, width in ((2, 64, 64), (1, 96, 64), (3, 128, 224)):
+            x = torch.rand(batch, 3, height, width)
+            (logits,) = session.run(None, {"x": x.numpy()})
+            expected = model(x)
+            assert_all_close([torch.from_numpy(logits), traced(x)], [expected, expected])
 
 
 @pytest.mark.sweep
