@@ -147,6 +147,7 @@ class Rules:
         self.group_of = {spot: group for group in groups for spot in group.spots}
         self.followers = {node.inputs[0] for node in trace.nodes if node.op == BLUR}
         self._regions: dict[tuple[Spot, bool], Region] = {}
+        self._joining: set[Spot] = set()
 
     def decide(self, group: Group) -> tuple[tuple[Group, ...], list[Decision]]:
         """What anti-aliasing may do to `group`, the best first, and the groups that it does it to."""
@@ -198,26 +199,38 @@ class Rules:
 
     def _joined(self, spot: Spot) -> tuple[list[Spot], Region]:
         """`spot` and the strided branches whose maps it meets, and the region of all of them."""
+        self._joining.add(spot)
         spots, region = [spot], self.region(spot)
         while region.foreign:
-            partners = [self._partner(value, spots) for value in region.foreign]
-            if any(partner is None for partner in partners):
+            partners = [self._partners(value, spots) for value in region.foreign]
+            if not all(partners):
                 break
-            spots += dict.fromkeys(partner for partner in partners if partner is not None)
+            spots += dict.fromkeys(spot for some in partners for spot in some)
             pooled = [one.result for one in spots if one.kind != "conv"]
             region = explore(self.grids, [one.result for one in spots], pooled=pooled, mixing=True)
+        self._joining.discard(spot)
         return spots, region
 
-    def _partner(self, value: Value, spots: Sequence[Spot]) -> Spot | None:
-        """The spot that can stay dense until its map, become `value`, meets those of `spots`."""
-        for spot, group in self.group_of.items():
-            if spot in spots or spot.kind not in ("conv", "max_pool", "avg_pool") or spot.stride != spots[0].stride:
-                continue
-            if value not in self.region(spot, mixing=True).values or self._stays(group) or group.densify() is None:
-                continue
-            if spot.dense_size == spots[0].dense_size and group.steps == self.group_of[spots[0]].steps:
-                return spot
-        return None
+    def _partners(self, value: Value, spots: Sequence[Spot]) -> list[Spot]:
+        """The spots that can stay dense until their map, become `value`, meets those of `spots`; none if others do."""
+        fitting = [spot for spot in self.group_of if spot not in spots and self._fits(spot, spots[0])]
+        for spot in fitting:
+            if value in self.region(spot, mixing=True).values:
+                return [spot]
+        for spot in fitting:  # branches that meet others in front of it
+            if spot not in self._joining:
+                joined, region = self._joined(spot)
+                if value in region.values and set(joined).isdisjoint(spots):
+                    return joined
+        return []
+
+    def _fits(self, spot: Spot, other: Spot) -> bool:
+        """Whether `spot` can share a blur with `other`."""
+        group = self.group_of[spot]
+        if spot.kind not in ("conv", "max_pool", "avg_pool") or spot.stride != other.stride or self._stays(group):
+            return False
+        same = spot.dense_size == other.dense_size and group.steps == self.group_of[other].steps
+        return same and group.densify() is not None
 
     def _behind(self, groups: Sequence[Group], regions: Sequence[Region], *, runners: bool = False) -> list[Decision]:
         """One blur behind the non-linearity that follows all of `groups`, a decision for each place that will do.
