@@ -260,11 +260,19 @@ def eager_quantization(model: nn.Module, x: Tensor, convert: Any, *, training: b
         prepared.apply(q.enable_observer)
         call(prepared.apply(q.disable_fake_quant), x)
     else:
-        wrapped.eval().qconfig = q.get_default_qconfig("x86")
+        wrapped.eval().qconfig = quick_qconfig()
         prepared = q.prepare(wrapped)
     pairs = {"prepared": (call(prepared, x), expected)}
     prepared.apply(q.enable_fake_quant)
     return pairs | {"quantised": (call(q.convert(prepared.eval()), x), expected)}
+
+
+def quick_qconfig() -> Any:
+    """Ranges by their extremes: PyTorch's default histograms take minutes for a network of many layers."""
+    from torch.ao import quantization as q
+
+    activation = q.MinMaxObserver.with_args(dtype=torch.quint8, reduce_range=True)
+    return q.QConfig(activation=activation, weight=q.default_per_channel_weight_observer)
 
 
 def fx_quantization(model: nn.Module, x: Tensor, convert: Any, *, training: bool = False) -> dict[str, Pair]:
@@ -280,7 +288,7 @@ def fx_quantization(model: nn.Module, x: Tensor, convert: Any, *, training: bool
         prepared.apply(q.enable_observer)
         call(prepared.apply(q.disable_fake_quant), x)
     else:
-        prepared = quantize_fx.prepare_fx(converted, q.get_default_qconfig_mapping("x86"), (x,))
+        prepared = quantize_fx.prepare_fx(converted, q.QConfigMapping().set_global(quick_qconfig()), (x,))
     pairs = {"prepared": (call(prepared, x), expected)}
     prepared.apply(q.enable_fake_quant)
     return pairs | {"quantised": (call(quantize_fx.convert_fx(prepared), x), expected)}
