@@ -81,8 +81,8 @@ def explore(grids: Grids, starts: Sequence[Value], *, pooled: Sequence[Value] = 
     """Follow the maps `starts`, all of one size, for as long as every operation keeps their pixels in place.
 
     Norms, activations, operations on channels and gates by pooled statistics (squeeze-and-excite) do; with `mixing`,
-    1x1 convolutions in front of the non-linearity too. A sum or a concatenation with a map from elsewhere does not:
-    that map is `foreign`. Of the starts, those that are `pooled` need no non-linearity in front of their blur.
+    1x1 convolutions too, in front of the non-linearity and of where the starts meet. A sum or a concatenation with a
+    map from elsewhere does not: that map is `foreign`. Of the starts, those that are `pooled` need no non-linearity in front of their blur.
     """
     walk = _Walk(grids, starts, mixing)
     walk.linear -= set(pooled)
@@ -92,6 +92,7 @@ def explore(grids: Grids, starts: Sequence[Value], *, pooled: Sequence[Value] = 
 class _Walk:
     def __init__(self, grids: Grids, starts: Sequence[Value], mixing: bool) -> None:
         self.grids, self.size, self.mixing = grids, grids.size(starts[0]), mixing
+        self.branches, self.met = len(starts) > 1, False
         self.maps, self.statistics = set(starts), set[Value]()
         self.linear = set(starts)  # the maps that a start reaches without a non-linearity
         self.open = {value: len(value.consumers) for value in starts}
@@ -155,7 +156,8 @@ class _Walk:
 
     def keeps_pixels(self, node: Node) -> bool:
         if self.mixing and _is_pixelwise_convolution(node):
-            return self.linear.issuperset(node.inputs)  # behind a non-linearity the blur comes first
+            # behind a non-linearity, and where all branches have met, the blur comes first
+            return self.linear.issuperset(node.inputs) and not self.met
         if _is_norm(node):
             return True
         if _depends_on_position(node):
@@ -192,6 +194,7 @@ class _Walk:
         if len(self.open) != 1 or not self.open.keys() <= set(node.outputs) & self.maps:
             return True
         (value,) = self.open
+        self.met = self.branches
         behind = bool(self.cuts) and self.cuts[-1].level == 1
         if behind and self.nonlinear:
             return False
