@@ -82,7 +82,8 @@ def explore(grids: Grids, starts: Sequence[Value], *, pooled: Sequence[Value] = 
 
     Norms, activations, operations on channels and gates by pooled statistics (squeeze-and-excite) do; with `mixing`,
     1x1 convolutions too, in front of the non-linearity and of where the starts meet. A sum or a concatenation with a
-    map from elsewhere does not: that map is `foreign`. Of the starts, those that are `pooled` need no non-linearity in front of their blur.
+    map from elsewhere does not: that map is `foreign`. Of the starts, those that are `pooled` need no non-linearity in
+    front of their blur.
     """
     walk = _Walk(grids, starts, mixing)
     walk.linear -= set(pooled)
