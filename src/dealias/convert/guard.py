@@ -6,7 +6,7 @@ compute another function in silence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,18 +62,21 @@ class Placed:
             ),
         )
 
-    def problem(self, model: nn.Module) -> str | None:
-        """What is wrong in `model`, if anything is. A block that is gone as a whole is not."""
+    def problem(self, model: nn.Module, aliased: Container[str]) -> str | None:
+        """What is wrong in `model`, if anything is. A block that is gone as a whole is not.
+
+        `aliased` are the paths of the layers that had a stride without a blur when the conversion was done.
+        """
         for path, name in self.callers:
             module = _find(model, path)
             if module is None or CALLS in module._modules:
                 continue
-            if type(module).__qualname__ == name or _subsamples(module):
+            if type(module).__qualname__ == name or any(map(_is_aliased, module.modules())):
                 return f"`{path}` was replaced"
         for path in self.converted:
             if isinstance(_find(model, path), tuple(CONVERTED)) and not isinstance(_find(model, path), Converted):
                 return f"`{path}` was replaced"
-        return self._lost_blur(model) or self._lost_stride(model)
+        return self._lost_blur(model) or self._lost_stride(model, aliased)
 
     def _lost_blur(self, model: nn.Module) -> str | None:
         left = any(_find(model, path) is not None for path, _ in self.dense)
@@ -83,29 +86,28 @@ class Placed:
                 return f"`{path}`, which had a blur, was replaced"
         return None
 
-    def _lost_stride(self, model: nn.Module) -> str | None:
-        for path, stride in self.dense if self.hosts else ():
+    def _lost_stride(self, model: nn.Module, aliased: Container[str]) -> str | None:
+        for path, stride in self.dense:
             layer = _find(model, path)
             if layer is not None and _jumps(layer, stride):
                 return f"`{path}` has the stride {layer.stride} again, which a blur stands for"
-            block = _find(model, path.rpartition(".")[0])
-            if layer is None and block is not None and _subsamples(block):
-                return f"`{path}`, whose stride a blur stands for, was replaced by a layer that has a stride"
+            if layer is None and (other := _new_stride(model, path, aliased)) is not None:
+                return f"`{path}`, whose stride a blur stands for, was replaced by `{other}`, which has a stride"
         return None
 
 
 class PlacementGuard:
     """A forward pre-hook of a converted model that raises an error where a blur was lost."""
 
-    def __init__(self, placed: Sequence[Placed]) -> None:
-        self.placed = list(placed)
+    def __init__(self, placed: Sequence[Placed], aliased: Iterable[str]) -> None:
+        self.placed, self.aliased = list(placed), set(aliased)
 
     def __call__(self, module: nn.Module, args: Any) -> None:
         """Check `module`, the converted model."""
         if torch.compiler.is_compiling():
             return
         for one in self.placed:
-            problem = one.problem(module)
+            problem = one.problem(module, self.aliased)
             if problem is not None:
                 raise InputError(
                     f"the model is no longer as antialias() left it: {problem}. Use the tool that replaced it (fusion, "
@@ -116,11 +118,13 @@ class PlacementGuard:
 def watch_over(model: nn.Module, edits: Sequence[Sequence[Edit]]) -> None:
     """Let `model` check on every call that what the edits placed is still there."""
     placed = [Placed.of(some, model) for some in edits]
+    aliased = {path for path, module in model.named_modules() if _is_aliased(module)}
     guard = next((hook for hook in model._forward_pre_hooks.values() if isinstance(hook, PlacementGuard)), None)
     if guard is not None:  # converted before
         guard.placed += placed
+        guard.aliased = aliased
         return
-    model.__dict__["antialias_guard"] = model.register_forward_pre_hook(PlacementGuard(placed), prepend=True)
+    model.__dict__["antialias_guard"] = model.register_forward_pre_hook(PlacementGuard(placed, aliased), prepend=True)
 
 
 def _find(model: nn.Module, path: str) -> nn.Module | None:
@@ -148,9 +152,15 @@ def _jumps(layer: nn.Module, stride: tuple[int, ...]) -> bool:
     return isinstance(steps, tuple) and all(isinstance(one, int) for one in steps) and max(steps) > max(stride)
 
 
-def _subsamples(block: nn.Module) -> bool:
-    """Whether a layer of `block` has a stride and no blur of its own."""
-    return any(
-        isinstance(module, tuple(CONVERTED)) and not isinstance(module, Converted) and _jumps(module, (1,))
-        for module in block.modules()
-    )
+def _is_aliased(module: nn.Module) -> bool:
+    """Whether a layer has a stride and no blur of its own."""
+    return isinstance(module, tuple(CONVERTED)) and not isinstance(module, Converted) and _jumps(module, (1,))
+
+
+def _new_stride(model: nn.Module, path: str, aliased: Container[str]) -> str | None:
+    """The path of a layer with a stride that stands where `path` was, in the innermost block that is left of it."""
+    while _find(model, path) is None:
+        path = path.rpartition(".")[0]
+    block = model.get_submodule(path)
+    names = (f"{path}.{name}".strip(".") for name, module in block.named_modules() if _is_aliased(module))
+    return next((name for name in names if name not in aliased), None)
