@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conversion import randomize
 from convert.small_networks import (
     BLOCKS,
     WIDTH,
@@ -519,3 +520,15 @@ def test_branches_become_one_convolution():
             assert distance(made(x), model(x)) < 1e-5
             # and the other way round
             assert distance(antialias(reparameterize(copy.deepcopy(baseline)), x)(x), model(x)) < 1e-5
+
+
+def test_a_convolution_with_a_blur_in_front_fuses_with_its_activation():
+    """As in ShuffleNets: a strided convolution without an activation, then one that has its norm and its activation."""
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1, groups=8), nn.BatchNorm2d(8)
+    plain = randomize(nn.Sequential(*layers, nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU()))
+    ours, x = antialias(plain, torch.rand(2, 3, 16, 16)), torch.rand(2, 3, 16, 16)
+    assert hasattr(ours[4], "antialias_before")
+    with torch.no_grad():
+        expected = ours(x)
+        fused = torch.ao.quantization.fuse_modules(copy.deepcopy(ours), [["2", "3"], ["4", "5", "6"]])
+        torch.testing.assert_close(fused(x), expected)

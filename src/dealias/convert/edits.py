@@ -96,7 +96,9 @@ class BlurInput(_BlurHook):
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Blur the first argument."""
-        if self.repeats(module._forward_pre_hooks.values()):
+        inner = next(iter(module._modules.values()), None)  # of a convolution that was fused with its activation
+        copied = None if inner is None else blur_hook(inner, before=True)
+        if self.repeats(module._forward_pre_hooks.values()) or (copied is not None and copied.path == self.path):
             return args
         return (self.run(args[0]), *args[1:])
 
