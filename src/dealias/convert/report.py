@@ -159,7 +159,8 @@ def count_flops(model: nn.Module, example_input: ExampleInput) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # imports half of torch's compiler
 
     args, kwargs = call_arguments(example_input)
-    with undisturbed(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # with gradients: without them the counter fails where a module takes in a parameter
+    with undisturbed(model), torch.enable_grad(), FlopCounterMode(display=False) as counter:
         model(*args, **kwargs)
     return int(counter.get_total_flops())
 
