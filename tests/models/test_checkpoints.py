@@ -126,6 +126,11 @@ def test_a_checkpoint_of_another_head_loads_the_rest(tmp_path: Path) -> None:
         load_weights(vgg_small(in_chans=2, num_classes=3), tmp_path / "three.pth", new_head=True)
 
 
+def test_a_new_head_without_weights_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^new_head=True changes nothing without a checkpoint: give weights too$"):
+        create_model("dealias:vgg_small", new_head=True)
+
+
 def test_wrappers_inside_names_are_taken_off_unless_the_model_has_them(tmp_path: Path) -> None:
     source, target = vgg_small(), vgg_small()
     state = {key.replace("features.", "features.module."): value for key, value in source.state_dict().items()}

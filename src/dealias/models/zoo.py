@@ -69,6 +69,8 @@ def create_model(
     for argument, value in (("num_classes", num_classes), ("in_chans", in_chans)):
         if value is not None and value < 1:
             raise InputError(f"{argument}={value!r} is too small: it must be at least 1")
+    if new_head and weights is None:
+        raise InputError("new_head=True changes nothing without a checkpoint: give weights too")
     source, arch = _split(name)
     settings = {
         key: value for key, value in (("num_classes", num_classes), ("in_chans", in_chans)) if value is not None
