@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dealias.models import _torchvision
+from dealias import optional
 
 _kept: list[Any] = []  # a Library takes its definitions back when it is collected
 
 
 def import_torchvision() -> ModuleType:
     """`import torchvision`, with an `nms` and a `roi_align` that work."""
-    torchvision = _torchvision.import_torchvision()
+    torchvision = optional.import_torchvision()
     if _kept or torchvision.extension._has_ops():
         return torchvision
     align: Any = sys.modules["torchvision.ops.roi_align"]  # the function of this name hides it

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from dealias import ops
 from dealias.benchmark import DTYPES, LAYOUTS, SIZES, Contest, Op, Row, columns_of, contests, measure, processor
-from dealias.models._torchvision import import_beside_torchvision
 from dealias.ops import cpu
+from dealias.optional import require
 
 PACKAGES = {"timm": "timm", "kornia": "kornia", "antialiased-cnns": "antialiased_cnns"}
 
@@ -39,7 +39,7 @@ def rivals(contest: Contest, x: Tensor) -> Mapping[str, Op]:
     found: dict[str, Op] = {"compiled": torch.compile(contest.unfused, dynamic=False)}
     modules: dict[str, nn.Module] = {}
     if "timm" not in missing:
-        blur = import_beside_torchvision("timm.layers", "zoo").BlurPool2d
+        blur = require("timm.layers").BlurPool2d
         modules["timm"] = nn.Sequential(contest.before_blur, blur(channels, filt_size=5, stride=2))
     if "kornia" not in missing:
         from kornia.filters import BlurPool2D, MaxBlurPool2D

@@ -14,16 +14,16 @@ from images import Images, as_input, corrupted, sequences
 from torch import Tensor, nn
 
 from dealias import antialias
-from dealias.errors import require
-from dealias.evaluation import versions
 from dealias.files import prepare_output, write_whole
 from dealias.metrics import measure_consistencies, wilson_interval
 from dealias.metrics.robustness import flip_rate
 from dealias.metrics.views import Mode
 from dealias.models import create_model, load_weights
+from dealias.optional import require
 from dealias.perturb import circular_shift, zero_fill_shift
 from dealias.perturb.corruptions import CORRUPTIONS
 from dealias.perturb.sequences import NOISE_PERTURBATIONS
+from dealias.runtime import versions
 from dealias.training import fit
 
 FILTERS = ("none", "rect2", "tri3", "bin4", "bin5", "bin7")
@@ -207,7 +207,7 @@ class Laboratory:
             self._fit(network, cell)
         prepare_output(weights.parent)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-        write_whole(weights, require("safetensors.torch", "zoo").save(tensors))
+        write_whole(weights, require("safetensors.torch").save(tensors))
         return network.eval(), notes
 
     def _weights_of(self, baseline: Cell) -> Path:

@@ -17,7 +17,7 @@ from torch import Tensor
 from dealias.data import digits_split
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
-from dealias.models._torchvision import import_torchvision
+from dealias.optional import import_torchvision
 from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from dealias.perturb.sequences import PERTURBATIONS, sequence
 

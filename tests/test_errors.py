@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 import dealias
 from dealias import functional, nn
-from dealias.errors import InputError, InputTypeError, MissingExtraError, require, shown
+from dealias.errors import InputError, InputTypeError, MissingExtraError, shown
 
 IMAGE = torch.zeros(1, 2, 6, 6)
 
@@ -138,19 +137,3 @@ def test_the_errors_are_what_python_users_expect() -> None:
     assert issubclass(InputError, ValueError)
     assert issubclass(InputTypeError, TypeError)
     assert issubclass(MissingExtraError, ImportError)
-
-
-def test_require_names_the_extra() -> None:
-    with pytest.raises(MissingExtraError, match=r"no_such_package.*pip install 'dealias\[zoo\]'"):
-        require("no_such_package.part", "zoo")
-
-
-def test_require_returns_the_module() -> None:
-    assert require("sys", "zoo") is sys
-
-
-def test_require_does_not_hide_what_a_broken_package_lacks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_package.py").write_text("import missing_dependency\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="missing_dependency"):
-        require("broken_package", "zoo")

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import randomize
+from helpers.conversion import randomize
 from torch import Tensor, nn
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
@@ -21,8 +21,8 @@ from torch.utils.checkpoint import checkpoint_sequential
 
 from dealias import antialias
 from dealias.models import create_model
-from dealias.models._torchvision import import_torchvision
 from dealias.nn import BlurPool2d, MaxBlurPool2d
+from dealias.optional import import_torchvision
 
 models = import_torchvision().models
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import (
+from helpers import oracles
+from helpers.cases import (
     CHANNELS_LAST,
     DTYPES,
     LAYOUTS,

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from cases import PADDING_MODES
+from helpers.cases import PADDING_MODES
 from torch import Tensor, nn
 
 import dealias

@@ -15,16 +15,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dealias.convert import antialias, sites
-from dealias.data import load_images, preprocessing_for
-from dealias.evaluation import STAGES, feature_maps, measure_accuracy, measure_shifts, versions
+from dealias.data import load_images
+from dealias.evaluation import STAGES, feature_maps, measure_accuracy, measure_shifts
 from dealias.files import prepare_output, write_whole
 from dealias.filters import Filter
 from dealias.metrics.views import Mode
-from dealias.models import create_model, default_input_size, parse_model
+from dealias.models import create_model, default_input_size, parse_model, preprocessing_for
 from dealias.perturb import crop
 from dealias.progress import OnProgress, Stages
 from dealias.report import picture_bytes, picture_source, plot_feature_distance, render_page
 from dealias.report.summary import distance_table, format_share, metric_notes, summary_rows
+from dealias.runtime import versions
 
 SLIDER_IMAGES = 6
 MAPPED_IMAGES, MAPPED_SHIFTS, MAPPED_LAYERS = 2, range(-6, 7), 6
@@ -74,7 +75,7 @@ def run_audit(
     torch.manual_seed(seed)
     network_name, own = parse_model(model)
     network = create_model(network_name, weights=weights, new_head=new_head, **own).eval()
-    made_for = preprocessing_for(network_name).with_channels(own.get("in_chans"))
+    made_for = preprocessing_for(network_name, in_chans=own.get("in_chans"))
     crop_size = default_input_size(network_name)[1]
     image_size = round(crop_size * 8 / 7)
     loaded = load_images(

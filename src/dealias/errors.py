@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import operator
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 
@@ -48,13 +46,3 @@ def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 6
     if result >= 2**bits:
         raise InputError(f"{text} is too large: it must be less than 2**{bits}")
     return result
-
-
-def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise `MissingExtraError` naming the extra of dealias that installs it."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
-            raise
-        raise MissingExtraError(f"{module} is not installed: pip install 'dealias[{extra}]'", name=module) from None

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from helpers.training_runs import ENVIRONMENT, SMALL, command
 from safetensors.torch import load_file
-from training_runs import ENVIRONMENT, SMALL, command
 
 
 def test_train_finetune_and_compare(

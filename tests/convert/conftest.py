@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dealias.models._torchvision import import_torchvision
+from dealias.optional import import_torchvision
 
 
 @pytest.fixture(autouse=True)

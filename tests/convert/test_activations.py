@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import check_no_filter
+from helpers.conversion import check_no_filter
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import placed
+from helpers.conversion import placed
 from torch import nn
 
 from dealias import MaxBlurPool2d, antialias, sites

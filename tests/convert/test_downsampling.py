@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import check_no_filter, refused
+from helpers.conversion import check_no_filter, refused
 from torch import nn
 
 from dealias import BlurPool2d, antialias, sites

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import check_no_filter, placed, randomize, refused
+from helpers.conversion import check_no_filter, placed, randomize, refused
 from torch import nn
 
 from dealias import BlurPool2d, MaxBlurPool2d, antialias, functional, sites

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import check_no_filter, randomize
+from helpers.conversion import check_no_filter, randomize
 from torch import nn
 
 from dealias import antialias, sites

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from convert.small_networks import BLOCKS, WIDTH, ConvNormAct, Forked, Network, Pooled, Residual, Same
+from helpers.small_networks import BLOCKS, WIDTH, ConvNormAct, Forked, Network, Pooled, Residual, Same
 from torch import nn
 
 from dealias import antialias

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import check_no_filter, placed, randomize, refused
+from helpers.conversion import check_no_filter, placed, randomize, refused
 from torch import nn
 
 from dealias import BlurPool1d, BlurPool2d, BlurPool3d, antialias, sites

@@ -8,7 +8,7 @@ from io import StringIO
 import numpy as np
 import pytest
 import torch
-from conversion import randomize
+from helpers.conversion import randomize
 from rich.console import Console
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import randomize
-from convert.small_networks import (
+from helpers.conversion import randomize
+from helpers.small_networks import (
     BLOCKS,
     WIDTH,
     ConvNormAct,
@@ -34,7 +34,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dealias import antialias, sites
 from dealias.errors import InputError
-from dealias.models._torchvision import import_beside_torchvision, import_torchvision
+from dealias.optional import import_torchvision, require
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 OTHER_SIZE = torch.randn(1, 3, 48, 41, generator=torch.Generator().manual_seed(1))
@@ -67,7 +67,7 @@ def synchronise(model):
 
 
 def freeze(model):
-    made = import_beside_torchvision("timm.utils.model", "zoo").freeze_batch_norm_2d(model)
+    made = require("timm.utils.model").freeze_batch_norm_2d(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in made.modules())
     return made
 
@@ -86,7 +86,7 @@ def average(model):
 
 
 def average_as_timm_does(model):
-    averaged = import_beside_torchvision("timm.utils", "zoo").ModelEmaV3(model)
+    averaged = require("timm.utils").ModelEmaV3(model)
     averaged.update(model)
     return averaged.eval()
 
@@ -498,7 +498,7 @@ def test_quantisation_costs_a_converted_network_no_more_than_the_plain_one(tool,
 
 def reparameterisable():
     """A small RepVGG and a small MobileOne of timm, in which several branches make a block."""
-    byobnet = import_beside_torchvision("timm.models.byobnet", "zoo")
+    byobnet = require("timm.models.byobnet")
     for kind in ("rep", "one"):
         stages = tuple(byobnet.ByoBlockCfg(type=kind, d=1, c=8, s=2, gs=0, br=1) for _ in range(2))
         cfg = byobnet.ByoModelCfg(blocks=stages, stem_type=kind, stem_chs=8, num_features=8)
@@ -509,7 +509,7 @@ def reparameterisable():
 
 
 def test_branches_become_one_convolution():
-    reparameterize = import_beside_torchvision("timm.utils.model", "zoo").reparameterize_model
+    reparameterize = require("timm.utils.model").reparameterize_model
     x = torch.randn(2, 3, 64, 64)
     for baseline in reparameterisable():
         model = antialias(baseline, x, strict=True)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conversion import check_no_filter, randomize
+from helpers.conversion import check_no_filter, randomize
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

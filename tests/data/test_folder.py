@@ -14,7 +14,7 @@ from PIL import Image
 from dealias.data import Folder, load_images, read_image
 from dealias.errors import InputError
 from dealias.models import IMAGENET_MEAN, IMAGENET_STD
-from dealias.models._torchvision import import_torchvision
+from dealias.optional import import_torchvision
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:

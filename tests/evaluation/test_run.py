@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dealias.data import open_source, preprocessing_for
+from dealias.data import open_source
 from dealias.errors import InputError
 from dealias.evaluation import evaluate
 from dealias.evaluation.specs import ModelSpec
 from dealias.evaluation.store import RunStore
 from dealias.evaluation.tasks import CorruptionTask, SequenceTask
 from dealias.metrics import T5D, CorruptionError, FlipRate, measure_consistency, wilson_interval
-from dealias.models import IMAGENET_MEAN, IMAGENET_STD
+from dealias.models import IMAGENET_MEAN, IMAGENET_STD, preprocessing_for
 from dealias.perturb import CORRUPTIONS, NOISE_PERTURBATIONS, PERTURBATIONS, read_video
 
 MODEL = "dealias:vgg_small,in_chans=3,label=plain"
@@ -242,7 +242,7 @@ def test_broken_images_do_not_stop_a_run_on_released_ones(pictures: Path, tmp_pa
 
 
 def test_released_sequences_are_read_as_they_are(pictures: Path, tmp_path: Path, patches: str) -> None:
-    from videos import write_video
+    from helpers.videos import write_video
 
     draw, root, shown = np.random.default_rng(0), tmp_path / "released", []
     for name in ("n01/a", "n01/b", "n02/c"):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dealias.convert import antialias
 from dealias.errors import InputError
 from dealias.models import create_model, load_weights, load_zhang_checkpoint, vgg_small
-from dealias.models._torchvision import import_torchvision
+from dealias.optional import import_torchvision
 
 
 def zeros(state: dict[str, Tensor]) -> dict[str, Tensor]:

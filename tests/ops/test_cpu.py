@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as TF
-from cases import LAYOUTS, BlurCase, MaxBlurCase, blur_cases, max_blur_cases
+from helpers.cases import LAYOUTS, BlurCase, MaxBlurCase, blur_cases, max_blur_cases
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from torch import Tensor

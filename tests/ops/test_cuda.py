@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from cases import PADDING_MODES, BlurCase, MaxBlurCase, PerAxis, blur_cases, lay_out, make_values, max_blur_cases
+from helpers.cases import (
+    PADDING_MODES,
+    BlurCase,
+    MaxBlurCase,
+    PerAxis,
+    blur_cases,
+    lay_out,
+    make_values,
+    max_blur_cases,
+)
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 

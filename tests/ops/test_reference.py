@@ -6,11 +6,21 @@ import itertools
 from unittest import mock
 
 import numpy as np
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import ANY_FILTER, CHANNELS_LAST, DTYPES, LAYOUTS, PADDING_MODES, BlurCase, blur_cases, lay_out, make_values
+from helpers import oracles
+from helpers.cases import (
+    ANY_FILTER,
+    CHANNELS_LAST,
+    DTYPES,
+    LAYOUTS,
+    PADDING_MODES,
+    BlurCase,
+    blur_cases,
+    lay_out,
+    make_values,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videos import write_video
+from helpers.videos import write_video
 
 from dealias.errors import InputError
 from dealias.perturb import read_video, released_corruption, released_videos, sequence

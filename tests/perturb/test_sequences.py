@@ -6,7 +6,7 @@ from skimage import color, data
 from skimage.transform import ProjectiveTransform, warp
 
 from dealias.errors import InputError, InputTypeError
-from dealias.models._torchvision import import_torchvision
+from dealias.optional import import_torchvision
 from dealias.perturb import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS, sequence
 
 transforms = import_torchvision().transforms

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dealias.errors import InputError, InputTypeError
-from dealias.models._torchvision import import_torchvision
+from dealias.optional import import_torchvision
 from dealias.perturb import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
 IMAGES = torch.randn(4, 2, 6, 7, generator=torch.Generator().manual_seed(0))

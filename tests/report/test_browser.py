@@ -9,7 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from evaluation_results import results, slides
+from helpers.evaluation_results import results, slides
 
 from dealias.report.evaluation import render_evaluation
 

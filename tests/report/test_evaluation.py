@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluation_results import results, slides
+from helpers.evaluation_results import results, slides
 
 from dealias.errors import InputError
 from dealias.profile import Profile

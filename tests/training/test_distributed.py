@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_runs import outcome, python, records, run_command, run_tiny, tiny_config
+from helpers.training_runs import outcome, python, records, run_command, run_tiny, tiny_config
 
-PLAIN = "training_runs:plain_network"
+PLAIN = "helpers.training_runs:plain_network"
 ARGUMENTS = ("train", PLAIN, "--recipe", "digits", "--device", "cpu", "--limit", 250)
 ARGUMENTS += ("--epochs", 2, "--seed", 5, "--set", "shift_augmentation=true")
 

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dealias.data import Preprocessing
 from dealias.errors import InputError
 from dealias.metrics import measure_consistency
-from dealias.models import vgg_small
+from dealias.models import Preprocessing, vgg_small
 from dealias.training.engine import (
     all_finite,
     count_right,

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dealias.data import Preprocessing
 from dealias.errors import InputError
+from dealias.models import Preprocessing
 from dealias.training.images import (
     Arrays,
     Augment,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import (
+from helpers.training_runs import (
     ENVIRONMENT,
     SMALL,
     STATEFUL,

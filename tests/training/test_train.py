@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 import yaml
 from accelerate.state import AcceleratorState
+from helpers.training_runs import assert_equal, half_network, plain_network, records, run_tiny, tiny_config
 from safetensors.torch import load_file
 from torch import nn
-from training_runs import assert_equal, half_network, plain_network, records, run_tiny, tiny_config
 
 from dealias.data import digits_split
 from dealias.errors import InputError
@@ -24,7 +24,7 @@ from dealias.training import keeper
 from dealias.training.engine import make_accelerator
 from dealias.training.images import epoch_batches
 
-PLAIN = "training_runs:plain_network"
+PLAIN = "helpers.training_runs:plain_network"
 
 
 def losses(folder: Path) -> list[float]:
@@ -90,7 +90,7 @@ def test_fp16_is_a_plain_loop_with_a_scaler(tmp_path: Path, monkeypatch: pytest.
     module = import_module("dealias.training.train")
     monkeypatch.setattr(module, "make_accelerator", lambda device, _: make_accelerator(device, "fp32"))
     monkeypatch.setattr(keeper, "AGREE_EVERY", 0.0)
-    config = tiny_config("training_runs:half_network", precision="fp16", clip_grad_norm=0.5, save_every=1e-9)
+    config = tiny_config("helpers.training_runs:half_network", precision="fp16", clip_grad_norm=0.5, save_every=1e-9)
     run_tiny(tmp_path, config=config)
     torch.manual_seed(5)
     model, scaler = half_network().train(), torch.amp.GradScaler("cpu")
@@ -135,8 +135,8 @@ def test_the_average_is_what_is_measured_and_published(tmp_path: Path) -> None:
     ],
 )
 def test_a_network_that_does_not_fit_the_images(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(InputError, match=f"model='training_runs:{name}' {message}"):
-        run_tiny(tmp_path, config=tiny_config(f"training_runs:{name}"))
+    with pytest.raises(InputError, match=f"model='helpers.training_runs:{name}' {message}"):
+        run_tiny(tmp_path, config=tiny_config(f"helpers.training_runs:{name}"))
 
 
 def test_clipping_and_averaged_records(tmp_path: Path) -> None:

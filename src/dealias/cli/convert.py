@@ -28,9 +28,9 @@ def example_image(name: str, network: nn.Module, text: str | None, in_chans: int
     """One image of the size that `text` gives, or that the network is made for, with `in_chans` channels if given."""
     import torch
 
-    from dealias.models import default_input_size, is_listed
+    from dealias.models import default_input_size
 
-    channels, height, width = default_input_size(name if is_listed(name) else network)
+    channels, height, width = default_input_size(name, network)
     if text is not None:
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
@@ -82,11 +82,11 @@ def convert(
 ) -> None:
     """Anti-alias a network: write its checkpoint, and a report of what changed and what it costs."""
     from dealias.convert import antialias_with_report
-    from dealias.errors import require
     from dealias.files import prepare_output, write_whole
     from dealias.models import create_model, parse_model
+    from dealias.optional import require
 
-    safetensors = require("safetensors.torch", "zoo")
+    safetensors = require("safetensors.torch")
     taps = parse_filter(filter)
     folder = prepare_output(output)
     name, own = parse_model(model)

@@ -134,14 +134,15 @@ def _run(
     **options: Any,
 ) -> None:
     """Train and show the outcome; `options` are the settings that have options of their own."""
-    from dealias.errors import InputError, require
+    from dealias.errors import InputError
     from dealias.models import parse_model
+    from dealias.optional import require
     from dealias.report.training import write_comparison
     from dealias.training import Config, load_recipe, parse_overrides, recipe_data
     from dealias.training import train as run
 
     for package in ("jinja2", "matplotlib"):
-        require(package, "report")  # now, not after the training
+        require(package)  # now, not after the training
     name, own = parse_model(model)
     given = {key: value for key, value in options.items() if value is not None}
     settings = load_recipe(

@@ -1,7 +1,7 @@
 """Real images: those that travel inside packages, and folders of the user's own."""
 
-from dealias.data.folder import Folder, LoadedImages, Skipped, load_images, read_image
-from dealias.data.preprocess import Preprocessing, preprocessing_for
+from dealias.data.folder import Folder, LoadedImages, Skipped, load_images
+from dealias.data.pictures import read_image
 from dealias.data.samples import Digits, digits_split, mnist_digits, photos
 from dealias.data.sources import Source, open_source
 
@@ -9,7 +9,6 @@ __all__ = [
     "Digits",
     "Folder",
     "LoadedImages",
-    "Preprocessing",
     "Skipped",
     "Source",
     "digits_split",
@@ -17,6 +16,5 @@ __all__ = [
     "mnist_digits",
     "open_source",
     "photos",
-    "preprocessing_for",
     "read_image",
 ]

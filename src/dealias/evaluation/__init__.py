@@ -2,7 +2,7 @@
 
 from dealias.evaluation.plan import METRICS
 from dealias.evaluation.run import DEFAULT_METRICS, evaluate
-from dealias.evaluation.shared import STAGES, feature_maps, measure_accuracy, measure_shifts, versions
+from dealias.evaluation.shared import STAGES, feature_maps, measure_accuracy, measure_shifts
 from dealias.evaluation.specs import ModelSpec
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "feature_maps",
     "measure_accuracy",
     "measure_shifts",
-    "versions",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from dealias.data import Preprocessing
-from dealias.data.preprocess import Pixels
 from dealias.errors import InputError
 from dealias.evaluation.store import UnitKey
 from dealias.evaluation.tasks import Task
+from dealias.models import Preprocessing
+from dealias.models.inputs import Pixels
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,6 @@ def load_units(units: Sequence[Unit], workers: int) -> Iterator[Loaded]:
         worker_init_fn=_one_thread,
     )
     yield from loader
-
-
-def default_workers(processes: int = 1) -> int:
-    """As many as there are cores beside the networks', at least one, at most eight for each process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores // processes - 1, 1), 8)
 
 
 def _as_it_is(loaded: Any) -> Any:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from dealias.data import Preprocessing, preprocessing_for
 from dealias.errors import InputError
 from dealias.evaluation.specs import ModelSpec
 from dealias.metrics.measure import check_logits
-from dealias.models import is_listed
+from dealias.models import Preprocessing, preprocessing_for
 
 
 @dataclass
@@ -82,12 +81,13 @@ def build_network(
     """The network of `spec` on `device`; see `dealias.evaluation.evaluate` for the arguments.
 
     Raises:
-        InputError, MissingExtraError: as `ModelSpec.build` and `dealias.data.preprocessing_for`.
+        InputError, MissingExtraError: as `ModelSpec.build` and `dealias.models.preprocessing_for`.
     """
     torch.manual_seed(seed)  # of weights that no checkpoint gives
     model = spec.build()
-    named = spec.name if is_listed(spec.name) else model
-    preprocessing = preprocessing_for(named, image_size=image_size, crop_size=crop_size).with_channels(spec.in_chans)
+    preprocessing = preprocessing_for(
+        spec.name, model, in_chans=spec.in_chans, image_size=image_size, crop_size=crop_size
+    )
     network = Network(spec, model.to(device), preprocessing, device, batch_size)
     network.classes = network.predict(network.blank()).shape[1]
     return network

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dealias.data import Preprocessing, Source, open_source
-from dealias.errors import InputError, MissingExtraError
+from dealias.data import Source, open_source
+from dealias.errors import InputError
 from dealias.evaluation.loading import Unit
 from dealias.evaluation.network import Network
 from dealias.evaluation.tasks import (
@@ -23,7 +23,7 @@ from dealias.evaluation.tasks import (
     Task,
 )
 from dealias.metrics.views import WINDOWED, Mode
-from dealias.models._torchvision import import_beside_torchvision
+from dealias.models import Preprocessing
 from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS
 from dealias.perturb.released import read_video, released_corruption, released_videos
 from dealias.perturb.sequences import PERTURBATIONS, VALIDATION_PERTURBATIONS
@@ -202,14 +202,11 @@ def _tasks(
         videos = released_videos(imagenet_p, name, difficulty=difficulty)
         labels = sorted({label for _, label in videos})
         paths = [path for path, _ in videos]
-        stored = Source(
-            str(imagenet_p),
-            labels,
+        numbers, files = (
             [labels.index(label) for _, label in videos],
             [str(path.relative_to(imagenet_p)) for path in paths],
-            list(range(len(paths))),
-            paths.__getitem__,
-        ).limited(limit, seed)
+        )
+        stored = Source.of_all(imagenet_p, labels, numbers, files, paths.__getitem__).limited(limit, seed)
         tasks.append(ReleasedSequenceTask(f"imagenet-p/{name}", stored, seed, **settings, frames=_frames(paths)))
     return tasks
 
@@ -233,27 +230,6 @@ def shift_modes(metrics: Sequence[str], preprocessing: Preprocessing) -> dict[Mo
         if name in metrics and (preprocessing.slides or mode not in WINDOWED):
             modes[mode] = window if mode in WINDOWED else {"max_shift": 3} if mode == "zero_fill" else reach
     return modes
-
-
-def match_classes(source: Source, outputs: int) -> list[int] | None:
-    """The network's class of each of the source's; None where they do not match.
-
-    Classes are the network's where there are as many, or where numbers alone are known and all below its outputs.
-    Folders with ImageNet's names (n01440764), also some of them, are found among the 1,000 classes by name.
-    """
-    if source.classes is None:
-        return list(range(outputs)) if max(source.labels) < outputs else None
-    if len(source.classes) == outputs:
-        return list(range(outputs))
-    if outputs == 1000 and all(len(name) == 9 and name[0] == "n" and name[1:].isdigit() for name in source.classes):
-        try:
-            data = import_beside_torchvision("timm", "zoo").data
-        except MissingExtraError:
-            return None
-        known = {name: number for number, name in enumerate(data.ImageNetInfo("imagenet-1k").label_names())}
-        if all(name in known for name in source.classes):
-            return [known[name] for name in source.classes]
-    return None
 
 
 def _names(metrics: Sequence[str], metric: str, names: Sequence[str], validation: Sequence[str]) -> list[str]:

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dealias.data import Preprocessing, mnist_digits, open_source, photos
+from dealias.data import mnist_digits, open_source, photos
 from dealias.errors import InputError
 from dealias.evaluation.network import build_network
-from dealias.evaluation.processes import pick_device
-from dealias.evaluation.shared import versions
 from dealias.evaluation.specs import ModelSpec, label_models
 from dealias.files import prepare_output, write_whole
+from dealias.models import Preprocessing
 from dealias.profile import Profile, profile_model
 from dealias.progress import OnProgress
 from dealias.report.profiles import render_profiles
+from dealias.runtime import pick_device, versions
 
 
 def run_profile(

@@ -12,17 +12,17 @@ import torch
 
 from dealias.convert import sites
 from dealias.data import open_source
+from dealias.data.classes import match_classes
 from dealias.errors import InputError
-from dealias.evaluation.loading import Loaded, Unit, default_workers, load_units
+from dealias.evaluation.loading import Loaded, Unit, load_units
 from dealias.evaluation.network import Network, build_network
-from dealias.evaluation.plan import Plan, make_plan, match_classes
-from dealias.evaluation.processes import gather, pick_device, process_group, share
+from dealias.evaluation.plan import Plan, make_plan
 from dealias.evaluation.results import read_rates, summarise, write_results
-from dealias.evaluation.shared import versions
 from dealias.evaluation.slides import make_slides
 from dealias.evaluation.specs import ModelSpec, label_models
 from dealias.evaluation.store import Record, RunStore, unit_key
 from dealias.progress import OnProgress
+from dealias.runtime import default_workers, gather, pick_device, process_group, share, versions
 
 DEFAULT_METRICS = ("accuracy", "consistency", "diagonal", "equivariance")
 
@@ -65,7 +65,7 @@ def evaluate(
         workers: processes that read and perturb images; None takes one for each core but one.
         device: as in PyTorch; "auto" takes a GPU where there is one.
         resume: continue a run in `output` that was interrupted.
-        image_size, crop_size: other sizes than those of `dealias.data.preprocessing_for`.
+        image_size, crop_size: other sizes than those of `dealias.models.preprocessing_for`.
         difficulty: of ImageNet-P: 1, 2 or 3.
         imagenet_c, imagenet_p: folders of the released data sets, read in place of making perturbations.
         imagenet_p_rates: CSV file (perturbation,flip_rate,t5d) of the network by whose rates mFR and mT5D divide.

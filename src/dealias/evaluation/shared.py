@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,15 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import dealias
 from dealias.metrics import internal_feature_distances, measure_consistency, wilson_interval
 from dealias.metrics.views import Mode
 from dealias.nn import MaxBlurPool2d
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {"dealias": dealias.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def measure_accuracy(network: nn.Module, images: Tensor, targets: Tensor, batch_size: int = 64) -> dict[str, Any]:

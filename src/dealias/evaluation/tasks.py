@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from dealias.data import Preprocessing, Source
-from dealias.data.preprocess import Pixels
+from dealias.data import Source
 from dealias.errors import InputError
 from dealias.evaluation.network import Network
 from dealias.metrics.measure import ViewCounts, correct_probabilities
 from dealias.metrics.robustness import sequence_counts
 from dealias.metrics.views import WINDOWED, Mode, ShiftedViews
+from dealias.models import Preprocessing
+from dealias.models.inputs import Pixels
 from dealias.perturb.corruptions import SEVERITIES, corrupt
 from dealias.perturb.released import read_video
 from dealias.perturb.sequences import NOISE_PERTURBATIONS, sequence

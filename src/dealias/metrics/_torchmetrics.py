@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dealias.errors import require
-from dealias.models._torchvision import import_beside_torchvision
+from dealias.optional import require
 
 if TYPE_CHECKING:
     from torchmetrics import Metric as _Metric
 else:
-    _Metric = import_beside_torchvision("torchmetrics", "metrics").Metric
+    _Metric = require("torchmetrics").Metric
 
 __all__ = ["Metric"]
 
@@ -31,5 +30,5 @@ class Metric(_Metric):
         Raises:
             MissingExtraError: Matplotlib is not installed.
         """
-        require("matplotlib", "report")
+        require("matplotlib")
         return self._plot(val, ax)

@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
 from dealias.functional import per_axis
 from dealias.nn import BlurPool2d, MaxBlurPool2d
+from dealias.optional import require
 
 # The moving average of the weights first, as timm does: it is what such a training run evaluates.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
@@ -73,10 +74,10 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
-        safetensors = require("safetensors.torch", "zoo")
+        safetensors = require("safetensors.torch")
         try:
             tensors: dict[str, Tensor] = safetensors.load_file(path)
-        except require("safetensors", "zoo").SafetensorError as error:
+        except require("safetensors").SafetensorError as error:
             raise InputError(f"weights={str(path)!r} is no safetensors file: {error}") from None
         return tensors
     try:

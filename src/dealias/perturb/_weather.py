@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import require
+from dealias.optional import require
 from dealias.perturb._filters import gaussian_blur, motion_blur, noise_gain, plasma, scaled_sigma, zoom
 from dealias.perturb._images import Floats, length_scale, luma, tint
 
-ndimage = require("scipy.ndimage", "robustness")
+ndimage = require("scipy.ndimage")
 # Sigmas in pixels: splashes of mud smaller than pixels would cover twice the part of the image.
 _LEAST_FIELD, _LEAST_MUD = 0.5, 0.75
 

@@ -34,7 +34,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
+from dealias.optional import require
 from dealias.perturb._filters import (
     defocus,
     gaussian_blur,
@@ -60,7 +61,7 @@ from dealias.perturb._images import (
 )
 from dealias.perturb._weather import frost_crystals, liquid_field, snow_fall, snow_flakes, splash_mud, splash_water
 
-pillow = require("PIL.Image", "robustness")
+pillow = require("PIL.Image")
 
 CORRUPTIONS = (
     "gaussian_noise",

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
+from dealias.optional import require
 from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS
 from dealias.perturb.sequences import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS
 
@@ -74,7 +75,7 @@ def read_video(path: str | PathLike[str]) -> npt.NDArray[np.uint8]:
         InputError: the file is missing or no video that FFmpeg decodes to its end.
         MissingExtraError: PyAV is not installed.
     """
-    av = require("av", "video")
+    av = require("av")
     try:
         with av.open(str(path)) as file:
             announced = file.streams.video[0].frames  # 0 where the container does not say

@@ -25,13 +25,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
+from dealias.optional import require
 from dealias.perturb._filters import gaussian_blur, motion_blur, scaled_sigma
 from dealias.perturb._images import Floats, Image, check_generator, length_scale, like, to_bytes, to_floats
 from dealias.perturb._weather import drip, liquid_field, snow_fall, snow_flakes, splash_water
 from dealias.perturb.corruptions import brightness, gaussian_noise, shot_noise, speckle_noise
 
-pillow = require("PIL.Image", "robustness")
+pillow = require("PIL.Image")
 
 PERTURBATIONS = (
     "gaussian_noise",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from dealias.errors import require
+from dealias.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ _STYLE: dict[Any, Any] = {
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches; it belongs to no window."""
-    require("matplotlib", "report")
+    require("matplotlib")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -41,7 +41,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def styled(theme: Theme = "light") -> Any:
     """The context in which a figure takes the report's look, for pages of either theme."""
-    require("matplotlib", "report")
+    require("matplotlib")
     import matplotlib
 
     ink, line = ("#1c1917", "#d6d3d1") if theme == "light" else ("#f5f5f4", "#57534e")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dealias.errors import require
+from dealias.optional import require
 from dealias.report.figures import DARK_SERIES_COLORS, SERIES_COLORS
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def render_page(
         summary: the same, in front of them.
         tables: more of them, with `heading` and `text`.
     """
-    jinja2 = require("jinja2", "report")
+    jinja2 = require("jinja2")
     template = resources.files("dealias.report").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     data = json.dumps([dict(photo) for photo in photos]).replace("<", "\\u003c")

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
+from dealias.optional import require
 from dealias.report.comparisons import WIDTH, series_color
 from dealias.report.figures import Theme, new_figure, styled
 from dealias.report.page import render_page
@@ -55,7 +56,7 @@ def read_run(folder: str | Path) -> TrainingRun:
         InputError: it is no folder of a training run, or its log is damaged.
     """
     place = Path(folder)
-    yaml = require("yaml", "train")
+    yaml = require("yaml")
     try:
         config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
         timing = place / "timing.jsonl"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from dealias.data import Preprocessing, Source, digits_split, open_source, preprocessing_for
+from dealias.data import Source, digits_split, open_source
 from dealias.errors import InputError
 from dealias.metrics.views import Mode, ShiftedViews
-from dealias.models import is_listed
+from dealias.models import Preprocessing, preprocessing_for
 from dealias.training.images import (
     Arrays,
     Augment,
@@ -93,9 +93,9 @@ def open_data(config: Config, share: Share) -> TrainingData:
 
 def _preprocessing(config: Config) -> Preprocessing:
     settings = config.settings
-    named = config.model if is_listed(config.model) else nn.Identity()
-    found = preprocessing_for(named, image_size=settings.image_size, crop_size=settings.crop_size)
-    return found.with_channels(settings.in_chans)
+    return preprocessing_for(
+        config.model, in_chans=settings.in_chans, image_size=settings.image_size, crop_size=settings.crop_size
+    )
 
 
 def _digits(config: Config) -> tuple[Images, Images, str]:
@@ -128,7 +128,7 @@ def _open_sources(config: Config) -> tuple[Images, Images, str]:
     else:
         count = max(round(HELD_OUT * len(train)), 1)
         order = np.random.default_rng(config.seed).permutation(len(train)).tolist()
-        validation, train = (_subset(train, sorted(part)) for part in (order[:count], order[count:]))
+        validation, train = (train.subset(sorted(part)) for part in (order[:count], order[count:]))
         what = f"held out of {Path(train_place).name}"
         if not len(train):
             raise InputError(f"data={train_place!r} has a single image: give more")
@@ -142,15 +142,6 @@ def _open_source(argument: str, place: str) -> Source:
         return open_source(place)
     except InputError as error:
         raise InputError(str(error).replace("images=", f"{argument}=", 1)) from None
-
-
-def _subset(source: Source, numbers: Sequence[int]) -> Source:
-    return replace(
-        source,
-        labels=[source.labels[number] for number in numbers],
-        names=[source.names[number] for number in numbers],
-        positions=[source.positions[number] for number in numbers],
-    )
 
 
 def _limited(count: int, limit: int | None, seed: int) -> list[int]:

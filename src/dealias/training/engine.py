@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
 from dealias.metrics._evaluation import evaluating
 from dealias.metrics.measure import ViewCounts, check_logits
 from dealias.metrics.views import Mode, ShiftedViews
-from dealias.models import import_torchvision
-from dealias.models._torchvision import import_beside_torchvision
+from dealias.optional import require
 from dealias.training.settings import Settings
 
 
@@ -35,7 +34,7 @@ def make_accelerator(device: str, precision: str) -> Any:
     on_cpu = device == "cpu" or not any(has.values())
     if precision == "fp16" and on_cpu:
         raise InputError("precision='fp16' needs a GPU: use bf16 or fp32 on the CPU")
-    accelerate = require("accelerate", "train")
+    accelerate = require("accelerate")
     try:
         accelerator = accelerate.Accelerator(
             cpu=on_cpu, mixed_precision="no" if precision == "fp32" else precision, step_scheduler_with_optimizer=False
@@ -55,7 +54,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
     Raises:
         InputError: timm knows none of that name.
     """
-    factory = import_beside_torchvision("timm.optim", "zoo")
+    factory = require("timm.optim")
     if settings.optimizer not in factory.list_optimizers():
         raise InputError(f"optimizer={settings.optimizer!r} is unknown to timm: use momentum, sgd, adamw, ...")
     optimizer: Optimizer = factory.create_optimizer_v2(
@@ -96,13 +95,12 @@ def make_average(model: nn.Module, settings: Settings) -> Any | None:
     """timm's exponential moving average of the weights; None without `ema_decay`."""
     if settings.ema_decay is None:
         return None
-    return import_beside_torchvision("timm.utils", "zoo").ModelEmaV3(model, decay=settings.ema_decay)
+    return require("timm.utils").ModelEmaV3(model, decay=settings.ema_decay)
 
 
 def make_mixing(settings: Settings, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """torchvision's MixUp or CutMix, or one of both at random; None without."""
-    import_torchvision()
-    transforms = require("torchvision.transforms.v2", "zoo")
+    transforms = require("torchvision.transforms.v2")
     chosen = []
     if settings.mixup:
         chosen.append(transforms.MixUp(num_classes=classes, alpha=settings.mixup))

@@ -24,8 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
+from dealias.optional import require
 
 STATES_KEPT = 2
 # those of a run that may be others when it goes on
@@ -50,7 +51,7 @@ class RunFolder:
         self._config = dict(config)
         self._config_path, self._log_path = self.path / "config.yaml", self.path / "log.jsonl"
         self._timing_path = self.path / "timing.jsonl"
-        yaml = require("yaml", "train")
+        yaml = require("yaml")
         stored = self._config_path
         if stored.exists() or self._states():
             if not resume:
@@ -104,7 +105,7 @@ class RunFolder:
         """Write the config and go on behind the first `size` bytes of the log; what is behind the last state goes."""
         prepare_output(self.checkpoints)
         self._remove_leftovers()
-        write_whole(self._config_path, require("yaml", "train").safe_dump(self._config, sort_keys=False))
+        write_whole(self._config_path, require("yaml").safe_dump(self._config, sort_keys=False))
         self._log = self._log_path.open("ab", buffering=0)  # a full disk shows at once, not when the file is closed
         if self._log.tell() < size:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
@@ -113,8 +114,10 @@ class RunFolder:
         timing = self._timing_path.read_text().splitlines() if self._timing_path.exists() else []
         kept = [line for line in timing if line.endswith("}") and json.loads(line)["epoch"] < epochs_done]
         write_whole(self._timing_path, "".join(f"{line}\n" for line in kept))
-        tensorboard = require("torch.utils.tensorboard", "train")
-        self._board = tensorboard.SummaryWriter(str(self.path / "tensorboard"))
+        require("tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._board = SummaryWriter(str(self.path / "tensorboard"))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the log and its numbers to TensorBoard's."""
@@ -143,7 +146,7 @@ class RunFolder:
         Raises:
             OSError: they cannot be written, as on a full disk; the states before are left as they are.
         """
-        content = require("safetensors.torch", "zoo").save(
+        content = require("safetensors.torch").save(
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
             {"format": "pt", "step": str(state["step"])},
         )

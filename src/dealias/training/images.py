@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from dealias.data import Preprocessing, Source
+from dealias.data import Source
 from dealias.errors import InputError
 from dealias.metrics.views import Mode, ShiftedViews
-from dealias.models import import_torchvision
-from dealias.models._torchvision import import_beside_torchvision
+from dealias.models import Preprocessing
+from dealias.optional import require
 from dealias.training.settings import Settings
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
@@ -94,7 +94,7 @@ class Augment:
     """
 
     def __init__(self, settings: Settings, preprocessing: Preprocessing) -> None:
-        transforms = import_torchvision().transforms
+        transforms = require("torchvision").transforms
         size = preprocessing.crop_size
         resampling = transforms.InterpolationMode(preprocessing.interpolation)
         self._mode = "RGB" if preprocessing.channels == 3 else "L"
@@ -129,7 +129,7 @@ class Augment:
 
 
 def _policy(policy: str, preprocessing: Preprocessing) -> Any:
-    timm_augment = import_beside_torchvision("timm.data.auto_augment", "zoo")
+    timm_augment = require("timm.data.auto_augment")
     if preprocessing.channels != 3:
         raise InputError(f"auto_augment={policy!r} takes images of 3 channels, not {preprocessing.channels}")
     fill = {"img_mean": tuple(round(255 * value) for value in preprocessing.mean)}
@@ -142,7 +142,7 @@ def _policy(policy: str, preprocessing: Preprocessing) -> Any:
 
 
 def _random_erasing(probability: float) -> Any:
-    return import_beside_torchvision("timm.data.random_erasing", "zoo").RandomErasing(probability, device="cpu")
+    return require("timm.data.random_erasing").RandomErasing(probability, device="cpu")
 
 
 class TrainingImages(Dataset[Batch]):

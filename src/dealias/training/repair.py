@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias.convert import antialias, sites
-from dealias.errors import InputError, InputTypeError, require
-from dealias.evaluation import versions
+from dealias.errors import InputError, InputTypeError
 from dealias.files import prepare_output, write_whole
+from dealias.optional import require
 from dealias.progress import OnProgress, Stages
+from dealias.runtime import versions
 from dealias.training.folder import problem_of_state
 from dealias.training.images import epoch_batches
 from dealias.training.repair_parts import (
@@ -188,7 +189,7 @@ def repair(
     if folder is not None:
         if results["succeeded"]:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in converted.state_dict().items()}
-            write_whole(folder / WEIGHTS, require("safetensors.torch", "zoo").save(tensors, {"format": "pt"}))
+            write_whole(folder / WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
         else:
             (folder / WEIGHTS).unlink(missing_ok=True)
         write_whole(folder / RESULTS, json.dumps(results, indent=1) + "\n")

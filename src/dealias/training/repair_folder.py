@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from dealias.convert import antialias
-from dealias.data import Preprocessing, Source, open_source
-from dealias.data.folder import EXTENSIONS
+from dealias.data import Source, open_source
+from dealias.data.classes import match_classes
+from dealias.data.pictures import EXTENSIONS
 from dealias.errors import InputError
 from dealias.evaluation.network import build_network
-from dealias.evaluation.plan import match_classes
-from dealias.evaluation.processes import pick_device
 from dealias.files import prepare_output
 from dealias.filters import Filter
-from dealias.models import ModelSpec, parse_model
+from dealias.models import ModelSpec, Preprocessing, parse_model
 from dealias.progress import OnProgress
+from dealias.runtime import pick_device
 from dealias.training.repair import RepairResult, check_options, repair
 
 
@@ -54,7 +54,7 @@ def repair_from_folder(
         filter: of the anti-aliased copy.
         device: as in PyTorch; "auto" takes a GPU where there is one.
         limit: use at most so many images, drawn by `seed`.
-        image_size, crop_size: other sizes than those of `dealias.data.preprocessing_for`.
+        image_size, crop_size: other sizes than those of `dealias.models.preprocessing_for`.
         batch_size, seed, on_progress, options: as for `repair`.
 
     Raises:
@@ -144,9 +144,7 @@ def read_domain(
     else:
         found = sorted(entry for entry in path.rglob("*") if _is_image(entry))
         names = [str(entry.relative_to(path)) for entry in found]
-        unlabelled = [0] * len(found)
-        source = Source(str(place), None, unlabelled, names, list(range(len(found))), found.__getitem__)
-        source = source.limited(limit, seed)
+        source = Source.of_all(place, None, [0] * len(found), names, found.__getitem__).limited(limit, seed)
 
     def read(number: int) -> Tensor | str:
         try:

@@ -19,7 +19,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from dealias.errors import InputError, require
+from dealias.errors import InputError
+from dealias.optional import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Settings:
         antialias: train the anti-aliased network. `filter`, `antialias_recipe`: see `dealias.antialias`.
         padding_mode: of dealias's own networks.
         num_classes, in_chans: of the network; by default those of the data.
-        image_size, crop_size: see `dealias.data.preprocessing_for`.
+        image_size, crop_size: see `dealias.models.preprocessing_for`.
         consistency_pairs: pairs of shifts of each validation image, after every epoch.
         log_every: steps in a record of the log.
         save_every: seconds after which the state is saved, at most; it is at the end of each epoch too.
@@ -210,7 +211,7 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     >>> parse_overrides(["epochs=3", "decay_epochs=[80, 120]", "ema_decay=null"])
     {'epochs': 3, 'decay_epochs': [80, 120], 'ema_decay': None}
     """
-    yaml = require("yaml", "train")
+    yaml = require("yaml")
     found = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -224,7 +225,7 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    yaml = require("yaml", "train")
+    yaml = require("yaml")
     try:
         found = yaml.safe_load(recipe_text(name))
     except yaml.YAMLError as error:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 import dealias
 from dealias.errors import InputError
-from dealias.evaluation.loading import default_workers
 from dealias.filters import parse_filter
 from dealias.metrics._evaluation import evaluating
 from dealias.metrics.measure import check_logits
 from dealias.models import create_model, default_input_size, is_listed
 from dealias.progress import OnProgress
+from dealias.runtime import default_workers
 from dealias.training.data import TrainingData, open_data
 from dealias.training.engine import (
     count_right,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dealias.data import Preprocessing, preprocessing_for
 from dealias.errors import InputError
-from dealias.models._torchvision import import_torchvision
+from dealias.models import Preprocessing, preprocessing_for
+from dealias.optional import import_torchvision
 
 
 @pytest.mark.parametrize("size", [(300, 400), (256, 256), (500, 257), (40, 90)])
@@ -34,8 +34,9 @@ def test_networks_have_their_own() -> None:
     assert preprocessing_for("torchvision:resnet18", crop_size=112).image_size == 128
     gray = own.square(Image.new("RGB", (40, 50), "white"), 32)
     assert gray.shape == (1, 32, 32)
-    assert lite.with_channels(None) is lite
-    alone = lite.with_channels(1)
+
+    assert preprocessing_for("timm:tf_efficientnet_lite0", in_chans=3) == lite
+    alone = preprocessing_for("timm:tf_efficientnet_lite0", in_chans=1)
     assert (alone.channels, alone.crop_size) == (1, 224)
     assert alone.mean == pytest.approx([np.mean(lite.mean)])
     assert alone.std == pytest.approx([np.mean(lite.std)])

@@ -1,18 +1,22 @@
-"""The torchvision shim, with stand-ins for a healthy, a crippled, a broken and a missing torchvision."""
+"""Optional packages, and torchvision with stand-ins for a healthy, a crippled, a broken and a missing one."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-from dealias.models._torchvision import import_beside_torchvision, import_torchvision
+import pytest
+
+from dealias.errors import MissingExtraError
+from dealias.optional import EXTRAS, import_torchvision, require
 
 CHECK = """
 import sys
 import torch
 from dealias.errors import MissingExtraError
-from dealias.models._torchvision import import_beside_torchvision, import_torchvision
+from dealias.optional import import_torchvision, require
 """
 
 
@@ -31,7 +35,7 @@ def test_the_installed_one_works_and_is_imported_once() -> None:
     torchvision = import_torchvision()
     assert import_torchvision() is torchvision
     assert torchvision.models.resnet18(weights=None).fc.out_features == 1000
-    assert import_beside_torchvision("timm", "zoo").is_model("resnet18")
+    assert require("timm").is_model("resnet18")
 
 
 def test_a_healthy_one_is_left_alone(tmp_path: Path) -> None:
@@ -72,12 +76,34 @@ except MissingExtraError as error:
     assert "dealias[zoo]" in str(error)
 else:
     raise AssertionError("absence went unnoticed")
-assert import_beside_torchvision("statistics", "metrics").fmean([1, 3]) == 2
-try:
-    import_beside_torchvision("torchmetrics_of_tomorrow", "metrics")
-except MissingExtraError as error:
-    assert "dealias[metrics]" in str(error)
-else:
-    raise AssertionError("absence went unnoticed")
+
 """
     run(tmp_path, "raise RuntimeError('disk on fire')", code)
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_require_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, f"{package}.part", raising=False)
+    for module in (package, f"{package}.part"):
+        with pytest.raises(MissingExtraError, match=rf"^{package} is not installed.*'dealias\[{EXTRAS[package]}\]'"):
+            require(module)
+
+
+def test_every_optional_package_is_in_its_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    distributions = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+    for package, extra in EXTRAS.items():
+        distribution = distributions.get(package, package.replace("_", "-"))
+        assert any(line.startswith(distribution) for line in project["optional-dependencies"][extra]), package
+
+
+def test_require_returns_the_module_asked_for() -> None:
+    assert require("PIL.Image").__name__ == "PIL.Image"
+
+
+def test_require_does_not_hide_what_a_broken_package_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_package.py").write_text("import missing_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="missing_dependency"):
+        require("broken_package")

@@ -1,4 +1,4 @@
-"""How an image file becomes what a network sees: the paper's way by default, a network's own where it has one.
+"""What a network sees: the size, the crop and the normalisation of its images.
 
 >>> preprocessing = preprocessing_for("torchvision:resnet50")
 >>> preprocessing.image_size, preprocessing.crop_size, preprocessing.shift_size
@@ -8,17 +8,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dealias.errors import InputError, require
-from dealias.models import default_input_size, default_normalization
-from dealias.models._torchvision import import_beside_torchvision, import_torchvision
+from dealias.errors import InputError
+from dealias.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from dealias.models.names import is_listed, split_name, timm_config
+from dealias.optional import require
 
 Pixels = npt.NDArray[np.uint8]
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
@@ -58,13 +59,6 @@ class Preprocessing:
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(f"interpolation={self.interpolation!r} is unknown: use {', '.join(INTERPOLATIONS)}")
 
-    def with_channels(self, channels: int | None) -> Preprocessing:
-        """The same for a network of other channels, normalised by the mean over its own; None changes nothing."""
-        if channels in (None, self.channels):
-            return self
-        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
-        return replace(self, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
-
     @property
     def slides(self) -> bool:
         """Whether a window has room to slide."""
@@ -76,7 +70,7 @@ class Preprocessing:
         short = min(width, height)
         picture = picture.convert("RGB" if self.channels == 3 else "L")
         if short != size:
-            resampling = getattr(require("PIL.Image", "robustness").Resampling, self.interpolation.upper())
+            resampling = getattr(require("PIL.Image").Resampling, self.interpolation.upper())
             picture = picture.resize((size * width // short, size * height // short), resampling)
         left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
         pixels = np.array(picture.crop((left, top, left + size, top + size)))
@@ -94,7 +88,12 @@ class Preprocessing:
 
 
 def preprocessing_for(
-    model: str | torch.nn.Module, *, image_size: int | None = None, crop_size: int | None = None
+    model: str | nn.Module,
+    network: nn.Module | None = None,
+    *,
+    in_chans: int | None = None,
+    image_size: int | None = None,
+    crop_size: int | None = None,
 ) -> Preprocessing:
     """What a network was made for.
 
@@ -103,22 +102,25 @@ def preprocessing_for(
 
     Args:
         model: a name as in `dealias.models.create_model`, or a network.
-        image_size, crop_size: other sizes than those.
+        network: what a factory made, where `model` is the factory's name.
+        in_chans: other channels than its own, normalised by the mean over those.
+        image_size, crop_size: other sizes than its own.
 
     Raises:
         InputError: the name is unknown, or a size is out of range.
     """
+    model = _described(model, network)
     channels, crop, _ = default_input_size(model)
     mean, std = default_normalization(model)
     interpolation, resized = "bilinear", round(crop * 8 / 7)
-    source, _, name = model.partition(":") if isinstance(model, str) else ("", "", "")
+    source, name = split_name(model) if isinstance(model, str) else ("", "")
     if source == "torchvision":
-        own: Any = import_torchvision().models.get_model_weights(name)
+        own: Any = require("torchvision").models.get_model_weights(name)
         transforms = next(iter(own)).transforms()
         crop, resized = transforms.crop_size[0], transforms.resize_size[0]
         interpolation = transforms.interpolation.value
     elif source == "timm":
-        config = import_beside_torchvision("timm", "zoo").get_pretrained_cfg(name).to_dict()
+        config = timm_config(name)
         resized = math.floor(crop / config.get("crop_pct", 0.875))
         interpolation = config.get("interpolation", "bilinear")
     elif source == "dealias":
@@ -127,12 +129,70 @@ def preprocessing_for(
         resized, crop = round(resized * crop_size / crop), crop_size
     resized = resized if image_size is None else image_size
     whole = source == "dealias" and resized == crop
+    if in_chans not in (None, channels):
+        mean, std = ((sum(values) / len(values),) * in_chans for values in (mean, std))
     return Preprocessing(
         image_size=resized,
         crop_size=crop,
         shift_size=crop if whole else max(resized, round(crop * 8 / 7)),
-        channels=channels,
+        channels=in_chans or channels,
         interpolation=interpolation,
-        mean=tuple(mean),
-        std=tuple(std),
+        mean=mean,
+        std=std,
     )
+
+
+def default_input_size(model: str | nn.Module, network: nn.Module | None = None) -> tuple[int, int, int]:
+    """Channels, height and width of the images that a network is made for.
+
+    >>> default_input_size("dealias:vgg_small")
+    (1, 32, 32)
+
+    Args:
+        model: a name as in `create_model`, or a network: timm's know theirs. Any other has (3, 224, 224).
+        network: what a factory made, where `model` is the factory's name.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    model = _described(model, network)
+    if isinstance(model, str):
+        source, arch = split_name(model)
+        if source == "dealias":
+            return (1 if arch == "vgg_small" else 3), 32, 32
+        if source == "torchvision":
+            return (3, 299, 299) if arch == "inception_v3" else (3, 224, 224)
+    channels, height, width = _timm_config(model).get("input_size", (3, 224, 224))
+    return channels, height, width
+
+
+def default_normalization(model: str | nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, for each channel, by which a network expects images in [0, 1] normalised.
+
+    >>> default_normalization("dealias:vgg_small")
+    ((0.0,), (1.0,))
+
+    ImageNet's, but for timm's networks, which know theirs, and dealias's own, which take [0, 1] as it is.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if isinstance(model, str) and split_name(model)[0] == "dealias":
+        channels = default_input_size(model)[0]
+        return (0.0,) * channels, (1.0,) * channels
+    config = _timm_config(model)
+    return tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
+
+
+def _described(model: str | nn.Module, network: nn.Module | None) -> str | nn.Module:
+    """The name where it tells the input, else the network that a factory made."""
+    return network if network is not None and isinstance(model, str) and not is_listed(model) else model
+
+
+def _timm_config(model: str | nn.Module) -> dict[str, Any]:
+    """timm's description of a network's input; empty for the others."""
+    if isinstance(model, str):
+        source, arch = split_name(model)
+        return timm_config(arch) if source == "timm" else {}
+    config = getattr(model, "pretrained_cfg", None)
+    return config if isinstance(config, dict) else {}

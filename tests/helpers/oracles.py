@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cases import BlurCase, MaxBlurCase
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
+
+from helpers.cases import BlurCase, MaxBlurCase
 
 Array = NDArray[np.float64]
 

@@ -1,8 +1,9 @@
-"""The processes that torchrun starts: each counts its share, the first gathers and writes."""
+"""What work runs on: devices, the processes that torchrun starts, the worker processes, and the versions."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,6 +11,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from dealias import __version__
 from dealias.errors import InputError
 
 _Found = TypeVar("_Found")
@@ -68,3 +70,14 @@ def pick_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from None
     return picked
+
+
+def default_workers(processes: int = 1) -> int:
+    """How many processes read images: the cores but one, shared among `processes`, from 1 to 8 for each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores // processes - 1, 1), 8)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return {"dealias": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -15,7 +15,8 @@ from torch import nn
 
 from dealias.training import Config, load_recipe, train
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+NOISY = "helpers.training_runs:noisy_network"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 SMALL = ("train", "dealias:vgg_small", "--recipe", "digits", "--antialias", "--epochs", 2, "--limit", 512, "--seed", 5)
 # everything that has a state or draws random numbers
 STATEFUL = {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 1.0, "shift_augmentation": True, "label_smoothing": 0.1}
@@ -56,7 +57,9 @@ def two_classes() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3, stride=4), nn.MaxPool2d(8), nn.Flatten())
 
 
-def tiny_config(model: str = "training_runs:noisy_network", *, limit: int = 200, seed: int = 5, **more: Any) -> Config:
+def tiny_config(
+    model: str = "helpers.training_runs:noisy_network", *, limit: int = 200, seed: int = 5, **more: Any
+) -> Config:
     """A run of 2 epochs of 4 steps."""
     overrides = {"epochs": 2, "batch_size": 50, **more}
     return Config(model, load_recipe("digits", overrides=overrides), "digits", "digits", limit=limit, seed=seed)

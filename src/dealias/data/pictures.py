@@ -1,0 +1,64 @@
+"""Picture files, decoded by Pillow.
+
+>>> import io
+>>> from PIL import Image
+>>> file = io.BytesIO()
+>>> Image.new("L", (40, 30), 255).save(file, "PNG")
+>>> read_image(file).shape
+torch.Size([3, 30, 40])
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from os import PathLike
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from dealias.errors import InputError
+from dealias.optional import require
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+
+
+def read_image(file: str | PathLike[str] | BinaryIO, *, channels: int = 3) -> Tensor:
+    """The image of a file as float32 (channels, H, W) in [0, 1].
+
+    Grayscale, palette, CMYK and 16-bit images become RGB, transparent pixels white; of an animation the first frame
+    counts. The orientation that a camera noted is applied.
+
+    Raises:
+        InputError: the file is no complete image, or cannot be read.
+        MissingExtraError: Pillow is not installed.
+    """
+    picture = read_picture(file)
+    picture = picture.convert("L") if channels == 1 else picture
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return pixels.view(picture.height, picture.width, channels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def read_picture(file: str | PathLike[str] | BinaryIO) -> Any:
+    """The image of a file as a Pillow picture, RGB with 8 bits; conversions and errors as for `read_image`."""
+    image_module, operations = require("PIL.Image"), require("PIL.ImageOps")
+    # what Pillow's decoders raise on broken files; DecompressionBombError guards against absurd sizes
+    broken = (OSError, SyntaxError, ValueError, LookupError, struct.error, image_module.DecompressionBombError)
+    try:
+        # warnings tell of oddities that Pillow copes with
+        with warnings.catch_warnings(action="ignore"), image_module.open(file) as opened:
+            return _to_rgb(operations.exif_transpose(opened), image_module)
+    except image_module.UnidentifiedImageError:
+        raise InputError("no image format that Pillow knows") from None
+    except broken as error:
+        raise InputError(str(error) or type(error).__name__) from None
+
+
+def _to_rgb(image: Any, image_module: Any) -> Any:
+    if image.mode.startswith("I"):  # 16 bits; Pillow would clip them
+        image = image.convert("F").point(lambda value: value * (1 / 257)).convert("L")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = image_module.alpha_composite(image_module.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
