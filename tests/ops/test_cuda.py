@@ -44,21 +44,14 @@ sweep = settings(drawn, max_examples=200, derandomize=False)
 SIZE = 13 if INTERPRETED else 80
 
 
-def with_one_filter(case: BlurCase) -> BlurCase:
-    """The case with a filter and strides that Triton's kernels cover: the same filter along both axes."""
-    first = case.filter[0] if isinstance(case.filter, PerAxis) else case.filter
-    return replace(case, filter=first, stride=case.stride if 1 not in case.stride else (max(case.stride),) * 2)
-
-
 def covered(case: MaxBlurCase) -> MaxBlurCase:
-    """The case with a kernel, too, that Triton's kernels cover."""
-    case = with_one_filter(case)
+    """The case with a kernel that Triton's kernels cover."""
     kernel = tuple(min(k, 3) for k in case.kernel_size)
     padding = tuple(min(p, k // 2) for p, k in zip(case.padding, kernel, strict=True))
     return replace(case, kernel_size=kernel, padding=padding, dilation=(1, 1))
 
 
-BLURS = blur_cases(2, dtypes=DTYPES, max_size=SIZE).map(with_one_filter)
+BLURS = blur_cases(2, dtypes=DTYPES, max_size=SIZE)
 MAXIMA = max_blur_cases(2, dtypes=DTYPES, values=("normal", "ties", "nan"), max_size=SIZE).map(covered)
 
 
@@ -171,6 +164,21 @@ def covering_case(index: int) -> MaxBlurCase:
 def test_every_choice(index: int) -> None:
     case = covering_case(index)
     check_blur(case, relu=index % 2 == 0)
+    check_max(case)
+
+
+FILTER_PAIRS = (("none", "bin4"), ("rect2", "bin5"), ("bin5", "rect2"), ("bin7", (0.5, -0.25, 1.0)))
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_axes_with_filters_of_their_own(index: int) -> None:
+    case = replace(
+        covering_case(index),
+        filter=PerAxis(FILTER_PAIRS[index % 4]),
+        stride=((2, 1), (1, 3), (3, 2), (1, 1))[index // 3],
+        padding_mode=PADDING_MODES[(index + index // 4) % 4],
+    )
+    check_blur(case, relu=index % 2 == 1)
     check_max(case)
 
 

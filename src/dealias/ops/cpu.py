@@ -38,6 +38,7 @@ _MAX_STEP = 2**30 - 1  # of a stride or a dilation: what a window spans must fit
 _OUT_OF_MEMORY = 2
 
 _Pair = ctypes.c_int32 * 2
+_DOUBLES = ctypes.POINTER(ctypes.c_double)
 _ONES, _NONE = (1, 1), (0, 0)
 
 
@@ -59,8 +60,8 @@ class _Problem(ctypes.Structure):
         ("after", _Pair),
         ("wrap", ctypes.c_int32),
         ("stride", _Pair),
-        ("taps", ctypes.c_int32),
-        ("filter", ctypes.POINTER(ctypes.c_double)),
+        ("taps", _Pair),
+        ("filter", _DOUBLES * 2),
     )
 
 
@@ -98,12 +99,7 @@ def covers(
     dtype: torch.dtype, taps: Sequence[Floats], stride: Ints, kernel_size: Ints | None, dilation: Ints | None
 ) -> bool:
     """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima up to 3 x 3."""
-    if (
-        dtype not in _DTYPES
-        or taps[0] != taps[1]
-        or len(taps[0]) > _MAX_TAPS
-        or max(*stride, *(dilation or ())) > _MAX_STEP
-    ):
+    if dtype not in _DTYPES or max(map(len, taps)) > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
         return False
     return kernel_size is None or max(kernel_size) <= _MAX_KERNEL
 
@@ -142,7 +138,7 @@ def use_instruction_set(name: str) -> Iterator[None]:
 class _Call:
     """One problem, ready to run on any tensors of its shape and layout."""
 
-    __slots__ = ("_filter", "_problem", "address", "layout", "out_size", "size")
+    __slots__ = ("_filters", "_problem", "address", "layout", "out_size", "size")
 
     def __init__(
         self,
@@ -150,7 +146,7 @@ class _Call:
         dtype: torch.dtype,
         size: tuple[int, ...],
         channels_last: bool,
-        taps: tuple[float, ...],
+        taps: tuple[tuple[float, ...], tuple[float, ...]],
         stride: tuple[int, ...],
         padding_mode: str,
         kernel_size: tuple[int, ...] = _ONES,
@@ -159,7 +155,7 @@ class _Call:
         after: tuple[int, ...] = _NONE,
         wrap: bool = False,
     ) -> None:
-        self._filter = (ctypes.c_double * len(taps))(*taps)
+        self._filters = [(ctypes.c_double * len(line))(*line) for line in taps]
         self._problem = _Problem(
             *size,
             op,
@@ -172,8 +168,8 @@ class _Call:
             _Pair(*after),
             wrap,
             _Pair(*stride),
-            len(taps),
-            self._filter,
+            _Pair(*map(len, taps)),
+            (_DOUBLES * 2)(*(ctypes.cast(line, _DOUBLES) for line in self._filters)),
         )
         self.address = ctypes.addressof(self._problem)
         self.layout = memory_format(channels_last)
@@ -218,7 +214,7 @@ def _run_backward_of_x(op: int, grad: Tensor, x: Tensor, *arguments: Any) -> Ten
 
 def blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """`reference.blur_pool` over two axes."""
-    return _run_forward(_BLUR, x, tuple(vertical), tuple(stride), padding_mode)
+    return _run_forward(_BLUR, x, (tuple(vertical), tuple(horizontal)), tuple(stride), padding_mode)
 
 
 def blur_pool2d_backward(
@@ -231,20 +227,28 @@ def blur_pool2d_backward(
     channels_last: bool,
 ) -> Tensor:
     """The gradient for the input of `input_size`, in the layout asked for."""
-    call = _call(_BLUR, grad.dtype, tuple(input_size), channels_last, tuple(vertical), tuple(stride), padding_mode)
+    call = _call(
+        _BLUR,
+        grad.dtype,
+        tuple(input_size),
+        channels_last,
+        (tuple(vertical), tuple(horizontal)),
+        tuple(stride),
+        padding_mode,
+    )
     return _run_backward(call, grad, None)
 
 
 def relu_blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """`reference.relu_blur_pool` over two axes."""
-    return _run_forward(_RELU, x, tuple(vertical), tuple(stride), padding_mode)
+    return _run_forward(_RELU, x, (tuple(vertical), tuple(horizontal)), tuple(stride), padding_mode)
 
 
 def relu_blur_pool2d_backward(
     grad: Tensor, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str
 ) -> Tensor:
     """The gradient for x."""
-    return _run_backward_of_x(_RELU, grad, x, tuple(vertical), tuple(stride), padding_mode)
+    return _run_backward_of_x(_RELU, grad, x, (tuple(vertical), tuple(horizontal)), tuple(stride), padding_mode)
 
 
 def max_blur_pool2d(
@@ -261,7 +265,7 @@ def max_blur_pool2d(
 ) -> Tensor:
     """`reference.max_blur_pool` over two axes."""
     pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
-    return _run_forward(_MAX, x, tuple(vertical), tuple(stride), padding_mode, *pool)
+    return _run_forward(_MAX, x, (tuple(vertical), tuple(horizontal)), tuple(stride), padding_mode, *pool)
 
 
 def max_blur_pool2d_backward(
@@ -279,4 +283,4 @@ def max_blur_pool2d_backward(
 ) -> Tensor:
     """The gradient for x."""
     pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
-    return _run_backward_of_x(_MAX, grad, x, tuple(vertical), tuple(stride), padding_mode, *pool)
+    return _run_backward_of_x(_MAX, grad, x, (tuple(vertical), tuple(horizontal)), tuple(stride), padding_mode, *pool)

@@ -49,7 +49,7 @@ def covers(
         return False
     if dtype == torch.bfloat16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
         return False
-    if taps[0] != taps[1] or len(taps[0]) > MAX_TAPS or max(stride) > MAX_STRIDE:
+    if max(map(len, taps)) > MAX_TAPS or max(stride) > MAX_STRIDE:
         return False
     return kernel_size is None or (max(kernel_size) <= MAX_KERNEL and dilation is not None and set(dilation) == {1})
 
@@ -72,7 +72,7 @@ def _empty(like: Tensor, size: Ints, dtype: torch.dtype, channels_last: bool) ->
     return torch.empty(size, dtype=dtype, device=like.device, memory_format=memory_format(channels_last))
 
 
-def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> None:
+def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Sequence[Floats]) -> None:
     images = tensors[0].shape[0]
     most = max(1, MOST_LANES // plan.lanes)
     other = tensors[0].is_cuda and tensors[0].device.index != torch.cuda.current_device()
@@ -83,7 +83,7 @@ def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> No
             grid = (-(-lanes // BLOCK) * plan.blocks,)
             kernel[grid](
                 *part,
-                tuple(taps),
+                *map(tuple, taps),
                 lanes=lanes,
                 **plan.sizes,
                 **plan.constants,
@@ -91,7 +91,7 @@ def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> No
             )
 
 
-def _forward(x: Tensor, taps: Floats, stride: Ints, padding_mode: str, pool: Pool, relu: bool) -> Tensor:
+def _forward(x: Tensor, taps: Sequence[Floats], stride: Ints, padding_mode: str, pool: Pool, relu: bool) -> Tensor:
     channels_last = is_channels_last(x)
     x = x.contiguous(memory_format=memory_format(channels_last))
     steps = _pair(stride)
@@ -102,7 +102,7 @@ def _forward(x: Tensor, taps: Floats, stride: Ints, padding_mode: str, pool: Poo
             tuple(x.shape),
             x.element_size(),
             channels_last,
-            len(taps),
+            _pair([len(line) for line in taps]),
             steps,
             padding_mode,
             pool,
@@ -119,7 +119,7 @@ def _backward(
     grad: Tensor,
     x: Tensor | None,
     size: Ints,
-    taps: Floats,
+    taps: Sequence[Floats],
     stride: Ints,
     padding_mode: str,
     pool: Pool | None,
@@ -135,7 +135,7 @@ def _backward(
             tuple(size),
             given.element_size(),
             channels_last,
-            len(taps),
+            _pair([len(line) for line in taps]),
             _pair(stride),
             padding_mode,
             pool,
@@ -148,7 +148,7 @@ def _backward(
 
 def blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """See `fused.Backend`."""
-    return _forward(x, vertical, stride, padding_mode, Pool(), False)
+    return _forward(x, (vertical, horizontal), stride, padding_mode, Pool(), False)
 
 
 def blur_pool2d_backward(
@@ -162,13 +162,22 @@ def blur_pool2d_backward(
 ) -> Tensor:
     """See `fused.Backend`."""
     return _backward(
-        blur_backward, grad, None, input_size, vertical, stride, padding_mode, None, grad.dtype, channels_last
+        blur_backward,
+        grad,
+        None,
+        input_size,
+        (vertical, horizontal),
+        stride,
+        padding_mode,
+        None,
+        grad.dtype,
+        channels_last,
     )
 
 
 def relu_blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
     """See `fused.Backend`."""
-    return _forward(x, vertical, stride, padding_mode, Pool(), True)
+    return _forward(x, (vertical, horizontal), stride, padding_mode, Pool(), True)
 
 
 def relu_blur_pool2d_backward(
@@ -176,7 +185,16 @@ def relu_blur_pool2d_backward(
 ) -> Tensor:
     """See `fused.Backend`."""
     return _backward(
-        blur_backward, grad, x, x.shape, vertical, stride, padding_mode, None, x.dtype, is_channels_last(x)
+        blur_backward,
+        grad,
+        x,
+        x.shape,
+        (vertical, horizontal),
+        stride,
+        padding_mode,
+        None,
+        x.dtype,
+        is_channels_last(x),
     )
 
 
@@ -194,7 +212,7 @@ def max_blur_pool2d(
 ) -> Tensor:
     """See `fused.Backend`."""
     pool = Pool(_pair(kernel_size), _pair(before), _pair(after), wrap)
-    return _forward(x, vertical, stride, padding_mode, pool, False)
+    return _forward(x, (vertical, horizontal), stride, padding_mode, pool, False)
 
 
 def max_blur_pool2d_backward(
@@ -213,12 +231,13 @@ def max_blur_pool2d_backward(
     """See `fused.Backend`."""
     pool = Pool(_pair(kernel_size), _pair(before), _pair(after), wrap)
     channels_last = is_channels_last(x)
-    size, taps = _pair(x.shape[2:]), vertical
-    if not launch.foldable(size, len(taps), _pair(stride), padding_mode, pool):
+    size = _pair(x.shape[2:])
+    taps: Sequence[Floats] = (vertical, horizontal)
+    if not launch.foldable(size, _pair([len(line) for line in taps]), _pair(stride), padding_mode, pool):
         dense = (*x.shape[:2], *pool.dense(size))
         # in float32, so that what passes between the two kernels is not rounded
         grad = _backward(
             blur_backward, grad, None, dense, taps, stride, padding_mode, None, torch.float32, channels_last
         )
-        taps, stride, padding_mode = (1.0,), (1, 1), "zeros"
+        taps, stride, padding_mode = ((1.0,), (1.0,)), (1, 1), "zeros"
     return _backward(max_backward, grad, x, x.shape, taps, stride, padding_mode, pool, x.dtype, channels_last)

@@ -149,7 +149,7 @@ def forward(
     shape: tuple[int, ...],
     itemsize: int,
     channels_last: bool,
-    taps: int,
+    taps: Pair,
     stride: Pair,
     mode: str,
     pool: Pool,
@@ -159,7 +159,7 @@ def forward(
 ) -> Plan:
     """For the kernel `forward`. PACKED: take maxima of two 16-bit elements at a time."""
     _, channels, height, width = shape
-    lead, tail = (taps - 1) // 2, taps // 2
+    lead, tail = (taps[1] - 1) // 2, taps[1] // 2
     dense = pool.dense((height, width))
     out_height, out_width = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
     pooled = pool.kernel != (1, 1)
@@ -169,7 +169,8 @@ def forward(
     groups = -(-out_width // cut.outputs)
     last = dense[1] - 1 - (groups - 1) * columns
     tiny = any(
-        n <= (lead + tail + k - 1 if pool.wrap else max(lead, tail)) for n, k in zip(dense, pool.kernel, strict=True)
+        n <= (length + k - 2 if pool.wrap else length // 2)
+        for n, length, k in zip(dense, taps, pool.kernel, strict=True)
     )
     # Input columns are loaded once, and the border is mended.
     shared = not tiny and (pool.wrap or (mode != "circular" and (pooled or cut.input_vector)))
@@ -212,7 +213,7 @@ def backward(
     shape: tuple[int, ...],
     itemsize: int,
     channels_last: bool,
-    taps: int,
+    taps: Pair,
     stride: Pair,
     mode: str,
     pool: Pool | None,
@@ -233,16 +234,16 @@ def backward(
     groups = -(-width // columns)
     last = dense[1] - 1 - (groups - 1) * columns
     low, wide = window.before[1] - window.kernel[1] + 1, columns + window.kernel[1] - 1
-    bounces = min(dense) <= taps // 2
+    bounces = any(n <= length // 2 for n, length in zip(dense, taps, strict=True))
     rows, extra_columns = (0, 0), (0, 0)
     folds: tuple[Fold, ...] = ()
     if mode != "zeros":
-        rows = _reaching_out(dense[0], outputs[0], taps, stride[0])
+        rows = _reaching_out(dense[0], outputs[0], taps[0], stride[0])
         if mode == "circular" or bounces:
-            extra_columns = _reaching_out(dense[1], outputs[1], taps, stride[1])
+            extra_columns = _reaching_out(dense[1], outputs[1], taps[1], stride[1])
         else:
-            folds = folded_columns(mode, taps, low, wide, columns, last)
-    first, count = _needed_outputs(folds, taps, low, wide, stride[1], cut.outputs, outputs[1], groups)
+            folds = folded_columns(mode, taps[1], low, wide, columns, last)
+    first, count = _needed_outputs(folds, taps[1], low, wide, stride[1], cut.outputs, outputs[1], groups)
     lanes = (1 if channels_last else channels) * groups * cut.vectors
     total = -(-height // stride[0])
     steps = _steps_of_block(total, shape[0] * lanes, processors)
@@ -279,14 +280,15 @@ def backward(
     return Plan(blocks, lanes, sizes, constants)
 
 
-def foldable(size: Pair, taps: int, stride: Pair, mode: str, pool: Pool) -> bool:
+def foldable(size: Pair, taps: Pair, stride: Pair, mode: str, pool: Pool) -> bool:
     """Whether `max_backward` does it all; otherwise the blur's gradient must be computed first.
 
     It then takes that with one tap and stride 1, the only case in which it wraps around.
     """
-    if taps == 1 and stride == (1, 1):
+    if taps == stride == (1, 1):
         return True
-    return not pool.wrap and (taps == 1 or mode == "zeros" or (mode in FOLDING and min(pool.dense(size)) > taps // 2))
+    inside = all(n > length // 2 for n, length in zip(pool.dense(size), taps, strict=True))
+    return not pool.wrap and (taps == (1, 1) or mode == "zeros" or (mode in FOLDING and inside))
 
 
 def processors(device: torch.device) -> int:
