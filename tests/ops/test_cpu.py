@@ -205,7 +205,7 @@ def test_axes_with_filters_of_their_own_are_those_of_scipy(padding_mode: str, la
 
 @given(case=MAX_CASES)
 def test_exchanging_the_axes_exchanges_those_of_the_result(case: MaxBlurCase) -> None:
-    assume(max(case.kernel_size) <= 3 and case.values != "infinite")  # their sums of opposite signs are NaN in any order
+    assume(max(case.kernel_size) <= 3)
 
     def exchanged(pair: Any) -> Any:
         return type(pair)(reversed(pair))
@@ -218,7 +218,7 @@ def test_exchanging_the_axes_exchanges_those_of_the_result(case: MaxBlurCase) ->
     other, other_gradient, _ = run("max_blur_pool2d", x.mT, twin.arguments, upstream.mT)
     tolerance = TOLERANCE[case.dtype] * case.gain
     torch.testing.assert_close(other.mT, y, rtol=tolerance, atol=tolerance, equal_nan=True)
-    if case.values == "normal":  # where there are ties, another of them comes first
+    if case.values == "normal" and case.dtype == torch.float32:  # where there are ties, another of them comes first
         torch.testing.assert_close(other_gradient.mT, gradient, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
