@@ -27,6 +27,7 @@ from dealias import functional as F
 from dealias import ops
 from dealias.errors import InputError
 from dealias.ops import cpu, reference
+from dealias.ops.arguments import Blur, Pool
 
 # A library that does not load is a failure; where there was no compiler there is none, as documented.
 pytestmark = pytest.mark.skipif(
@@ -38,7 +39,8 @@ ISAS = () if cpu.unavailable() else cpu.instruction_sets()
 DTYPES = (torch.float32, torch.bfloat16)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}
 VALUES = ("normal", "ties", "infinite", "nan")
-BIN4 = ((0.125, 0.375, 0.375, 0.125),) * 2
+BIN4 = (0.125, 0.375, 0.375, 0.125)
+BLUR = Blur((BIN4, BIN4), (2, 2), "reflect")
 
 
 @pytest.fixture(params=ISAS)
@@ -190,7 +192,7 @@ def test_axes_with_filters_of_their_own_are_those_of_scipy(padding_mode: str, la
         case = BlurCase(**{field.name: getattr(maximum, field.name) for field in fields(BlurCase)})
         x = case.input()
         exact = x.double().requires_grad_()
-        assert ops.backend_for(x, case.taps, stride) == "cpu"
+        assert ops.backend_for(x, case.blur) == "cpu"
         y, gradient, upstream = run("blur_pool2d", x, case.arguments)
         blurred = gradient_of_blur(case, upstream)
         agree(y, torch.from_numpy(oracles.expected(case, x)))
@@ -316,19 +318,20 @@ def test_gradient_may_have_another_layout_than_the_input(padding_mode: str) -> N
 
 def test_what_the_kernels_do_not_cover_takes_the_reference_path() -> None:
     x = torch.zeros(1, 2, 8, 8)
-    assert ops.backend_for(x, BIN4, (2, 2)) == "cpu"
-    assert ops.backend_for(x.bfloat16(), BIN4, (2, 2), (3, 2), (1, 2)) == "cpu"
-    assert ops.backend_for(x, (BIN4[0], (1.0,)), (2, 1)) == "cpu"
-    assert ops.backend_for(x.double(), BIN4, (2, 2)) == "reference"
-    assert ops.backend_for(x.half(), BIN4, (2, 2)) == "reference"
-    assert ops.backend_for(x, BIN4, (2, 2), (4, 4), (1, 1)) == "reference"
-    assert ops.backend_for(x, (BIN4[0], (1 / 65,) * 65), (2, 2)) == "reference"
+    none = ((0, 0), (0, 0), False)
+    assert ops.backend_for(x, BLUR) == "cpu"
+    assert ops.backend_for(x.bfloat16(), BLUR, Pool((3, 2), (1, 2), *none)) == "cpu"
+    assert ops.backend_for(x, BLUR._replace(taps=(BIN4, (1.0,)), stride=(2, 1))) == "cpu"
+    assert ops.backend_for(x.double(), BLUR) == "reference"
+    assert ops.backend_for(x.half(), BLUR) == "reference"
+    assert ops.backend_for(x, BLUR, Pool((4, 4), (1, 1), *none)) == "reference"
+    assert ops.backend_for(x, BLUR._replace(taps=(BIN4, (1 / 65,) * 65))) == "reference"
 
 
 @pytest.mark.parametrize("steps", [2**30, 2**31, 2**32 + 1])
 def test_steps_beyond_32_bits_take_the_reference_path(steps: int) -> None:
     x = torch.rand(1, 2, 8, 8)
-    assert ops.backend_for(x, BIN4, (2, 2), (2, 2), (1, steps)) == "reference"
+    assert ops.backend_for(x, BLUR, Pool((2, 2), (1, steps), (0, 0), (0, 0), False)) == "reference"
     assert F.blur_pool2d(x, stride=(2, steps)).shape == (1, 2, 4, 1)
 
 

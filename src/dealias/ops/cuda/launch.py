@@ -13,40 +13,44 @@ columns, G of them outputs. Borders need no padded copy:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from dealias.ops.arguments import PADDING_MODES, RELU, Blur, First, Pool, dense_size
+
 Pair: TypeAlias = tuple[int, int]
 Fold: TypeAlias = tuple[bool, int, int, int]
 
 BLOCK = 128  # lanes of a program, one for each of its threads
 NARROW = 2**31  # maps of fewer elements are addressed by 32-bit offsets
-MODES = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 FOLDING = ("reflect", "replicate")
 
 
-class Pool(NamedTuple):
-    """The maximum before the blur; by default none."""
+class Window(NamedTuple):
+    """What the kernels ask of the maximum before the blur; without one, of a window of one pixel."""
 
-    kernel: Pair = (1, 1)
-    before: Pair = (0, 0)
-    after: Pair = (0, 0)
-    wrap: bool = False
+    kernel: Pair
+    before: Pair
+    wrap: bool
+    padded: bool  # it reaches into padding of -inf
 
-    @property
-    def padded(self) -> bool:
-        """Whether windows reach into padding of -inf."""
-        return not self.wrap and any((*self.before, *self.after))
+    @classmethod
+    def of(cls, first: First) -> Window:
+        """The window of what comes first."""
+        if not isinstance(first, Pool):
+            return cls((1, 1), (0, 0), False, False)
+        padded = not first.wrap and any((*first.before, *first.after))
+        return cls(pair(first.kernel_size), pair(first.before), first.wrap, padded)
 
-    def dense(self, size: Pair) -> Pair:
-        """The size of the maximum at stride 1 of a map of `size`."""
-        height, width = (
-            n + b + a - (k - 1) for n, b, a, k in zip(size, self.before, self.after, self.kernel, strict=True)
-        )
-        return height, width
+
+def pair(values: Sequence[int]) -> Pair:
+    """The values of the two axes."""
+    first, second = values
+    return int(first), int(second)
 
 
 class Plan(NamedTuple):
@@ -149,19 +153,18 @@ def forward(
     shape: tuple[int, ...],
     itemsize: int,
     channels_last: bool,
-    taps: Pair,
-    stride: Pair,
-    mode: str,
-    pool: Pool,
-    relu: bool,
+    blur: Blur,
+    first: First,
     packed: bool,
     processors: int,
 ) -> Plan:
-    """For the kernel `forward`. PACKED: take maxima of two 16-bit elements at a time."""
+    """For the kernel `blur_pool`. PACKED: take maxima of two 16-bit elements at a time."""
     _, channels, height, width = shape
+    pool, mode, stride = Window.of(first), blur.padding_mode, pair(blur.stride)
+    taps = pair([len(line) for line in blur.taps])
     lead, tail = (taps[1] - 1) // 2, taps[1] // 2
-    dense = pool.dense((height, width))
-    out_height, out_width = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
+    dense = pair(dense_size((height, width), first))
+    out_height, out_width = blur.output_size(dense)
     pooled = pool.kernel != (1, 1)
     most = (2, 16 // itemsize) if channels_last else (0, 0)
     cut = _cut(channels, width, out_width, stride[1], itemsize, channels_last, most)
@@ -175,7 +178,7 @@ def forward(
     # Input columns are loaded once, and the border is mended.
     shared = not tiny and (pool.wrap or (mode != "circular" and (pooled or cut.input_vector)))
     mends = shared and not pool.wrap and mode in FOLDING
-    first = min(-lead, last - tail) if mends else -lead
+    start = min(-lead, last - tail) if mends else -lead
     end = (cut.outputs - 1) * stride[1] + tail + 1
     if pool.kernel[1] > 1 and not shared:
         cut = cut._replace(input_vector=False)
@@ -191,19 +194,19 @@ def forward(
         "KW": pool.kernel[1],
         "BH": pool.before[0],
         "BW": pool.before[1],
-        "MODE": MODES[mode],
+        "MODE": PADDING_MODES.index(mode),
         "WRAP": pool.wrap,
         "PADDED": pool.padded,
-        "RELU": relu,
+        "RELU": first == RELU,
         "CL": channels_last,
-        "FIRST": first,
+        "FIRST": start,
         "LAST": last if mode == "zeros" else 0,  # else not needed, and would only make another kernel
         "LOADS": cut.input_vector,
         "STORES": cut.output_vector,
         "SHARED": shared,
         "TINY": tiny,
         "PACKED": packed and pooled and channels_last and itemsize == 2,
-        "FOLDS": mended_columns(mode, first, end, columns, last) if mends else (),
+        "FOLDS": mended_columns(mode, start, end, columns, last) if mends else (),
     }
     return Plan(blocks, lanes, sizes, constants)
 
@@ -213,22 +216,25 @@ def backward(
     shape: tuple[int, ...],
     itemsize: int,
     channels_last: bool,
-    taps: Pair,
-    stride: Pair,
-    mode: str,
-    pool: Pool | None,
-    relu: bool,
+    blur: Blur,
+    first: First,
     processors: int,
 ) -> Plan:
-    """For the kernel `blur_backward`, or with a `pool` for `max_backward`; see `foldable` for its arguments.
+    """For the kernel `blur_backward`, or where a maximum comes first for `max_backward`, if it is `foldable`.
 
     EXTRA output rows and columns, NEAR of them at the start, have a filter that reaches beyond the map.
     """
     _, channels, height, width = shape
-    window = pool or Pool()
-    dense = window.dense((height, width))
-    outputs = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
-    most = (2, 2 if pool else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
+    pooled, window, mode, stride = (
+        isinstance(first, Pool),
+        Window.of(first),
+        blur.padding_mode,
+        pair(blur.stride),
+    )
+    taps = pair([len(line) for line in blur.taps])
+    dense = pair(dense_size((height, width), first))
+    outputs = pair(blur.output_size(dense))
+    most = (2, 2 if pooled else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
     cut = _cut(channels, width, outputs[1], stride[1], itemsize, channels_last, most)
     columns = cut.outputs * stride[1]
     groups = -(-width // columns)
@@ -243,7 +249,7 @@ def backward(
             extra_columns = _reaching_out(dense[1], outputs[1], taps[1], stride[1])
         else:
             folds = folded_columns(mode, taps[1], low, wide, columns, last)
-    first, count = _needed_outputs(folds, taps[1], low, wide, stride[1], cut.outputs, outputs[1], groups)
+    start, count = _needed_outputs(folds, taps[1], low, wide, stride[1], cut.outputs, outputs[1], groups)
     lanes = (1 if channels_last else channels) * groups * cut.vectors
     total = -(-height // stride[0])
     steps = _steps_of_block(total, shape[0] * lanes, processors)
@@ -253,9 +259,9 @@ def backward(
     constants = _common(cut, groups, stride[1], (height, width), outputs) | {
         "SH": stride[0],
         "SW": stride[1],
-        "MODE": MODES[mode],
+        "MODE": PADDING_MODES.index(mode),
         "CL": channels_last,
-        "FIRST": first,
+        "FIRST": start,
         "COUNT": count,
         "LOADS": cut.output_vector,
         "STORES": cut.input_vector,
@@ -263,32 +269,39 @@ def backward(
         "NEAR_H": rows[0],
         "EXTRA_H": rows[1],
     }
-    if pool is None:
-        constants |= {"RELU": relu, "TINY": bounces, "NEAR_W": extra_columns[0], "EXTRA_W": extra_columns[1]}
+    if not pooled:
+        constants |= {
+            "RELU": first == RELU,
+            "TINY": bounces,
+            "NEAR_W": extra_columns[0],
+            "EXTRA_W": extra_columns[1],
+        }
     else:
         sizes |= {"HD": dense[0], "WD": dense[1]}
         constants |= {
-            "KH": pool.kernel[0],
-            "KW": pool.kernel[1],
-            "BH": pool.before[0],
-            "BW": pool.before[1],
-            "WRAP": pool.wrap,
-            "PADDED": pool.padded,
-            "TINY": any(n < k for n, k in zip(dense, pool.kernel, strict=True)),
+            "KH": window.kernel[0],
+            "KW": window.kernel[1],
+            "BH": window.before[0],
+            "BW": window.before[1],
+            "WRAP": window.wrap,
+            "PADDED": window.padded,
+            "TINY": any(n < k for n, k in zip(dense, window.kernel, strict=True)),
             "LAST": last,
         }
     return Plan(blocks, lanes, sizes, constants)
 
 
-def foldable(size: Pair, taps: Pair, stride: Pair, mode: str, pool: Pool) -> bool:
+def foldable(size: Sequence[int], blur: Blur, pool: Pool) -> bool:
     """Whether `max_backward` does it all; otherwise the blur's gradient must be computed first.
 
     It then takes that with one tap and stride 1, the only case in which it wraps around.
     """
-    if taps == stride == (1, 1):
+    unfiltered = max(map(len, blur.taps)) == 1
+    if unfiltered and max(blur.stride) == 1:
         return True
-    inside = all(n > length // 2 for n, length in zip(pool.dense(size), taps, strict=True))
-    return not pool.wrap and (taps == (1, 1) or mode == "zeros" or (mode in FOLDING and inside))
+    inside = all(n > len(line) // 2 for n, line in zip(pool.dense_size(size), blur.taps, strict=True))
+    mode = blur.padding_mode
+    return not pool.wrap and (unfiltered or mode == "zeros" or (mode in FOLDING and inside))
 
 
 def processors(device: torch.device) -> int:

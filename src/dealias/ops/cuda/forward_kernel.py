@@ -136,13 +136,13 @@ def _blur_along_y(rows, taps, G: tl.constexpr):
     do_not_specialize=["lanes", "groups", "vectors", "H", "W", "HO", "WO", "HD", "WD", "blocks",
                        "steps_of_block"],
 )
-def forward(x, y, down, along, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block,
-            SH: tl.constexpr, SW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BH: tl.constexpr, BW: tl.constexpr,
-            MODE: tl.constexpr, WRAP: tl.constexpr, PADDED: tl.constexpr, RELU: tl.constexpr,
-            CL: tl.constexpr, VEC: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
-            FIRST: tl.constexpr, LAST: tl.constexpr, LOADS: tl.constexpr, STORES: tl.constexpr, FULL: tl.constexpr,
-            SHARED: tl.constexpr, TINY: tl.constexpr, WIDE: tl.constexpr, PACKED: tl.constexpr,
-            FOLDS: tl.constexpr):
+def blur_pool(x, y, down, along, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block,
+              SH: tl.constexpr, SW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BH: tl.constexpr,
+              BW: tl.constexpr, MODE: tl.constexpr, WRAP: tl.constexpr, PADDED: tl.constexpr, RELU: tl.constexpr,
+              CL: tl.constexpr, VEC: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
+              FIRST: tl.constexpr, LAST: tl.constexpr, LOADS: tl.constexpr, STORES: tl.constexpr, FULL: tl.constexpr,
+              SHARED: tl.constexpr, TINY: tl.constexpr, WIDE: tl.constexpr, PACKED: tl.constexpr,
+              FOLDS: tl.constexpr):
     """Each lane computes up to `steps_of_block` rows of G output columns; `launch` explains the arguments.
 
     `down` are the taps along y, `along` those along x.

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from dealias.ops.cuda.blur_backward import blur_back_along_x, dense_rows, gradient_row
+from dealias.ops.cuda.blur_gradient import blur_back_along_x, dense_rows, gradient_row
 from dealias.ops.cuda.parts import (
     CIRCULAR,
     REPLICATE,
