@@ -87,9 +87,10 @@ def unavailable(device_type: str) -> str | None:
 
 
 def _takes_reference() -> bool:
-    if _choice.name and _choice.name != "reference":
-        raise InputError(f"DEALIAS_BACKEND={_choice.name!r} is unknown: unset it, or set it to 'reference'")
-    return _choice.name == "reference"
+    name = _choice.name
+    if name not in ("", "reference"):
+        raise InputError(f"DEALIAS_BACKEND={name!r} is unknown: unset it, or set it to 'reference'")
+    return name == "reference"
 
 
 def backends() -> dict[str, str]:

@@ -189,10 +189,10 @@ def forward(x: Tensor, blur: Blur, first: First) -> Tensor:
 
 
 def backward(
-    grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: Sequence[int], channels_last: bool
+    grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: tuple[int, ...], channels_last: bool
 ) -> Tensor:
     """See `fused.Backend`."""
-    call = _call(blur, first, grad.dtype, tuple(size), channels_last)
+    call = _call(blur, first, grad.dtype, size, channels_last)
     grad = grad.contiguous(memory_format=call.layout)
     x = None if x is None else x.contiguous(memory_format=call.layout)
     result = torch.empty(call.size, dtype=grad.dtype, device=grad.device, memory_format=call.layout)

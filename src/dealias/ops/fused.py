@@ -50,7 +50,7 @@ class Backend(Protocol):
         """`reference.blur_pool`."""
 
     def backward(
-        self, grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: Sequence[int], channels_last: bool
+        self, grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: tuple[int, ...], channels_last: bool
     ) -> Tensor:
         """The gradient for the input x of `size` (N, C, H, W), in channels_last or contiguous layout.
 
@@ -148,20 +148,15 @@ def _fake_backward(grad: Tensor, x: Tensor | None, size: Sequence[int], channels
 # Gradients in terms of the ops: for tracing, and the second derivative everywhere -------------------------------------
 
 
-def _remember_input(ctx: Any, x: Tensor, first: First) -> None:
-    """Only what comes before the blur needs the input itself."""
-    ctx.size, ctx.channels_last = x.shape, is_channels_last(x)
-    ctx.save_for_backward(None if first is None else x)
-
-
 def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, *ctx.arguments = inputs
-    _remember_input(ctx, x, _unflatten(ctx.arguments)[1])
+    x, *arguments = inputs
+    ctx.given = x.shape, is_channels_last(x), *arguments
+    _, first = _unflatten(arguments)
+    ctx.save_for_backward(None if first is None else x)  # only what comes before the blur needs the input itself
 
 
 def _forward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    gradient = _backward_op(grad, *ctx.saved_tensors, ctx.size, ctx.channels_last, *ctx.arguments)
-    return gradient, *_NO_GRADIENTS
+    return _backward_op(grad, *ctx.saved_tensors, *ctx.given), *_NO_GRADIENTS
 
 
 def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -230,18 +225,19 @@ for _op, _fake, _gradient, _setup, _batched in (
 class _BlurPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, blur: Blur, first: First) -> Tensor:
-        ctx.blur, ctx.first = blur, first
-        _remember_input(ctx, x, first)
+        ctx.given = blur, first, x.shape, is_channels_last(x)
+        if first is not None:
+            ctx.save_for_backward(x)
         return backend(x.device.type).forward(x, blur, first)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        (grad,), (x,) = grads, ctx.saved_tensors
+        (grad,) = grads
+        blur, first, size, channels_last = ctx.given
+        x = None if first is None else ctx.saved_tensors[0]
         if torch.is_grad_enabled() or not reference.is_plain(grad):
-            arguments = flatten(ctx.blur, ctx.first)
-            return _backward_op(grad, x, ctx.size, ctx.channels_last, *arguments), None, None
-        run = backend(grad.device.type).backward
-        return run(grad, x, ctx.blur, ctx.first, ctx.size, ctx.channels_last), None, None
+            return _backward_op(grad, x, size, channels_last, *flatten(blur, first)), None, None
+        return backend(grad.device.type).backward(grad, x, blur, first, size, channels_last), None, None
 
 
 def blur_pool(x: Tensor, blur: Blur, first: First) -> Tensor:

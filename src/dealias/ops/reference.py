@@ -250,6 +250,8 @@ def _correlate(x: Tensor, line: _Line) -> Tensor:
 
 def _along(axis: int, blur: Blur) -> Blur:
     """The part of the blur along one axis."""
+    if len(blur.stride) == 1:
+        return blur
     others = len(blur.stride) - 1
     taps, stride = ((1.0,),) * others, (1,) * others
     return Blur(
@@ -306,11 +308,12 @@ def _blur(x: Tensor, blur: Blur) -> Tensor:
     taps, stride, padding_mode = blur
     # What is not filtered is subsampled first: less is left for the others.
     first = [step if len(line) == 1 else 1 for line, step in zip(taps, stride, strict=True)]
-    y = x[(slice(None), slice(None), *(slice(None, None, step) for step in first))] if max(first) > 1 else x
+    if max(first) > 1:
+        x = x[(slice(None), slice(None), *(slice(None, None, step) for step in first))]
+        blur = Blur(taps, tuple([step // done for step, done in zip(stride, first, strict=True)]), padding_mode)
     if all(len(line) == 1 for line in taps):
-        return y.clone()  # never a view of x
-    rest = Blur(taps, tuple([step // done for step, done in zip(stride, first, strict=True)]), padding_mode)
-    return _blur_by_convolutions(y, rest) if _uses_convolutions(x) else _axis_by_axis(y, rest, _sum_along)
+        return x.clone()  # never a view of the input
+    return _blur_by_convolutions(x, blur) if _uses_convolutions(x) else _axis_by_axis(x, blur, _sum_along)
 
 
 def dense_max(x: Tensor, pool: Pool) -> Tensor:

@@ -98,14 +98,14 @@ def forward(x: Tensor, blur: Blur, first: First) -> Tensor:
     if y.numel():
         device = x.device
         plan = launch.forward(
-            tuple(x.shape), x.element_size(), channels_last, blur, first, _packs(device), _processors(device)
+            x.shape, x.element_size(), channels_last, blur, first, _packs(device), _processors(device)
         )
         _run(blur_pool, plan, (x, y), blur.taps)
     return y
 
 
 def backward(
-    grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: Sequence[int], channels_last: bool
+    grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: tuple[int, ...], channels_last: bool
 ) -> Tensor:
     """See `fused.Backend`."""
     kind = grad.dtype
@@ -122,7 +122,7 @@ def _backward(
     x: Tensor | None,
     blur: Blur,
     first: First,
-    size: Sequence[int],
+    size: tuple[int, ...],
     channels_last: bool,
     dtype: torch.dtype,
 ) -> Tensor:
@@ -131,7 +131,7 @@ def _backward(
         layout = memory_format(channels_last)
         grad = grad.contiguous(memory_format=layout)
         given = grad if x is None else x.contiguous(memory_format=layout)
-        plan = launch.backward(tuple(size), given.element_size(), channels_last, blur, first, _processors(grad.device))
+        plan = launch.backward(size, given.element_size(), channels_last, blur, first, _processors(grad.device))
         kernel = max_backward if isinstance(first, Pool) else blur_backward
         _run(kernel, plan, (grad, given, out), blur.taps)
     return out
