@@ -221,7 +221,7 @@ def test_use_backend_holds_for_one_thread_until_it_is_left(backend: ReferenceBac
     def here() -> tuple[str, str]:
         return ops.backend_for(x, BLUR), ops.backends()["cpu"]
 
-    taken, active = ("reference", "the reference is chosen"), ("cpu", "active")
+    taken, active = ("reference", "the reference path is chosen"), ("cpu", "active")
     assert here() == active
     with ThreadPoolExecutor(1) as other:
         elsewhere = other.submit(here).result()

@@ -42,7 +42,7 @@ def use_backend(name: str) -> Iterator[None]:
 
     >>> with use_backend("reference"):
     ...     backends()["cpu"]
-    'the reference is chosen'
+    'the reference path is chosen'
 
     Raises:
         InputError: there is no such backend.
@@ -99,7 +99,7 @@ def backends() -> dict[str, str]:
     >>> sorted(backends())
     ['cpu', 'cuda', 'reference']
     """
-    chosen = "the reference is chosen" if _takes_reference() else None
+    chosen = "the reference path is chosen" if _takes_reference() else None
     status = {device: chosen or unavailable(device) or "active" for device in ("cpu", "cuda")}
     return {"reference": "active", **status}
 

@@ -46,6 +46,11 @@ class Window(NamedTuple):
         padded = not first.wrap and any((*first.before, *first.after))
         return cls(pair(first.kernel_size), pair(first.before), first.wrap, padded)
 
+    def constants(self) -> dict[str, Any]:
+        """Parameters of the kernels that know of a maximum."""
+        (kh, kw), (bh, bw) = self.kernel, self.before
+        return {"KH": kh, "KW": kw, "BH": bh, "BW": bw, "WRAP": self.wrap, "PADDED": self.padded}
+
 
 def pair(values: Sequence[int]) -> Pair:
     """The values of the two axes."""
@@ -82,13 +87,28 @@ def _cut(channels: int, width: int, outputs: int, step: int, itemsize: int, chan
     return Cut(group, 1, 1, vector, group & (group - 1) == 0 and outputs % group == 0)
 
 
-def _common(cut: Cut, groups: int, step: int, sizes: Pair, outputs: Pair) -> dict[str, Any]:
+def _common(cut: Cut, groups: int, blur: Blur, sizes: Pair, outputs: Pair, channels_last: bool) -> dict[str, Any]:
+    """The constants of all kernels."""
     group, channel_vector, vectors, input_vector, output_vector = cut
-    full = (not input_vector or sizes[1] // (group * step) == groups) and (
+    full = (not input_vector or sizes[1] // (group * blur.stride[1]) == groups) and (
         not output_vector or outputs[1] // group == groups
     )
     largest = max(sizes[0] * sizes[1], outputs[0] * outputs[1]) * vectors * channel_vector
-    return {"G": group, "VEC": channel_vector, "BLOCK": BLOCK, "FULL": full, "WIDE": largest >= NARROW}
+    constants = {"G": group, "VEC": channel_vector, "BLOCK": BLOCK, "FULL": full, "WIDE": largest >= NARROW}
+    mode = PADDING_MODES.index(blur.padding_mode)
+    return constants | {"SH": blur.stride[0], "SW": blur.stride[1], "MODE": mode, "CL": channels_last}
+
+
+def _plan(
+    shape: tuple[int, ...], cut: Cut, groups: int, steps: int, outputs: Pair, constants: dict[str, Any], processors: int
+) -> Plan:
+    """For maps of `shape`, down which a program takes `steps` steps."""
+    images, channels, height, width = shape
+    lanes = (1 if constants["CL"] else channels) * groups * cut.vectors
+    steps_of_block = _steps_of_block(steps, images * lanes, processors)
+    blocks = -(-steps // steps_of_block)
+    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": outputs[0], "WO": outputs[1]}
+    return Plan(blocks, lanes, sizes | {"blocks": blocks, "steps_of_block": steps_of_block}, constants)
 
 
 def _steps_of_block(steps: int, lanes: int, processors: int) -> int:
@@ -160,45 +180,31 @@ def forward(
 ) -> Plan:
     """For the kernel `blur_pool`. PACKED: take maxima of two 16-bit elements at a time."""
     _, channels, height, width = shape
-    pool, mode, stride = Window.of(first), blur.padding_mode, pair(blur.stride)
-    taps = pair([len(line) for line in blur.taps])
+    window, mode, step = Window.of(first), blur.padding_mode, blur.stride[1]
+    taps = [len(line) for line in blur.taps]
     lead, tail = (taps[1] - 1) // 2, taps[1] // 2
     dense = pair(dense_size((height, width), first))
-    out_height, out_width = blur.output_size(dense)
-    pooled = pool.kernel != (1, 1)
+    outputs = pair(blur.output_size(dense))
+    pooled = window.kernel != (1, 1)
     most = (2, 16 // itemsize) if channels_last else (0, 0)
-    cut = _cut(channels, width, out_width, stride[1], itemsize, channels_last, most)
-    columns = cut.outputs * stride[1]
-    groups = -(-out_width // cut.outputs)
+    cut = _cut(channels, width, outputs[1], step, itemsize, channels_last, most)
+    columns = cut.outputs * step
+    groups = -(-outputs[1] // cut.outputs)
     last = dense[1] - 1 - (groups - 1) * columns
     tiny = any(
-        n <= (length + k - 2 if pool.wrap else length // 2)
-        for n, length, k in zip(dense, taps, pool.kernel, strict=True)
+        n <= (length + k - 2 if window.wrap else length // 2)
+        for n, length, k in zip(dense, taps, window.kernel, strict=True)
     )
     # Input columns are loaded once, and the border is mended.
-    shared = not tiny and (pool.wrap or (mode != "circular" and (pooled or cut.input_vector)))
-    mends = shared and not pool.wrap and mode in FOLDING
+    shared = not tiny and (window.wrap or (mode != "circular" and (pooled or cut.input_vector)))
+    mends = shared and not window.wrap and mode in FOLDING
     start = min(-lead, last - tail) if mends else -lead
-    end = (cut.outputs - 1) * stride[1] + tail + 1
-    if pool.kernel[1] > 1 and not shared:
+    end = (cut.outputs - 1) * step + tail + 1
+    if window.kernel[1] > 1 and not shared:
         cut = cut._replace(input_vector=False)
-    lanes = (1 if channels_last else channels) * groups * cut.vectors
-    steps = _steps_of_block(out_height, shape[0] * lanes, processors)
-    blocks = -(-out_height // steps)
-    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": out_height, "WO": out_width}
-    sizes |= {"HD": dense[0], "WD": dense[1], "blocks": blocks, "steps_of_block": steps}
-    constants = _common(cut, groups, stride[1], (height, width), (out_height, out_width)) | {
-        "SH": stride[0],
-        "SW": stride[1],
-        "KH": pool.kernel[0],
-        "KW": pool.kernel[1],
-        "BH": pool.before[0],
-        "BW": pool.before[1],
-        "MODE": PADDING_MODES.index(mode),
-        "WRAP": pool.wrap,
-        "PADDED": pool.padded,
+    constants = _common(cut, groups, blur, (height, width), outputs, channels_last) | window.constants()
+    constants |= {
         "RELU": first == RELU,
-        "CL": channels_last,
         "FIRST": start,
         "LAST": last if mode == "zeros" else 0,  # else not needed, and would only make another kernel
         "LOADS": cut.input_vector,
@@ -208,7 +214,8 @@ def forward(
         "PACKED": packed and pooled and channels_last and itemsize == 2,
         "FOLDS": mended_columns(mode, start, end, columns, last) if mends else (),
     }
-    return Plan(blocks, lanes, sizes, constants)
+    plan = _plan(shape, cut, groups, outputs[0], outputs, constants, processors)
+    return plan._replace(sizes=plan.sizes | {"HD": dense[0], "WD": dense[1]})
 
 
 @lru_cache(maxsize=1024)
@@ -225,18 +232,13 @@ def backward(
     EXTRA output rows and columns, NEAR of them at the start, have a filter that reaches beyond the map.
     """
     _, channels, height, width = shape
-    pooled, window, mode, stride = (
-        isinstance(first, Pool),
-        Window.of(first),
-        blur.padding_mode,
-        pair(blur.stride),
-    )
-    taps = pair([len(line) for line in blur.taps])
+    pooled, window, mode, (down, along) = isinstance(first, Pool), Window.of(first), blur.padding_mode, blur.stride
+    taps = [len(line) for line in blur.taps]
     dense = pair(dense_size((height, width), first))
     outputs = pair(blur.output_size(dense))
     most = (2, 2 if pooled else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
-    cut = _cut(channels, width, outputs[1], stride[1], itemsize, channels_last, most)
-    columns = cut.outputs * stride[1]
+    cut = _cut(channels, width, outputs[1], along, itemsize, channels_last, most)
+    columns = cut.outputs * along
     groups = -(-width // columns)
     last = dense[1] - 1 - (groups - 1) * columns
     low, wide = window.before[1] - window.kernel[1] + 1, columns + window.kernel[1] - 1
@@ -244,23 +246,13 @@ def backward(
     rows, extra_columns = (0, 0), (0, 0)
     folds: tuple[Fold, ...] = ()
     if mode != "zeros":
-        rows = _reaching_out(dense[0], outputs[0], taps[0], stride[0])
+        rows = _reaching_out(dense[0], outputs[0], taps[0], down)
         if mode == "circular" or bounces:
-            extra_columns = _reaching_out(dense[1], outputs[1], taps[1], stride[1])
+            extra_columns = _reaching_out(dense[1], outputs[1], taps[1], along)
         else:
             folds = folded_columns(mode, taps[1], low, wide, columns, last)
-    start, count = _needed_outputs(folds, taps[1], low, wide, stride[1], cut.outputs, outputs[1], groups)
-    lanes = (1 if channels_last else channels) * groups * cut.vectors
-    total = -(-height // stride[0])
-    steps = _steps_of_block(total, shape[0] * lanes, processors)
-    blocks = -(-total // steps)
-    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": outputs[0], "WO": outputs[1]}
-    sizes |= {"blocks": blocks, "steps_of_block": steps}
-    constants = _common(cut, groups, stride[1], (height, width), outputs) | {
-        "SH": stride[0],
-        "SW": stride[1],
-        "MODE": PADDING_MODES.index(mode),
-        "CL": channels_last,
+    start, count = _needed_outputs(folds, taps[1], low, wide, along, cut.outputs, outputs[1], groups)
+    constants = _common(cut, groups, blur, (height, width), outputs, channels_last) | {
         "FIRST": start,
         "COUNT": count,
         "LOADS": cut.output_vector,
@@ -269,26 +261,13 @@ def backward(
         "NEAR_H": rows[0],
         "EXTRA_H": rows[1],
     }
+    plan = _plan(shape, cut, groups, -(-height // down), outputs, constants, processors)
     if not pooled:
-        constants |= {
-            "RELU": first == RELU,
-            "TINY": bounces,
-            "NEAR_W": extra_columns[0],
-            "EXTRA_W": extra_columns[1],
-        }
-    else:
-        sizes |= {"HD": dense[0], "WD": dense[1]}
-        constants |= {
-            "KH": window.kernel[0],
-            "KW": window.kernel[1],
-            "BH": window.before[0],
-            "BW": window.before[1],
-            "WRAP": window.wrap,
-            "PADDED": window.padded,
-            "TINY": any(n < k for n, k in zip(dense, window.kernel, strict=True)),
-            "LAST": last,
-        }
-    return Plan(blocks, lanes, sizes, constants)
+        extra = {"RELU": first == RELU, "TINY": bounces, "NEAR_W": extra_columns[0], "EXTRA_W": extra_columns[1]}
+        return plan._replace(constants=constants | extra)
+    tiny = any(n < k for n, k in zip(dense, window.kernel, strict=True))
+    constants |= window.constants() | {"TINY": tiny, "LAST": last}
+    return plan._replace(constants=constants, sizes=plan.sizes | {"HD": dense[0], "WD": dense[1]})
 
 
 def foldable(size: Sequence[int], blur: Blur, pool: Pool) -> bool:
