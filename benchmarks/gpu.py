@@ -36,6 +36,7 @@ from dealias import functional, ops
 from dealias import nn as layers
 from dealias.filters import FILTERS
 from dealias.models import create_model
+from dealias.ops.arguments import Blur, Pool
 
 TAPS = (FILTERS["bin4"],) * 2
 # (operation, pool kernel, pool padding, channels, pixels): where they stand in ResNet-50, VGG16 and CIFAR networks
@@ -179,10 +180,8 @@ class Bench:
         if op == "max_blur":
             forms["MaxPool2d"] = nn.MaxPool2d(kernel, 2, padding)
         y = forms["fused"](inputs[0])
-        if (
-            ops.backend_for(inputs[0], TAPS, (2, 2), (kernel,) * 2 if kernel else None, (1, 1) if kernel else None)
-            != self.device
-        ):
+        blur, pool = Blur(TAPS, (2, 2), "reflect"), Pool((kernel,) * 2, (1, 1), (padding,) * 2, (padding,) * 2, False)
+        if ops.backend_for(inputs[0], blur, pool if kernel else None) != self.device:
             raise SystemExit("the fused kernels do not run here: " + str(ops.backends()))
         input_bytes, output_bytes = (t.numel() * t.element_size() for t in (inputs[0], y))
         forward = input_bytes + output_bytes

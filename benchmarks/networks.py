@@ -22,6 +22,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dealias import antialias, ops
-from dealias.benchmark import LAYOUTS, Row, clock, median_ratio, processor, reference_path
+from dealias.benchmark import LAYOUTS, Row, clock, median_ratio, processor
 from dealias.data import digits_split
 from dealias.models import create_model
 from dealias.training import fit
@@ -93,7 +94,7 @@ def resnet_steps(layout: str, batch: int, pixels: int, rounds: int) -> list[Row]
     forms: dict[str, tuple[nn.Module, Callable[[], AbstractContextManager[None]]]] = {
         BASELINE: (plain, nullcontext),
         FUSED: (antialias(plain, images[:1]), nullcontext),
-        UNFUSED: (antialias(plain, images[:1]), reference_path),
+        UNFUSED: (antialias(plain, images[:1]), partial(ops.use_backend, "reference")),
     }
     optimizers = {}
     for name, (model, _) in forms.items():
@@ -139,7 +140,7 @@ def demo_epochs(images: int, rounds: int) -> list[Row]:
             network = create_model("dealias:vgg_small", padding_mode="circular")
             if name != BASELINE:
                 network = antialias(network, inputs[:1])
-            with reference_path() if name == UNFUSED else nullcontext():
+            with ops.use_backend("reference") if name == UNFUSED else nullcontext():
                 start = clock()
                 fit(network, inputs, labels, epochs=1, batch_size=64, learning_rate=0.1)
             if turn:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dealias.benchmark import reference_path
+from dealias.ops import use_backend
 
 Sample = tuple[str, tuple[int, ...], tuple[int, ...]]
 """Kind, stride and size of what comes out."""
@@ -100,7 +100,7 @@ class Recorder(TorchDispatchMode):
 
 def record(model: nn.Module, call: Callable[[nn.Module], Any]) -> list[Operation]:
     """All operations of `call(model)`, without gradients."""
-    with torch.no_grad(), reference_path(), Recorder(model) as recorder:
+    with torch.no_grad(), use_backend("reference"), Recorder(model) as recorder:
         call(model)
     return recorder.operations
 

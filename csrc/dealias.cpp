@@ -49,13 +49,14 @@ const Kernels& kernels_of(int isa) {
 }
 
 bool valid(const dealias_problem& p) {
-    if (p.batch < 0 || p.channels < 0 || p.height < 1 || p.width < 1 || p.taps < 1 || !p.filter) return false;
+    if (p.batch < 0 || p.channels < 0 || p.height < 1 || p.width < 1) return false;
     if (p.op < DEALIAS_BLUR || p.op > DEALIAS_MAX_BLUR || p.padding_mode < DEALIAS_REFLECT ||
         p.padding_mode > DEALIAS_ZEROS || (p.dtype != DEALIAS_FLOAT32 && p.dtype != DEALIAS_BFLOAT16))
         return false;
     for (int axis = 0; axis < 2; ++axis) {
         const int reach = p.dilation[axis] * (p.kernel[axis] - 1);
         const int64_t size = axis ? p.width : p.height;
+        if (p.taps[axis] < 1 || !p.filter[axis]) return false;
         if (p.kernel[axis] < 1 || p.kernel[axis] > 3 || p.dilation[axis] < 1 || p.stride[axis] < 1) return false;
         if (p.before[axis] < 0 || p.after[axis] < 0 || size + p.before[axis] + p.after[axis] - reach < 1) return false;
         if (p.op != DEALIAS_MAX_BLUR && (p.kernel[axis] != 1 || p.before[axis] || p.after[axis])) return false;
@@ -66,11 +67,11 @@ bool valid(const dealias_problem& p) {
 
 struct Problem {
     Job job;
-    std::vector<float> filter;
-    AdjointTable row_table, col_table;
+    std::vector<float> filter[2];
+    AdjointTable table[2];
 };
 
-Axis make_axis(const dealias_problem& p, int axis) {
+Axis make_axis(const dealias_problem& p, int axis, std::vector<float>& filter) {
     Axis a = {};
     a.size = axis ? p.width : p.height;
     a.kernel = p.kernel[axis];
@@ -80,6 +81,10 @@ Axis make_axis(const dealias_problem& p, int axis) {
     a.dense = a.size + a.before + p.after[axis] - a.reach;
     a.stride = p.stride[axis];
     a.out = (a.dense + a.stride - 1) / a.stride;
+    a.taps = p.taps[axis];
+    a.lead = (a.taps - 1) / 2;
+    filter.assign(p.filter[axis], p.filter[axis] + a.taps);
+    a.filter = filter.data();
     return a;
 }
 
@@ -93,15 +98,11 @@ void prepare(const dealias_problem& p, bool backward, Problem& problem) {
     job.dtype = p.dtype;
     job.padding_mode = p.padding_mode;
     job.wrap = p.wrap != 0;
-    job.taps = p.taps;
-    job.lead = (p.taps - 1) / 2;
-    problem.filter.assign(p.filter, p.filter + p.taps);
-    job.filter = problem.filter.data();
-    job.row = make_axis(p, 0);
-    job.col = make_axis(p, 1);
+    job.row = make_axis(p, 0, problem.filter[0]);
+    job.col = make_axis(p, 1, problem.filter[1]);
     if (backward) {
-        job.row.adjoint = problem.row_table.build(job.row, job);
-        job.col.adjoint = problem.col_table.build(job.col, job);
+        job.row.adjoint = problem.table[0].build(job.row, job.padding_mode);
+        job.col.adjoint = problem.table[1].build(job.col, job.padding_mode);
     }
 }
 

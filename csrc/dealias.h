@@ -27,8 +27,8 @@ typedef struct {
     int32_t kernel[2], dilation[2], before[2], after[2];  // of the maximum: 1, 1, 0, 0 for the other operations
     int32_t wrap;  // the maximum wraps around: before = 0, after = dilation * (kernel - 1)
     int32_t stride[2];
-    int32_t taps;
-    const double* filter;  // `taps` numbers
+    int32_t taps[2];
+    const double* filter[2];  // `taps` numbers each
 } dealias_problem;
 
 // y = op(x). Returns DEALIAS_OK or an error; on an error y is unspecified.

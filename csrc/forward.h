@@ -14,7 +14,7 @@ constexpr int64_t kTileFloats = 2048;  // of blurred rows, before the blur along
 template <class T> class DenseRows {
 public:
     DenseRows(const Job& job, Range need, Arena& arena)
-        : job_(job), source_(job, need, arena), slots_(ring_size(job.taps)) {
+        : job_(job), source_(job, need, arena), slots_(ring_size(job.row.taps)) {
         slot_ = take_array<Slot>(arena, slots_);
         for (int64_t s = 0; s < slots_; ++s) slot_[s] = {0, nullptr, arena.take(source_.n + kSlack)};
         zero_ = arena.take(source_.n + kSlack);
@@ -152,16 +152,17 @@ template <class T> void blur_column(const float* in, const float* weight, int64_
 }
 
 template <class T> void blur_outputs(const Job& job, Rows<const float> in, Rows<T> out, int64_t columns) {
-    const int64_t cs = job.channels, stride = job.col.stride;
-    if (cs == 1 && stride == 1 && blur_along<1>(in, job.filter, job.taps, out, columns)) return;
-    if (cs == 1 && stride == 2 && blur_along<2>(in, job.filter, job.taps, out, columns)) return;
+    const Axis& col = job.col;
+    const int64_t cs = job.channels, stride = col.stride;
+    if (cs == 1 && stride == 1 && blur_along<1>(in, col.filter, col.taps, out, columns)) return;
+    if (cs == 1 && stride == 2 && blur_along<2>(in, col.filter, col.taps, out, columns)) return;
     for (int64_t r = 0; r < out.count; ++r) {
         const float* from = in.first + r * in.pitch;
         T* to = out.first + r * out.pitch;
         if (cs == 1)
-            blur_along_any(from, job.filter, job.taps, stride, 1, to, columns);
+            blur_along_any(from, col.filter, col.taps, stride, 1, to, columns);
         else
-            for (int64_t j = 0; j < columns; ++j) blur_column(from + j * stride * cs, job.filter, job.taps, cs, to + j * cs);
+            for (int64_t j = 0; j < columns; ++j) blur_column(from + j * stride * cs, col.filter, col.taps, cs, to + j * cs);
     }
 }
 
@@ -243,24 +244,25 @@ void blur_windows_in(const Job& job, Taps taps, const T* in, int64_t pitch, int6
 // adds to the tap of the row itself. False where the border reaches for the far end of the map, or where a tap is not
 // positive: such taps make NaN of an infinite sample, their sum might not.
 inline bool fold_taps(const Job& job, int64_t i, float* weight, int64_t& first, int64_t& count) {
-    const int64_t start = i * job.row.stride - job.lead, dense = job.row.dense;
+    const Axis& row = job.row;
+    const int64_t start = i * row.stride - row.lead, dense = row.dense;
     first = start < 0 ? 0 : start;
-    count = (start + job.taps < dense ? start + job.taps : dense) - first;
+    count = (start + row.taps < dense ? start + row.taps : dense) - first;
     if (count < 1) return false;
     for (int64_t a = 0; a < count; ++a) weight[a] = 0.0f;
-    for (int64_t a = 0; a < job.taps; ++a) {
-        if (!(job.filter[a] > 0.0f)) return false;
+    for (int64_t a = 0; a < row.taps; ++a) {
+        if (!(row.filter[a] > 0.0f)) return false;
         const int64_t d = border(start + a, dense, job.padding_mode);
         if (d < 0) continue;
         if (d < first || d >= first + count) return false;
-        weight[d - first] += job.filter[a];
+        weight[d - first] += row.filter[a];
     }
     return true;
 }
 
 // The side of the windows if `blur_windows` knows them, else 0.
 inline int64_t window_side(const Job& job) {
-    if (job.taps > 7) return 0;
+    if (job.row.taps > 7) return 0;
     if (job.op != DEALIAS_MAX_BLUR) return 1;
     return job.row.kernel == job.col.kernel && job.row.dilation * job.col.dilation == 1 ? job.row.kernel : 0;
 }
@@ -285,7 +287,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     const Axis &row = job.row, &col = job.col;
     const int64_t cs = job.channels, dense = col.dense;
     // The padded columns [t0, t1), and the dense columns that these stand for.
-    const int64_t t0 = unit.col0 * col.stride - job.lead, t1 = (unit.col1 - 1) * col.stride - job.lead + job.taps;
+    const int64_t t0 = unit.col0 * col.stride - col.lead, t1 = (unit.col1 - 1) * col.stride - col.lead + col.taps;
     Range need = {dense, 0};
     auto look_at = [&](int64_t t) {
         const int64_t d = border(t, dense, job.padding_mode);
@@ -305,7 +307,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     int64_t height = kTileFloats / pitch;
     height = height < 1 ? 1 : height > unit.row1 - unit.row0 ? unit.row1 - unit.row0 : height;
     float* tile = arena.take(height * pitch + 4 * kSlack);
-    const float** taps = take_array<const float*>(arena, job.taps);
+    const float** taps = take_array<const float*>(arena, row.taps);
     // Where the border of a row comes from: pairs of offsets, from -1 for zero.
     int64_t* fills = take_array<int64_t>(arena, 2 * (t1 - t0));
     int64_t fill_count = 0;
@@ -326,8 +328,8 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
             const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
             // The outputs [b0, b1) whose rows can be read in place, and the rows [r0, r1) that they read.
             int64_t b0 = i0, b1 = side ? i1 : i0;
-            auto first_row = [&](int64_t i) { return i * row.stride - job.lead - row.before; };
-            auto last_row = [&](int64_t i) { return first_row(i) + job.taps + side - 2; };
+            auto first_row = [&](int64_t i) { return i * row.stride - row.lead - row.before; };
+            auto last_row = [&](int64_t i) { return first_row(i) + row.taps + side - 2; };
             while (b0 < b1 && first_row(b0) < 0) ++b0;
             while (b0 < b1 && last_row(b1 - 1) >= row.size) --b1;
             const T* block = nullptr;
@@ -337,7 +339,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
                 const int64_t ahead = height * row.stride * source.pitch;
                 float* first = tile + (b0 - i0) * pitch + (need.lo - base) * cs;
-                blur_windows(job, {job.filter, job.taps}, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
+                blur_windows(job, {row.filter, row.taps}, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
             for (int64_t i = i0; i < i1; ++i) {
                 if (block && i >= b0 && i < b1) continue;
@@ -351,11 +353,11 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                         continue;
                     }
                 }
-                for (int64_t a = 0; a < job.taps; ++a) taps[a] = rows(i * row.stride - job.lead + a);
+                for (int64_t a = 0; a < row.taps; ++a) taps[a] = rows(i * row.stride - row.lead + a);
                 if (job.op == DEALIAS_RELU_BLUR)
-                    weigh_rows<true>(taps, job.filter, job.taps, line, n);
+                    weigh_rows<true>(taps, row.filter, row.taps, line, n);
                 else
-                    weigh_rows<false>(taps, job.filter, job.taps, line, n);
+                    weigh_rows<false>(taps, row.filter, row.taps, line, n);
             }
             for (int64_t i = i0; i < i1; ++i) {
                 float* line = tile + (i - i0) * pitch;

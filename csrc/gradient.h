@@ -22,7 +22,7 @@ public:
             }
         };
         // In order inside the map; the border, at either end, may look anywhere.
-        const int64_t edge = job.taps + col.stride;
+        const int64_t edge = col.taps + col.stride;
         for (int64_t c = need.lo; c < need.hi; ++c) {
             if (c == need.lo + edge && need.hi - edge > c) c = need.hi - edge;
             take_part(c);
@@ -30,8 +30,8 @@ public:
         if (outputs_.hi < outputs_.lo) outputs_ = {0, 0};
         n_ = (outputs_.hi - outputs_.lo) * cs_;
         // Where the taps run off the outputs, the gradient is zero.
-        const int64_t first = (need.lo + job.lead - job.taps + 1) / col.stride - 2;
-        const int64_t last = (need.hi + job.lead) / col.stride + 2;
+        const int64_t first = (need.lo + col.lead - col.taps + 1) / col.stride - 2;
+        const int64_t last = (need.hi + col.lead) / col.stride + 2;
         base_ = outputs_.lo < first ? outputs_.lo : first;
         const int64_t stop = outputs_.hi > last ? outputs_.hi : last;
         pitch_ = whole_blocks((stop - base_) * cs_) + 3 * kBlock;
@@ -47,7 +47,7 @@ public:
     // Writes rows d0 .. d1 - 1, `pitch` floats apart.
     void rows(int64_t d0, int64_t d1, float* out, int64_t pitch) {
         for (int64_t d = d0; d < d1;) d += blur_down_two(d, d1, at(d - d0, outputs_.lo));
-        const int64_t phases = (job_.taps + job_.col.stride - 1) / job_.col.stride;
+        const int64_t phases = (job_.col.taps + job_.col.stride - 1) / job_.col.stride;
         if (cs_ == 1 && job_.col.stride == 2 && phases <= 4) {
             switch (phases) {
                 case 1: spread_pairs<1>(d1 - d0, out, pitch); break;
@@ -135,12 +135,13 @@ private:
 
     // Stride 2: the even and the odd columns each take every other tap.
     template <int M> void spread_pairs(int64_t count, float* out, int64_t pitch) {
-        const int64_t u = need_.lo + job_.lead, pairs = (need_.hi - need_.lo + 1) / 2;
+        const Axis& col = job_.col;
+        const int64_t u = need_.lo + col.lead, pairs = (need_.hi - need_.lo + 1) / 2;
         const int64_t odd = u & 1;
         Vec w0[M], w1[M];
         for (int64_t m = 0; m < M; ++m) {
-            w0[m] = splat(2 * m + odd < job_.taps ? job_.filter[2 * m + odd] : 0.0f);
-            w1[m] = splat(2 * m + 1 - odd < job_.taps ? job_.filter[2 * m + 1 - odd] : 0.0f);
+            w0[m] = splat(2 * m + odd < col.taps ? col.filter[2 * m + odd] : 0.0f);
+            w1[m] = splat(2 * m + 1 - odd < col.taps ? col.filter[2 * m + 1 - odd] : 0.0f);
         }
         for (int64_t r = 0; r < count; ++r, out += pitch) {
             const float *in0 = at(r, u / 2), *in1 = at(r, (u + 1) / 2);
@@ -157,11 +158,12 @@ private:
     }
 
     void spread_dense(int64_t count, float* out, int64_t pitch) {
+        const Axis& col = job_.col;
         for (int64_t r = 0; r < count; ++r, out += pitch) {
-            const float* in = at(r, need_.lo + job_.lead);
+            const float* in = at(r, need_.lo + col.lead);
             for (int64_t p = 0; p < need_.hi - need_.lo; p += kWidth) {
-                Vec s = mul(splat(job_.filter[0]), load(in + p));
-                for (int64_t b = 1; b < job_.taps; ++b) s = madd(splat(job_.filter[b]), load(in + p - b), s);
+                Vec s = mul(splat(col.filter[0]), load(in + p));
+                for (int64_t b = 1; b < col.taps; ++b) s = madd(splat(col.filter[b]), load(in + p - b), s);
                 store(out + p, s);
             }
         }
@@ -169,12 +171,13 @@ private:
 
     // Any stride, any layout: each column from the outputs that lie a stride apart.
     void spread_columns(int64_t r, float* out) {
-        const int64_t stride = job_.col.stride;
+        const Axis& col = job_.col;
+        const int64_t stride = col.stride;
         for (int64_t c = need_.lo; c < need_.hi; ++c, out += cs_) {
-            const int64_t u = c + job_.lead;
+            const int64_t u = c + col.lead;
             const float* from = at(r, u / stride);
-            const float* weight = job_.filter + u % stride;
-            const int64_t taps = (job_.taps - u % stride + stride - 1) / stride;
+            const float* weight = col.filter + u % stride;
+            const int64_t taps = (col.taps - u % stride + stride - 1) / stride;
             if (cs_ == 1) {
                 float s = 0.0f;
                 for (int64_t m = 0; m < taps; ++m) s = madd(weight[m * stride], from[-m], s);

@@ -50,6 +50,9 @@ struct Axis {
     int64_t kernel, dilation, before;
     int64_t reach;  // dilation * (kernel - 1)
     int64_t stride;
+    int64_t taps;
+    int64_t lead;  // samples of the border before the first
+    const float* filter;
     Adjoint adjoint;  // backward only
 };
 
@@ -61,9 +64,6 @@ struct Job {
     int64_t channels;  // elements between two columns
     int op, dtype, padding_mode;
     bool wrap;
-    int64_t taps;
-    int64_t lead;  // samples of the border before the first
-    const float* filter;
     Axis row, col;
 };
 

@@ -132,7 +132,7 @@ struct ForwardStrip {
 inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors, ForwardStrip& strip) {
     const Axis& col = job.col;
     Range need = {col.dense, 0};
-    for (int64_t t = 2 * begin - job.lead; t < 2 * (end - 1) - job.lead + job.taps; ++t) {
+    for (int64_t t = 2 * begin - col.lead; t < 2 * (end - 1) - col.lead + col.taps; ++t) {
         const int64_t d = border(t, col.dense, job.padding_mode);
         if (d < 0) continue;
         need = {d < need.lo ? d : need.lo, d + 1 > need.hi ? d + 1 : need.hi};
@@ -141,14 +141,14 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
     if (windows < 1 || windows > vectors * kBlock || end - begin > halves * kBlock) return false;
     if (!lay_columns(job, need.lo - col.before, windows, vectors, strip.columns)) return false;
     strip.begin = begin;
-    strip.swap = ((2 * begin - job.lead - need.lo) & 1) != 0;
+    strip.swap = ((2 * begin - col.lead - need.lo) & 1) != 0;
     for (int64_t h = 0; h < halves; ++h) {
         strip.outputs[h] = lanes_below(end - begin - h * kBlock);
-        for (int64_t b = 0; b < job.taps; ++b) {
+        for (int64_t b = 0; b < col.taps; ++b) {
             IndexOf index;
             Mask there = 0;
             for (int64_t lane = 0; lane < kBlock && begin + h * kBlock + lane < end; ++lane) {
-                const int64_t d = border(2 * (begin + h * kBlock + lane) - job.lead + b, col.dense, job.padding_mode);
+                const int64_t d = border(2 * (begin + h * kBlock + lane) - col.lead + b, col.dense, job.padding_mode);
                 if (d < 0) continue;
                 if (((d - need.lo) & 1) != ((b + strip.swap) & 1)) return false;
                 index.lane[lane] = static_cast<int32_t>((d - need.lo) / 2);
@@ -164,11 +164,11 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
 template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
 bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1) {
     constexpr int kOpen = (K + 1) / 2, H = (V + 1) / 2;  // outputs that a row takes part in; vectors of outputs
-    const int64_t dense_rows = job.row.dense, before = job.row.before, lead = job.lead, out_pitch = job.col.out;
+    const int64_t dense_rows = job.row.dense, before = job.row.before, lead = job.row.lead, out_pitch = job.col.out;
     const int mode = job.padding_mode;
     const bool zeros = mode == DEALIAS_ZEROS, swap = strip.swap;
     Vec w[K], open[kOpen][V], carried[2][V], dense[V];
-    for (int a = 0; a < K; ++a) w[a] = splat(job.filter[a]);
+    for (int a = 0; a < K; ++a) w[a] = splat(job.row.filter[a]);
     for (auto& sums : open)
         for (Vec& sum : sums) sum = splat(0.0f);
     RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane);
@@ -258,16 +258,17 @@ template <class T, int Kernel, bool Relu, bool Nan> StripForward<T> strip_forwar
 }
 
 template <class T, bool Nan> StripForward<T> strip_forward_for(const Job& job, int vectors) {
-    if (job.op == DEALIAS_RELU_BLUR) return strip_forward_for<T, 1, true, Nan>(job.taps, vectors);
-    if (job.col.kernel == 2) return strip_forward_for<T, 2, false, Nan>(job.taps, vectors);
-    if (job.col.kernel == 3) return strip_forward_for<T, 3, false, Nan>(job.taps, vectors);
-    return strip_forward_for<T, 1, false, Nan>(job.taps, vectors);
+    if (job.op == DEALIAS_RELU_BLUR) return strip_forward_for<T, 1, true, Nan>(job.row.taps, vectors);
+    if (job.col.kernel == 2) return strip_forward_for<T, 2, false, Nan>(job.row.taps, vectors);
+    if (job.col.kernel == 3) return strip_forward_for<T, 3, false, Nan>(job.row.taps, vectors);
+    return strip_forward_for<T, 1, false, Nan>(job.row.taps, vectors);
 }
 
-// Whether strips may do: planes, stride 2, windows of one side, filters as long as the tables.
+// Whether strips may do: planes, stride 2, windows of one side, one filter for both axes, as long as the tables at most.
 inline bool suits_strips(const Job& job) {
     const Axis &row = job.row, &col = job.col;
-    return job.channels == 1 && row.stride == 2 && col.stride == 2 && job.taps >= 2 && job.taps <= kStripTaps &&
+    return job.channels == 1 && row.stride == 2 && col.stride == 2 && row.taps >= 2 && row.taps <= kStripTaps &&
+           row.taps == col.taps && !memcmp(row.filter, col.filter, static_cast<size_t>(row.taps) * sizeof(float)) &&
            row.kernel == col.kernel && row.dilation * col.dilation == 1 && (!job.wrap || row.size > row.reach);
 }
 

@@ -44,7 +44,7 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int vectors
     if (need.hi - need.lo > halves * kBlock) return false;
     strip.output = need.lo;
     for (int64_t h = 0; h < halves; ++h) strip.outputs[h] = lanes_below(need.hi - need.lo - h * kBlock);
-    const int64_t terms = (job.taps + 1) / 2;
+    const int64_t terms = (col.taps + 1) / 2;
     strip.border = false;
     for (int64_t h = 0; h < halves; ++h)
         for (int64_t odd = 0; odd < 2; ++odd) {
@@ -109,7 +109,7 @@ public:
     // Inlined, so that the rows that are kept stay in registers.
     [[gnu::always_inline]] void operator()(int64_t d, Vec* out) {
         if (d < inside_.lo || d >= inside_.hi) return gather(job_, strip_, grad_, d, out);
-        const int64_t newest = (d + job_.lead) / 2;
+        const int64_t newest = (d + job_.row.lead) / 2;
         if (newest != newest_) {
             if (newest != newest_ + 1)
                 for (int l = kOpen - 1; l > 0; --l)
@@ -121,7 +121,7 @@ public:
             spread(job_, strip_, grad_, newest, open_[0]);
             newest_ = newest;
         }
-        if ((d + job_.lead) & 1)
+        if ((d + job_.row.lead) & 1)
             combine<1>(out);
         else
             combine<0>(out);
@@ -133,10 +133,11 @@ private:
     // Whether row `d` takes from each output that reaches it, from nothing by way of the border.
     bool plain(int64_t d) const {
         const Adjoint& adjoint = job_.row.adjoint;
+        const int64_t top = d + job_.row.lead;
         int64_t e = adjoint.start[d];
-        for (int64_t a = (d + job_.lead) % 2 + 2 * (kOpen - 1); a >= 0; a -= 2) {
+        for (int64_t a = top % 2 + 2 * (kOpen - 1); a >= 0; a -= 2) {
             if (a >= K) continue;
-            if (e == adjoint.start[d + 1] || adjoint.output[e] != (d + job_.lead - a) / 2 || d + job_.lead < a) return false;
+            if (e == adjoint.start[d + 1] || adjoint.output[e] != (top - a) / 2 || top < a) return false;
             ++e;
         }
         return e == adjoint.start[d + 1];
@@ -147,9 +148,9 @@ private:
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
             Vec sum = splat(0.0f);
-            if constexpr (last >= 0) sum = mul(splat(job_.filter[2 * last + Odd]), open_[last][v]);
+            if constexpr (last >= 0) sum = mul(splat(job_.row.filter[2 * last + Odd]), open_[last][v]);
 #pragma GCC unroll 4
-            for (int l = last - 1; l >= 0; --l) sum = madd(splat(job_.filter[2 * l + Odd]), open_[l][v], sum);
+            for (int l = last - 1; l >= 0; --l) sum = madd(splat(job_.row.filter[2 * l + Odd]), open_[l][v], sum);
             out[v] = sum;
         }
     }
@@ -280,7 +281,7 @@ template <class T, int K> StripBackward<T> strip_backward_for(int op, bool nan, 
 }
 
 template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan, int vectors) {
-    switch (job.taps) {
+    switch (job.row.taps) {
         case 2: return strip_backward_for<T, 2>(job.op, nan, vectors);
         case 3: return strip_backward_for<T, 3>(job.op, nan, vectors);
         case 4: return strip_backward_for<T, 4>(job.op, nan, vectors);

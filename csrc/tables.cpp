@@ -5,14 +5,14 @@
 
 namespace dealias {
 
-Adjoint AdjointTable::build(const Axis& axis, const Job& job) {
+Adjoint AdjointTable::build(const Axis& axis, int padding_mode) {
     // Counting sort by position: entries of one position stay in the order of the outputs.
     start_.assign(static_cast<size_t>(axis.dense) + 1, 0);
     auto each = [&](auto visit) {
         for (int64_t i = 0; i < axis.out; ++i)
-            for (int64_t a = 0; a < job.taps; ++a) {
-                const int64_t t = i * axis.stride - job.lead + a, d = common::border(t, axis.dense, job.padding_mode);
-                if (d >= 0) visit(t, d, i, job.filter[a]);
+            for (int64_t a = 0; a < axis.taps; ++a) {
+                const int64_t t = i * axis.stride - axis.lead + a, d = common::border(t, axis.dense, padding_mode);
+                if (d >= 0) visit(t, d, i, axis.filter[a]);
             }
     };
     each([&](int64_t t, int64_t d, int64_t i, float w) {

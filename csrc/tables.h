@@ -9,7 +9,7 @@ namespace dealias {
 
 class AdjointTable {
 public:
-    Adjoint build(const Axis& axis, const Job& job);
+    Adjoint build(const Axis& axis, int padding_mode);
 
 private:
     std::vector<int64_t> start_, output_, extra_position_, extra_output_;

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dealias import benchmark, ops
-from dealias.benchmark import as_csv, contests, measure, median_ratio, race, reference_path, saved_beyond_input
+from dealias import benchmark
+from dealias.benchmark import as_csv, contests, measure, median_ratio, race, saved_beyond_input
 
 
 @pytest.fixture
@@ -69,11 +69,3 @@ def test_traffic() -> None:
     assert maximum.traffic(backward=False) == blur.traffic(backward=False) == 1.25
     assert blur.traffic(backward=True) == 2.5  # reads 1/4, writes 1
     assert maximum.traffic(backward=True) == 3.5  # and reads the input again
-
-
-def test_reference_path_is_left_again() -> None:
-    x = torch.zeros(1, 1, 8, 8)
-    before = ops.backend_for(x, benchmark.TAPS, (2, 2))
-    with reference_path():
-        assert ops.backend_for(x, benchmark.TAPS, (2, 2)) == "reference"
-    assert ops.backend_for(x, benchmark.TAPS, (2, 2)) == before

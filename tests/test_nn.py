@@ -119,9 +119,8 @@ class Everything(nn.Module):
         self.layers = nn.ModuleList(
             [
                 dealias.BlurPool2d("bin5", 2, padding_mode),
-                # not (1, 3), which leaves one axis unfiltered and so takes PyTorch's own convolution: compiled, one of
-                # 1 x 2 taps at that stride writes outside of its memory (torch 2.13, without dealias)
-                dealias.BlurPool2d([1, 2], (2, 3), padding_mode),
+                dealias.BlurPool2d([1, 2], (1, 3), padding_mode),
+                dealias.BlurPool2d(("rect2", "bin5"), (3, 2), padding_mode),
                 ReLUBlurPool2d("bin4", 2, padding_mode),
                 dealias.MaxBlurPool2d(2, 2, padding_mode=padding_mode),
                 dealias.MaxBlurPool2d(3, 2, 1, filter="tri3", padding_mode=padding_mode),

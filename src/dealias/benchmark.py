@@ -21,20 +21,19 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-from dealias import functional, ops
+from dealias import functional
 from dealias.filters import FILTERS
 from dealias.ops import reference
+from dealias.ops.arguments import RELU, Blur, Pool
 
 Op: TypeAlias = Callable[[Tensor], Tensor]
 Row: TypeAlias = dict[str, object]
@@ -72,20 +71,20 @@ def contests() -> list[Contest]:
     >>> [contest.name for contest in contests()]
     ['max_blur_pool2d(2)', 'blur_pool2d', 'relu_blur_pool2d']
     """
-    blur = (TAPS, (2, 2), "reflect")
+    blur = Blur(TAPS, (2, 2), "reflect")
     maximum = {"MaxPool2d(3,2,1)": nn.MaxPool2d(3, 2, 1)}
     return [
         Contest(
             "max_blur_pool2d(2)",
             lambda x: functional.max_blur_pool2d(x, 2),
-            lambda x: reference.max_blur_pool(x, (2, 2), (1, 1), (0, 0), (0, 0), False, *blur),
+            lambda x: reference.blur_pool(x, blur, Pool((2, 2), (1, 1), (0, 0), (0, 0), False)),
             maximum,
             nn.MaxPool2d(2, 1),
         ),
         Contest(
             "blur_pool2d",
             functional.blur_pool2d,
-            lambda x: reference.blur_pool(x, *blur),
+            lambda x: reference.blur_pool(x, blur),
             {**maximum, "AvgPool2d(2)": nn.AvgPool2d(2)},
             nn.Identity(),
             reads_input_twice=False,
@@ -93,23 +92,11 @@ def contests() -> list[Contest]:
         Contest(
             "relu_blur_pool2d",
             functional.relu_blur_pool2d,
-            lambda x: reference.relu_blur_pool(x, *blur),
+            lambda x: reference.blur_pool(x, blur, RELU),
             maximum,
             nn.ReLU(),
         ),
     ]
-
-
-@contextmanager
-def reference_path() -> Iterator[None]:
-    """Within it every operation takes the pure PyTorch path, as with `DEALIAS_BACKEND=reference`.
-
-    >>> with reference_path():
-    ...     ops.backend_for(torch.zeros(1, 1, 8, 8), TAPS, (2, 2))
-    'reference'
-    """
-    with mock.patch.object(ops, "backend_for", return_value="reference"):
-        yield
 
 
 def clock() -> float:

@@ -10,7 +10,7 @@ Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +18,11 @@ from torch import Tensor
 from dealias import ops
 from dealias.errors import InputError, InputTypeError, as_int, shown
 from dealias.filters import Filter, Taps, resolve_filters
+from dealias.ops.arguments import PADDING_MODES as PADDING_MODES
+from dealias.ops.arguments import RELU, Blur, First, Pool
+from dealias.ops.arguments import PaddingMode as PaddingMode
 from dealias.ops.reference import extend, is_traced, sym_max, sym_min
 
-PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
-PADDING_MODES: tuple[str, ...] = ("reflect", "replicate", "circular", "zeros")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 # Single calls in the graphs of torch.fx, which cannot trace the checks inside.
@@ -98,12 +99,13 @@ def apply_blur(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_m
     """`blur_pool`, or `relu_blur_pool`, with every argument but the input checked already; `taps` of each axis."""
     if isinstance(x, Tensor) and x.is_quantized:
         return _requantized(apply_blur, x, taps, stride, padding_mode, relu)
-    op = ops.relu_blur_pool if relu else ops.blur_pool
     spatial = len(stride)
     _check_input(x, spatial)
+    blur = Blur(tuple(taps), tuple(stride), padding_mode)
+    first: First = RELU if relu else None
     if x.ndim == spatial + 1:
-        return op(x.unsqueeze(0), taps, stride, padding_mode).squeeze(0)
-    return op(x, taps, stride, padding_mode)
+        return ops.blur_pool(x.unsqueeze(0), blur, first).squeeze(0)
+    return ops.blur_pool(x, blur, first)
 
 
 def apply_max_blur(
@@ -145,7 +147,8 @@ def apply_max_blur(
         before.append(0 if wrap else p)
         after.append(reach if wrap else p + extra)
     batched = x if x.ndim == spatial + 2 else x.unsqueeze(0)
-    y = ops.max_blur_pool(batched, kernel_size, dilation, before, after, wrap, taps, stride, padding_mode)
+    pool = Pool(tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
+    y = ops.blur_pool(batched, Blur(tuple(taps), tuple(stride), padding_mode), pool)
     if wrap:  # the wrapped maximum covers the whole map; nn.MaxPool's size may be smaller
         y = extend(y, [(0, out - size) for size, out in zip(y.shape[2:], sizes, strict=True)])
         y = ops.match_layout(y, batched)

@@ -5,7 +5,7 @@ A case is the arguments of one call and a recipe for its input tensor::
     @given(case=blur_cases(spatial=2, dtypes=[torch.float32]))
     def test_my_kernel(case):
         x = case.input(device)
-        my_kernel(x, case.taps, case.stride, case.padding_mode)  # or F.blur_pool2d(x, **case.arguments)
+        my_kernel(x, case.blur)  # or F.blur_pool2d(x, **case.arguments)
 
 Restrict `spatial`, `dtypes`, `layouts`, `values`, `filters`, `strides` or `padding_modes` to what a backend covers.
 """
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dealias import functional
 from dealias.filters import FILTERS, Filter, Taps, resolve_filter
+from dealias.ops.arguments import Blur
 
 DTYPES = functional.DTYPES
 PADDING_MODES = functional.PADDING_MODES
@@ -93,6 +94,11 @@ class BlurCase:
         plain = set(self.stride) == {1}
         steps = zip(each, self.stride, strict=True)
         return tuple(resolve_filter(one) if plain or step > 1 else (1.0,) for one, step in steps)
+
+    @property
+    def blur(self) -> Blur:
+        """What `dealias.ops.blur_pool` takes."""
+        return Blur(self.taps, self.stride, self.padding_mode)
 
     @property
     def gain(self) -> float:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
+import oracles
 import pytest
 import torch
 import torch.nn.functional as TF
-from helpers.cases import LAYOUTS, BlurCase, MaxBlurCase, blur_cases, max_blur_cases
+from helpers.cases import LAYOUTS, BlurCase, MaxBlurCase, PerAxis, blur_cases, max_blur_cases
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dealias import functional as F
 from dealias import ops
 from dealias.errors import InputError
 from dealias.ops import cpu, reference
+from dealias.ops.arguments import Blur, Pool
 
 # A library that does not load is a failure; where there was no compiler there is none, as documented.
 pytestmark = pytest.mark.skipif(
@@ -34,7 +39,8 @@ ISAS = () if cpu.unavailable() else cpu.instruction_sets()
 DTYPES = (torch.float32, torch.bfloat16)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}
 VALUES = ("normal", "ties", "infinite", "nan")
-BIN4 = ((0.125, 0.375, 0.375, 0.125),) * 2
+BIN4 = (0.125, 0.375, 0.375, 0.125)
+BLUR = Blur((BIN4, BIN4), (2, 2), "reflect")
 
 
 @pytest.fixture(params=ISAS)
@@ -152,6 +158,72 @@ def test_planes_at_stride_2(case: MaxBlurCase) -> None:
     compare("relu_blur_pool2d", blur)
 
 
+FILTER_PAIRS = [PerAxis(pair) for pair in itertools.permutations(["none", "rect2", "bin4", "bin5", 9], 2)]
+STRIDES = ((2, 1), (1, 3), (3, 2), (2, 2), (1, 1))
+
+
+def along_axis(size: int, taps: Sequence[float], step: int, padding_mode: str) -> NDArray[np.float64]:
+    """The blur of one axis as a matrix, from inputs to outputs: SciPy's answer to each unit vector."""
+    return oracles.blur_pool(np.eye(size)[:, None, :, None], (taps, (1.0,)), (step, 1), padding_mode)[:, 0, :, 0]
+
+
+def gradient_of_blur(case: BlurCase, upstream: Tensor) -> Tensor:
+    """Upstream times the transposed matrix of each axis."""
+    axes = zip(case.shape[2:], case.taps, case.stride, strict=True)
+    vertical, horizontal = (along_axis(*axis, case.padding_mode) for axis in axes)
+    return torch.from_numpy(np.einsum("ncij,hi,wj->nchw", upstream.double().numpy(), vertical, horizontal))
+
+
+@on_each_isa
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("padding_mode", F.PADDING_MODES)
+def test_axes_with_filters_of_their_own_are_those_of_scipy(padding_mode: str, layout: str, dtype: torch.dtype) -> None:
+    tolerance = TOLERANCE[dtype]
+
+    def agree(actual: Tensor, expected: Tensor) -> None:
+        torch.testing.assert_close(actual.double(), expected, rtol=tolerance, atol=tolerance)
+
+    for seed, (pair, stride) in enumerate(itertools.product(FILTER_PAIRS, STRIDES)):
+        shape = (2, 3, *((11, 19), (18, 7), (33, 34))[seed % 3])
+        maximum = MaxBlurCase(
+            shape, dtype, layout, "normal", seed, pair, stride, padding_mode, (3, 3), (1, 1), (1, 1), False
+        )
+        case = BlurCase(**{field.name: getattr(maximum, field.name) for field in fields(BlurCase)})
+        x = case.input()
+        exact = x.double().requires_grad_()
+        assert ops.backend_for(x, case.blur) == "cpu"
+        y, gradient, upstream = run("blur_pool2d", x, case.arguments)
+        blurred = gradient_of_blur(case, upstream)
+        agree(y, torch.from_numpy(oracles.expected(case, x)))
+        agree(gradient, blurred)
+        y, gradient, _ = run("relu_blur_pool2d", x, case.arguments, upstream)
+        agree(y, torch.from_numpy(oracles.expected(case, x, relu=True)))
+        agree(gradient, blurred * (exact > 0))
+        y, gradient, _ = run("max_blur_pool2d", x, maximum.arguments, upstream)
+        agree(y, torch.from_numpy(oracles.expected(maximum, x)))
+        agree(gradient, torch.autograd.grad(TF.max_pool2d(exact, 3, 1, 1), exact, blurred)[0])
+
+
+@given(case=MAX_CASES)
+def test_exchanging_the_axes_exchanges_those_of_the_result(case: MaxBlurCase) -> None:
+    assume(max(case.kernel_size) <= 3)
+
+    def exchanged(pair: Any) -> Any:
+        return type(pair)(reversed(pair))
+
+    filters = exchanged(case.filter) if isinstance(case.filter, PerAxis) else case.filter
+    names = ("kernel_size", "stride", "padding", "dilation")
+    twin = replace(case, filter=filters, **{name: exchanged(getattr(case, name)) for name in names})
+    x = case.input()
+    y, gradient, upstream = run("max_blur_pool2d", x, case.arguments)
+    other, other_gradient, _ = run("max_blur_pool2d", x.mT, twin.arguments, upstream.mT)
+    tolerance = TOLERANCE[case.dtype] * case.gain
+    torch.testing.assert_close(other.mT, y, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if case.values == "normal" and case.dtype == torch.float32:  # where there are ties, another of them comes first
+        torch.testing.assert_close(other_gradient.mT, gradient, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
 @pytest.mark.parametrize("taps", [8, 11, 64])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_long_filters(taps: int, layout: str) -> None:
@@ -246,18 +318,20 @@ def test_gradient_may_have_another_layout_than_the_input(padding_mode: str) -> N
 
 def test_what_the_kernels_do_not_cover_takes_the_reference_path() -> None:
     x = torch.zeros(1, 2, 8, 8)
-    assert ops.backend_for(x, BIN4, (2, 2)) == "cpu"
-    assert ops.backend_for(x.bfloat16(), BIN4, (2, 2), (3, 2), (1, 2)) == "cpu"
-    assert ops.backend_for(x.double(), BIN4, (2, 2)) == "reference"
-    assert ops.backend_for(x.half(), BIN4, (2, 2)) == "reference"
-    assert ops.backend_for(x, BIN4, (2, 2), (4, 4), (1, 1)) == "reference"
-    assert ops.backend_for(x, ((1 / 65,) * 65,) * 2, (2, 2)) == "reference"
+    none = ((0, 0), (0, 0), False)
+    assert ops.backend_for(x, BLUR) == "cpu"
+    assert ops.backend_for(x.bfloat16(), BLUR, Pool((3, 2), (1, 2), *none)) == "cpu"
+    assert ops.backend_for(x, BLUR._replace(taps=(BIN4, (1.0,)), stride=(2, 1))) == "cpu"
+    assert ops.backend_for(x.double(), BLUR) == "reference"
+    assert ops.backend_for(x.half(), BLUR) == "reference"
+    assert ops.backend_for(x, BLUR, Pool((4, 4), (1, 1), *none)) == "reference"
+    assert ops.backend_for(x, BLUR._replace(taps=(BIN4, (1 / 65,) * 65))) == "reference"
 
 
 @pytest.mark.parametrize("steps", [2**30, 2**31, 2**32 + 1])
 def test_steps_beyond_32_bits_take_the_reference_path(steps: int) -> None:
     x = torch.rand(1, 2, 8, 8)
-    assert ops.backend_for(x, BIN4, (2, 2), (2, 2), (1, steps)) == "reference"
+    assert ops.backend_for(x, BLUR, Pool((2, 2), (1, steps), (0, 0), (0, 0), False)) == "reference"
     assert F.blur_pool2d(x, stride=(2, steps)).shape == (1, 2, 4, 1)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from dealias import functional, ops
 from dealias.ops import fused, reference
+from dealias.ops.arguments import RELU, Blur, First, Pool
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = DEVICE == "cpu"
@@ -53,21 +55,14 @@ sweep = settings(drawn, max_examples=200, derandomize=False)
 SIZE = 13 if INTERPRETED else 80
 
 
-def with_one_filter(case: BlurCase) -> BlurCase:
-    """The case with a filter and strides that Triton's kernels cover: the same filter along both axes."""
-    first = case.filter[0] if isinstance(case.filter, PerAxis) else case.filter
-    return replace(case, filter=first, stride=case.stride if 1 not in case.stride else (max(case.stride),) * 2)
-
-
 def covered(case: MaxBlurCase) -> MaxBlurCase:
-    """The case with a kernel, too, that Triton's kernels cover."""
-    case = with_one_filter(case)
+    """The case with a kernel that Triton's kernels cover."""
     kernel = tuple(min(k, 3) for k in case.kernel_size)
     padding = tuple(min(p, k // 2) for p, k in zip(case.padding, kernel, strict=True))
     return replace(case, kernel_size=kernel, padding=padding, dilation=(1, 1))
 
 
-BLURS = blur_cases(2, dtypes=DTYPES, max_size=SIZE).map(with_one_filter)
+BLURS = blur_cases(2, dtypes=DTYPES, max_size=SIZE)
 MAXIMA = max_blur_cases(2, dtypes=DTYPES, values=("normal", "ties", "nan"), max_size=SIZE).map(covered)
 
 
@@ -120,41 +115,28 @@ def guarded_results() -> Iterator[None]:
     assert all(memory[:GUARD].isnan().all() and memory[-GUARD:].isnan().all() for memory in written)
 
 
-def check(name: str, case: BlurCase, args: tuple[Any, ...]) -> None:
+def check(case: BlurCase, blur: Blur, first: First) -> None:
     """Forward and gradient of one operation agree with the reference in float64; nothing else is read or written."""
     x = guarded(case.input(DEVICE))
     exact = x.double().requires_grad_()
-    expected = getattr(reference, name)(exact, *args)
+    expected = reference.blur_pool(exact, blur, first)
     grad = guarded(gradient_like(expected, case.dtype, case.seed))
     (backward,) = torch.autograd.grad(expected, exact, grad.double())
-    *maximum, taps, stride, padding_mode = args
-    split = (*maximum, *taps, stride, padding_mode)
-    given = (x.shape, *split, fused.is_channels_last(x)) if name == "blur_pool" else (x, *split)
+    given = None if first is None else x
     with guarded_results():
-        agree(getattr(cuda, f"{name}2d")(x, *split), expected.detach(), x)
-        agree(getattr(cuda, f"{name}2d_backward")(grad, *given), backward, x)
+        agree(cuda.forward(x, blur, first), expected.detach(), x)
+        agree(cuda.backward(grad, given, blur, first, x.shape, fused.is_channels_last(x)), backward, x)
 
 
 def check_blur(case: BlurCase, relu: bool) -> None:
-    check("relu_blur_pool" if relu else "blur_pool", case, (case.taps, case.stride, case.padding_mode))
-
-
-def operation_arguments(case: MaxBlurCase) -> tuple[Any, ...]:
-    """What `functional.max_blur_pool2d` hands to the operation, beside the input."""
-    calls: list[tuple[Any, ...]] = []
-
-    def operation(x: Tensor, *args: Any) -> Tensor:
-        calls.append(args)
-        return reference.max_blur_pool(x, *args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops, "max_blur_pool", operation)
-        functional.max_blur_pool2d(torch.zeros(case.shape), **case.arguments)
-    return calls[0]
+    check(case, case.blur, RELU if relu else None)
 
 
 def check_max(case: MaxBlurCase) -> None:
-    check("max_blur_pool", case, operation_arguments(case))
+    """With what `functional.max_blur_pool2d` hands to the operation, beside the input."""
+    with mock.patch.object(ops, "blur_pool", wraps=reference.blur_pool) as operation:
+        functional.max_blur_pool2d(torch.zeros(case.shape), **case.arguments)
+    check(case, *operation.call_args.args[1:])
 
 
 def covering_case(index: int) -> MaxBlurCase:
@@ -180,6 +162,21 @@ def covering_case(index: int) -> MaxBlurCase:
 def test_every_choice(index: int) -> None:
     case = covering_case(index)
     check_blur(case, relu=index % 2 == 0)
+    check_max(case)
+
+
+FILTER_PAIRS = (("none", "bin4"), ("rect2", "bin5"), ("bin5", "rect2"), ("bin7", (0.5, -0.25, 1.0)))
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_axes_with_filters_of_their_own(index: int) -> None:
+    case = replace(
+        covering_case(index),
+        filter=PerAxis(FILTER_PAIRS[index % 4]),
+        stride=((2, 1), (1, 3), (3, 2), (1, 1))[index // 3],
+        padding_mode=PADDING_MODES[(index + index // 4) % 4],
+    )
+    check_blur(case, relu=index % 2 == 1)
     check_max(case)
 
 
@@ -226,8 +223,8 @@ def test_the_first_of_infinite_elements_takes_the_gradient(case: MaxBlurCase) ->
 
 
 BIN4 = (0.125, 0.375, 0.375, 0.125)
-TAPS = (BIN4, BIN4)
-MAX = ((3, 2), (1, 1), (1, 0), (1, 1), False, *TAPS, (2, 2), "reflect")
+BLUR = Blur((BIN4, BIN4), (2, 2), "reflect")
+MAX = Pool((3, 2), (1, 1), (1, 0), (1, 1), False)
 
 
 def forget_plans() -> None:
@@ -258,13 +255,8 @@ def test_limits_of_a_launch(
     grad = make_values((2, 2, 3, 8), "normal", 1).to(DEVICE, torch.float32)
 
     def results() -> list[Tensor]:
-        args = (*TAPS, (2, 2), "reflect")
-        return [
-            cuda.blur_pool2d(x, *args),
-            cuda.relu_blur_pool2d_backward(grad, x, *args),
-            cuda.max_blur_pool2d(x, *MAX),
-            cuda.max_blur_pool2d_backward(grad, x, *MAX),
-        ]
+        backward = [cuda.backward(grad, x, BLUR, first, x.shape, fused.is_channels_last(x)) for first in (RELU, MAX)]
+        return [cuda.forward(x, BLUR, None), cuda.forward(x, BLUR, MAX), *backward]
 
     before = results()
     holder = cuda.launch if name.startswith("launch.") else cuda
@@ -279,18 +271,18 @@ def test_limits_of_a_launch(
 def test_gradients_are_deterministic() -> None:
     x = torch.randn(8, 16, 57, 64, device=DEVICE).round()
     grad = torch.randn(8, 16, 29, 32, device=DEVICE)
-    first = cuda.max_blur_pool2d_backward(grad, x, *MAX)
-    assert all(torch.equal(first, cuda.max_blur_pool2d_backward(grad, x, *MAX)) for _ in range(5))
+    first, *others = (cuda.backward(grad, x, BLUR, MAX, x.shape, False) for _ in range(6))
+    assert all(torch.equal(first, other) for other in others)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="needs a GPU: the interpreter would take days for 2**31 elements")
 def test_more_than_two_to_the_31_elements() -> None:
     x = torch.zeros(3, 1, 20_000, 40_000, device=DEVICE, dtype=torch.bfloat16)
     x[2, 0, -2:, -2:] = 1
-    y = cuda.blur_pool2d(x, *TAPS, (2, 2), "reflect")
-    tail = reference.blur_pool(x[2:, :, -20:, -20:].float(), TAPS, (2, 2), "reflect")
+    y = cuda.forward(x, BLUR, None)
+    tail = reference.blur_pool(x[2:, :, -20:, -20:].float(), BLUR)
     torch.testing.assert_close(y[2:, :, -6:, -6:].float(), tail[..., -6:, -6:], rtol=0, atol=0)
-    grad = cuda.blur_pool2d_backward(y, x.shape, *TAPS, (2, 2), "reflect", False)
+    grad = cuda.backward(y, None, BLUR, None, x.shape, False)
     assert grad[2, 0, -1, -1] > 0
     assert not grad[:2].any()
 
@@ -302,7 +294,7 @@ def test_cuda_graph_and_compile() -> None:
         return torch.autograd.grad(functional.blur_pool2d(y).square().sum(), x)[0]
 
     x = torch.randn(2, 8, 64, 64, device=DEVICE, requires_grad=True)
-    assert ops.backend_for(x, TAPS, (2, 2)) == "cuda"
+    assert ops.backend_for(x, BLUR) == "cuda"
     expected = step(x)
     torch.testing.assert_close(torch.compile(step, fullgraph=False)(x), expected)
     static = x.detach().clone().requires_grad_()

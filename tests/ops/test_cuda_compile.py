@@ -14,12 +14,7 @@ from typing import Any
 import pytest
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
-BLUR = (TAPS, TAPS, (2, 2), "reflect")
-CALLS: dict[str, tuple[Any, ...]] = {
-    "blur_pool2d": BLUR,
-    "relu_blur_pool2d": BLUR,
-    "max_blur_pool2d": ((2, 2), (1, 1), (0, 0), (0, 0), False, *BLUR),
-}
+OPERATIONS = ("blur", "relu_blur", "max_blur")
 
 
 def print_compiled(dtype: str, capability: int) -> None:
@@ -46,6 +41,7 @@ def print_compiled(dtype: str, capability: int) -> None:
 
     driver.set_active(NoDevice())
     from dealias.ops import cuda
+    from dealias.ops.arguments import RELU, Blur, First, Pool
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     found: dict[str, dict[str, float]] = {}
@@ -78,18 +74,20 @@ def print_compiled(dtype: str, capability: int) -> None:
 
             return compile_only
 
-    for kernel in ("forward", "blur_backward", "max_backward"):
+    for kernel in ("blur_pool", "blur_backward", "max_backward"):
         setattr(cuda, kernel, Compiled(getattr(cuda, kernel)))
     cuda._packs = lambda device: True
+    blur = Blur((TAPS, TAPS), (2, 2), "reflect")
+    before_blur: tuple[First, ...] = (None, RELU, Pool((2, 2), (1, 1), (0, 0), (0, 0), False))
     for layout in (torch.contiguous_format, torch.channels_last):
         x = torch.zeros(2, 64, 56, 56, dtype=getattr(torch, dtype)).contiguous(memory_format=layout)
         grad = x[..., ::2, ::2].contiguous(memory_format=layout)
-        for op, args in CALLS.items():
-            name = f"{op}, {layout}"
-            getattr(cuda, op)(x, *args)
-            name = f"{op}_backward, {layout}"
-            given = (x.shape, *args, layout == torch.channels_last) if op == "blur_pool2d" else (x, *args)
-            getattr(cuda, f"{op}_backward")(grad, *given)
+        for operation, first in zip(OPERATIONS, before_blur, strict=True):
+            name = f"{operation}, {layout}"
+            cuda.forward(x, blur, first)
+            name = f"{operation} backward, {layout}"
+            given = None if first is None else x
+            cuda.backward(grad, given, blur, first, x.shape, layout == torch.channels_last)
     print(json.dumps(found))
 
 
@@ -113,10 +111,10 @@ def test_kernels_compile_and_stay_in_registers(tmp_path: Path, dtype: str, capab
         [sys.executable, __file__, dtype, str(capability)], env=environment, capture_output=True, text=True, check=True
     ).stdout
     found = json.loads(output)
-    assert len(found) == 2 * 2 * len(CALLS)
+    assert len(found) == 2 * 2 * len(OPERATIONS)
     for name, counts in found.items():
         assert counts["stack bytes"] == counts["shared bytes"] == 0, (name, counts)
-        if not name.endswith("channels_last") and name.split(",")[0] != "blur_pool2d_backward":
+        if not name.endswith("channels_last") and name.split(",")[0] != "blur backward":
             assert counts["16-byte loads"] > 0, (name, counts)
 
 

@@ -1,7 +1,10 @@
 """The torch.library layer, with a backend that computes by the reference and counts its calls."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,24 +13,20 @@ import torch
 from torch import Tensor
 
 from dealias import functional, ops
+from dealias.errors import InputError
 from dealias.ops import fused, reference
+from dealias.ops.arguments import RELU, Blur, First, Pool
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
 OTHER = (0.25, 0.5, 0.25)
-BLUR = (TAPS, OTHER, (2, 2), "reflect")
+BLUR = Blur((TAPS, OTHER), (2, 2), "reflect")
 MAXIMA = {
-    "unpadded": ((2, 2), (1, 1), (0, 0), (0, 0), False, *BLUR),
-    "padded": ((3, 2), (1, 1), (1, 0), (1, 1), False, *BLUR),
-    "wrapped": ((2, 3), (1, 1), (0, 0), (1, 2), True, TAPS, OTHER, (2, 2), "circular"),
+    "unpadded": Pool((2, 2), (1, 1), (0, 0), (0, 0), False),
+    "padded": Pool((3, 2), (1, 1), (1, 0), (1, 1), False),
+    "wrapped": Pool((2, 3), (1, 1), (0, 0), (1, 2), True),
 }
-CALLS: dict[str, tuple[Any, ...]] = {"blur_pool2d": BLUR, "relu_blur_pool2d": BLUR, "max_blur_pool2d": MAXIMA["padded"]}
+CALLS: dict[str, First] = {"blur": None, "relu": RELU, "maximum": MAXIMA["padded"]}
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
-
-
-def for_reference(args: Sequence[Any]) -> tuple[Any, ...]:
-    """The dispatcher hands over lists, the reference takes tuples; and the taps of both axes as one argument."""
-    *rest, vertical, horizontal, stride, padding_mode = (tuple(a) if isinstance(a, list) else a for a in args)
-    return *rest, (vertical, horizontal), stride, padding_mode
 
 
 class ReferenceBackend:
@@ -42,52 +41,37 @@ class ReferenceBackend:
     def covers(self, dtype: torch.dtype, taps: Sequence[Sequence[float]], *args: Any) -> bool:
         return dtype != torch.float16 and max(map(len, taps)) <= 7
 
-    def _run(self, name: str, function: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
-        self.calls[name] += 1
+    def forward(self, x: Tensor, blur: Blur, first: First) -> Tensor:
+        self.calls["forward"] += 1
         assert type(x) in (Tensor, torch.nn.Parameter)
-        return function(x.detach(), *for_reference(args))
+        return reference.blur_pool(x.detach(), blur, first)
 
-    def _gradient(self, name: str, function: Callable[..., Tensor], grad: Tensor, x: Tensor, *args: Any) -> Tensor:
-        self.calls[name] += 1
+    def backward(
+        self, grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: tuple[int, ...], channels_last: bool
+    ) -> Tensor:
+        self.calls["backward"] += 1
+        assert (x is None) == (first is None)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        leaf = torch.zeros(size, dtype=grad.dtype) if x is None else x.detach()
+        assert leaf.shape == size
 
         def differentiate() -> Tensor:
-            leaf = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(function(leaf, *for_reference(args)), leaf, grad.detach())
-            return reference.match_layout(gradient, leaf)
+            given = leaf.clone(memory_format=layout).requires_grad_()
+            (gradient,) = torch.autograd.grad(reference.blur_pool(given, blur, first), given, grad.detach())
+            return reference.match_layout(gradient, given)
 
         with ThreadPoolExecutor(1) as outside_the_dispatcher:  # inside it autograd is off
             return outside_the_dispatcher.submit(differentiate).result()
-
-    def blur_pool2d(self, x: Tensor, *args: Any) -> Tensor:
-        return self._run("blur_pool2d", reference.blur_pool, x, *args)
-
-    def relu_blur_pool2d(self, x: Tensor, *args: Any) -> Tensor:
-        return self._run("relu_blur_pool2d", reference.relu_blur_pool, x, *args)
-
-    def max_blur_pool2d(self, x: Tensor, *args: Any) -> Tensor:
-        return self._run("max_blur_pool2d", reference.max_blur_pool, x, *args)
-
-    def blur_pool2d_backward(self, grad: Tensor, size: tuple[int, ...], *args: Any) -> Tensor:
-        *args, channels_last = args
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        x = torch.zeros(tuple(size), dtype=grad.dtype).contiguous(memory_format=layout)
-        return self._gradient("blur_pool2d_backward", reference.blur_pool, grad, x, *args)
-
-    def relu_blur_pool2d_backward(self, grad: Tensor, x: Tensor, *args: Any) -> Tensor:
-        return self._gradient("relu_blur_pool2d_backward", reference.relu_blur_pool, grad, x, *args)
-
-    def max_blur_pool2d_backward(self, grad: Tensor, x: Tensor, *args: Any) -> Tensor:
-        return self._gradient("max_blur_pool2d_backward", reference.max_blur_pool, grad, x, *args)
 
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReferenceBackend]:
     stand_in = ReferenceBackend()
     monkeypatch.setitem(fused._backends, "cpu", stand_in)
-    monkeypatch.setattr(ops, "FORCED", "")
     monkeypatch.setattr(ops, "_covered", {})
     torch.compiler.reset()
-    yield stand_in
+    with ops.use_backend("fused"):
+        yield stand_in
     torch.compiler.reset()
 
 
@@ -99,14 +83,12 @@ def given(name: str, dtype: torch.dtype = torch.float64, layout: torch.memory_fo
 
 def run(name: str, x: Tensor) -> Tensor:
     """The operation, by way of `dealias.ops`."""
-    operation: Callable[..., Tensor] = getattr(ops, name.removesuffix("2d"))
-    return operation(x, *for_reference(CALLS[name]))
+    return ops.blur_pool(x, BLUR, CALLS[name])
 
 
 def defined(name: str, x: Tensor) -> Tensor:
     """The operation, by the reference."""
-    operation: Callable[..., Tensor] = getattr(reference, name.removesuffix("2d"))
-    return operation(x, *for_reference(CALLS[name]))
+    return reference.blur_pool(x, BLUR, CALLS[name])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -119,7 +101,7 @@ def test_eager(backend: ReferenceBackend, name: str, layout: torch.memory_format
     assert y.stride() == expected.stride()
     grad = torch.randn_like(y).contiguous()
     torch.testing.assert_close(torch.autograd.grad(y, x, grad), torch.autograd.grad(expected, x, grad))
-    assert backend.calls == {name: 1, f"{name}_backward": 1}
+    assert backend.calls == {"forward": 1, "backward": 1}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -128,13 +110,13 @@ def test_without_gradient_the_backend_is_called_and_nothing_else(backend: Refere
         y = run(name, given(name).requires_grad_())
     assert y.grad_fn is None
     assert run(name, given(name)).grad_fn is None
-    assert backend.calls == {name: 2}
+    assert backend.calls == {"forward": 2}
 
 
 @pytest.mark.parametrize("maximum", MAXIMA)
 def test_second_gradients(backend: ReferenceBackend, monkeypatch: pytest.MonkeyPatch, maximum: str) -> None:
-    monkeypatch.setitem(CALLS, "max_blur_pool2d", MAXIMA[maximum])
-    names = CALLS if maximum == "padded" else ["max_blur_pool2d"]
+    monkeypatch.setitem(CALLS, "maximum", MAXIMA[maximum])
+    names = CALLS if maximum == "padded" else ["maximum"]
     for name in names:
         x = given(name)[:1, :2, :5].contiguous().requires_grad_()
         assert torch.autograd.gradcheck(lambda t, name=name: run(name, t), x)
@@ -147,7 +129,7 @@ def test_saved_for_backward(backend: ReferenceBackend, name: str) -> None:
     x = given(name).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         run(name, x)
-    assert [t.data_ptr() for t in saved] == ([] if name == "blur_pool2d" else [x.data_ptr()])
+    assert [t.data_ptr() for t in saved] == ([] if name == "blur" else [x.data_ptr()])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -156,13 +138,13 @@ def test_the_op_keeps_the_rules_of_torch_library(
     backend: ReferenceBackend, name: str, layout: torch.memory_format
 ) -> None:
     x = given(name, torch.float32, layout).requires_grad_()
-    op = getattr(torch.ops.dealias, name).default
-    torch.library.opcheck(op, (x, *CALLS[name]))
-    y = defined(name, x)
-    size = (tuple(x.shape),) if name == "blur_pool2d" else (x.detach(),)
-    last = (layout == torch.channels_last,) if name == "blur_pool2d" else ()
-    backward = getattr(torch.ops.dealias, f"{name}_backward").default
-    torch.library.opcheck(backward, (torch.randn_like(y).requires_grad_(), *size, *CALLS[name], *last))
+    arguments = fused.flatten(BLUR, CALLS[name])
+    torch.library.opcheck(torch.ops.dealias.blur_pool2d.default, (x, *arguments))
+    grad = torch.randn_like(defined(name, x)).requires_grad_()
+    given_x = None if name == "blur" else x.detach()
+    channels_last = layout == torch.channels_last
+    backward = torch.ops.dealias.blur_pool2d_backward.default
+    torch.library.opcheck(backward, (grad, given_x, tuple(x.shape), channels_last, *arguments))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -187,7 +169,7 @@ def test_batched_gradients(backend: ReferenceBackend, name: str) -> None:
     backend.calls.clear()
     together = torch.func.vmap(lambda row: torch.autograd.grad(y, x, row, retain_graph=True)[0])(basis)
     torch.testing.assert_close(together, one_by_one)
-    assert backend.calls == {f"{name}_backward": 1}
+    assert backend.calls == {"backward": 1}
     (together,) = torch.autograd.grad(y, x, basis, is_grads_batched=True, retain_graph=True)
     torch.testing.assert_close(together, one_by_one)
 
@@ -205,7 +187,7 @@ def test_compile_takes_the_ops_without_a_break(backend: ReferenceBackend) -> Non
         result, expected = compiled(x), step(x)
         torch.testing.assert_close(result, expected)
         torch.testing.assert_close(torch.autograd.grad(result, x), torch.autograd.grad(expected, x))
-    assert all(backend.calls[name] == backend.calls[f"{name}_backward"] == 4 for name in CALLS)
+    assert backend.calls == {"forward": 4 * len(CALLS), "backward": 4 * len(CALLS)}
 
 
 def test_export_takes_the_reference(backend: ReferenceBackend) -> None:
@@ -221,23 +203,65 @@ def test_export_takes_the_reference(backend: ReferenceBackend) -> None:
     assert not backend.calls
 
 
-def test_what_takes_which_backend(backend: ReferenceBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_which_backend(backend: ReferenceBackend) -> None:
     x = given("backend", torch.float32)
-    assert ops.backend_for(x, (TAPS, OTHER), (2, 2)) == "cpu"
-    assert ops.backend_for(x, (TAPS, OTHER), (2, 2), (3, 3), (1, 1)) == "cpu"
-    assert ops.backend_for(x.half(), (TAPS, OTHER), (2, 2)) == "reference"
-    assert ops.backend_for(x, (TAPS, TAPS * 2), (2, 2)) == "reference"
-    assert ops.backend_for(x[0], (TAPS,), (2,)) == "reference"
-    assert ops.backend_for(x.to("meta"), (TAPS, OTHER), (2, 2)) == "reference"
-    run("blur_pool2d", x.half())
+    assert ops.backend_for(x, BLUR) == "cpu"
+    assert ops.backend_for(x, BLUR, MAXIMA["padded"]) == "cpu"
+    assert ops.backend_for(x.half(), BLUR) == "reference"
+    assert ops.backend_for(x, BLUR._replace(taps=(TAPS, TAPS * 2))) == "reference"
+    assert ops.backend_for(x[0], Blur((TAPS,), (2,), "reflect")) == "reference"
+    assert ops.backend_for(x.to("meta"), BLUR) == "reference"
+    run("blur", x.half())
     assert not backend.calls
-    monkeypatch.setattr(ops, "FORCED", "reference")
-    monkeypatch.setattr(ops, "_covered", {})
-    assert ops.backend_for(x, (TAPS, OTHER), (2, 2)) == "reference"
-    assert ops.backends()["cpu"] == "DEALIAS_BACKEND=reference"
-    monkeypatch.setattr(ops, "FORCED", "native")
-    with pytest.raises(ValueError, match="DEALIAS_BACKEND='native'"):
-        ops.backends()
+
+
+def test_use_backend_holds_for_one_thread_until_it_is_left(backend: ReferenceBackend) -> None:
+    x = given("choice").requires_grad_()
+
+    def here() -> tuple[str, str]:
+        return ops.backend_for(x, BLUR), ops.backends()["cpu"]
+
+    taken, active = ("reference", "the reference path is chosen"), ("cpu", "active")
+    assert here() == active
+    with ThreadPoolExecutor(1) as other:
+        elsewhere = other.submit(here).result()
+        with ops.use_backend("reference"):
+            assert here() == taken
+            y = run("relu", x)
+            with ops.use_backend("fused"):
+                assert here() == active
+            assert here() == taken
+            assert other.submit(here).result() == elsewhere
+        assert here() == active
+    y.sum().backward()
+    assert not backend.calls
+    with pytest.raises(InputError, match="'native' is unknown: use 'reference' or 'fused'"), ops.use_backend("native"):
+        pass
+    with pytest.raises(KeyError), ops.use_backend("reference"):
+        raise KeyError
+    assert here() == active
+
+
+def test_compiled_code_follows_use_backend(backend: ReferenceBackend) -> None:
+    x = given("compiled", torch.float32)
+    compiled = torch.compile(lambda x: run("maximum", x), fullgraph=True, backend="aot_eager")
+    for name, calls in (("fused", 1), ("reference", 1), ("fused", 2)):
+        with ops.use_backend(name):
+            torch.testing.assert_close(compiled(x), defined("maximum", x))
+        assert backend.calls["forward"] == calls
+
+
+@pytest.mark.parametrize(("value", "says"), [("", "active"), ("reference", "chosen"), ("native", "unset it")])
+def test_the_environment_chooses_the_backend(value: str, says: str) -> None:
+    code = (
+        "import dealias.ops\n"
+        "try:\n    print(dealias.ops.backends())\n"
+        "except dealias.errors.InputError as error:\n    print(error)"
+    )
+    environment = os.environ | {"DEALIAS_BACKEND": value}
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert says in output
 
 
 def test_autocast_leaves_the_dtype_alone(backend: ReferenceBackend) -> None:
@@ -255,7 +279,7 @@ def test_a_subclass_passes_through_the_dispatcher(backend: ReferenceBackend) -> 
 
     with FakeTensorMode():
         x = torch.empty(2, 3, 9, 8, device="cpu", requires_grad=True)
-        y = run("max_blur_pool2d", x)
+        y = run("maximum", x)
         assert y.shape == (2, 3, 5, 4)
         y.sum().backward()
         assert x.grad is not None
@@ -264,14 +288,14 @@ def test_a_subclass_passes_through_the_dispatcher(backend: ReferenceBackend) -> 
 
 
 def test_missing_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops, "FORCED", "")
     monkeypatch.setattr(fused, "_backends", {})
 
     def import_module(name: str) -> None:
         raise ModuleNotFoundError("No module named 'triton'", name="triton")
 
     monkeypatch.setattr(fused, "import_module", import_module)
-    assert ops.backends()["cuda"] == "triton is not installed"
+    with ops.use_backend("fused"):
+        assert ops.backends()["cuda"] == "triton is not installed"
 
 
 def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +308,8 @@ def test_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
             for x in inputs:
                 y = functional.max_blur_pool2d(x, 2)
                 assert (y.shape, y.device.type) == ((2, 3, 4, 4), x.device.type)
-            return [ops.backend_for(x, (TAPS, OTHER), (2, 2), (2, 2), (1, 1)) for x in inputs]
+            with ops.use_backend("fused"):
+                return [ops.backend_for(x, BLUR, MAXIMA["unpadded"]) for x in inputs]
 
     monkeypatch.setattr(ops, "unavailable", lambda device: "triton is not installed")
     assert devices() == ["reference"] * 2

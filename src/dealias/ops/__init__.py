@@ -1,29 +1,59 @@
-"""One function for each operation; each picks the backend for its input.
+"""One function for all operations; it picks the backend for its input.
 
 Callers (`dealias.functional`) hand over checked arguments and batched input. Backends other than the
 reference cover part of the arguments; whatever they do not cover takes the reference path.
-`DEALIAS_BACKEND=reference` in the environment makes everything take it.
+`use_backend("reference")`, or `DEALIAS_BACKEND=reference` in the environment, makes everything take it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError
+from dealias.errors import InputError, shown
 from dealias.filters import Taps
 from dealias.ops import fused, reference
+from dealias.ops.arguments import Blur, First, Pool
 from dealias.ops.reference import match_layout
 
-__all__ = ["backend_for", "backends", "blur_pool", "match_layout", "max_blur_pool", "relu_blur_pool"]
+__all__ = ["backend_for", "backends", "blur_pool", "match_layout", "use_backend"]
 
-FORCED = os.environ.get("DEALIAS_BACKEND", "")
-"""The value of `DEALIAS_BACKEND` at import: empty, or "reference"."""
 
+class _Choice(threading.local):
+    """What the thread has chosen: "" takes the fused kernels wherever they run, "reference" never."""
+
+    name = os.environ.get("DEALIAS_BACKEND", "")
+
+
+_choice = _Choice()
 _covered: dict[tuple[object, ...], bool] = {}
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within it this thread takes "reference", the pure PyTorch path, or "fused": the kernels that cover the arguments.
+
+    It goes before `DEALIAS_BACKEND`. A gradient takes the path of its forward.
+
+    >>> with use_backend("reference"):
+    ...     backends()["cpu"]
+    'the reference path is chosen'
+
+    Raises:
+        InputError: there is no such backend.
+    """
+    if name not in ("reference", "fused"):
+        raise InputError(f"backend {shown(name)} is unknown: use 'reference' or 'fused'")
+    before, _choice.name = _choice.name, "" if name == "fused" else name
+    try:
+        yield
+    finally:
+        _choice.name = before
 
 
 def _covers(
@@ -43,20 +73,24 @@ def _covers(
     return covered
 
 
-# What torch.compiler.assume_constant_result sets; calling that would import all of Dynamo with `import dealias`.
+# What torch.compiler.assume_constant_result sets; calling that would import all of Dynamo with `import dealias`. It is
+# also why the arguments are plain: values that are made while Dynamo traces reach such a function without their fields.
 _covers.__dict__["_dynamo_marked_constant"] = True
 
 
 def unavailable(device_type: str) -> str | None:
     """Why the fused kernels do not run on this type of device, or None if they do."""
-    if FORCED:
-        if FORCED != "reference":
-            raise InputError(f"DEALIAS_BACKEND={FORCED!r} is unknown: unset it, or set it to 'reference'")
-        return "DEALIAS_BACKEND=reference"
     try:
         return fused.backend(device_type).unavailable()
     except ModuleNotFoundError as error:
         return f"{error.name} is not installed"
+
+
+def _takes_reference() -> bool:
+    name = _choice.name
+    if name not in ("", "reference"):
+        raise InputError(f"DEALIAS_BACKEND={name!r} is unknown: unset it, or set it to 'reference'")
+    return name == "reference"
 
 
 def backends() -> dict[str, str]:
@@ -65,7 +99,8 @@ def backends() -> dict[str, str]:
     >>> sorted(backends())
     ['cpu', 'cuda', 'reference']
     """
-    status = {device: unavailable(device) or "active" for device in ("cpu", "cuda")}
+    chosen = "the reference path is chosen" if _takes_reference() else None
+    status = {device: chosen or unavailable(device) or "active" for device in ("cpu", "cuda")}
     return {"reference": "active", **status}
 
 
@@ -80,53 +115,21 @@ def _needs_plain_operations() -> bool:
     )
 
 
-def backend_for(
-    x: Tensor,
-    taps: Sequence[Taps],
-    stride: Sequence[int],
-    kernel_size: Sequence[int] | None = None,
-    dilation: Sequence[int] | None = None,
-) -> str:
-    """Which backend takes this input: "cpu", "cuda" or "reference". Give `kernel_size` and `dilation` of a maximum.
+def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
+    """Which backend takes this input: "cpu", "cuda" or "reference".
 
-    >>> backend_for(torch.zeros(1, 1, 8), ((0.5, 0.5),), (2,))
+    >>> backend_for(torch.zeros(1, 1, 8), Blur(((0.5, 0.5),), (2,), "reflect"))
     'reference'
     """
     device = x.device.type
-    if len(stride) != 2 or device not in ("cpu", "cuda") or _needs_plain_operations():
+    if len(blur.stride) != 2 or device not in ("cpu", "cuda") or _takes_reference() or _needs_plain_operations():
         return "reference"
-    pool = None if kernel_size is None else tuple(kernel_size)
-    steps = None if dilation is None else tuple(dilation)
-    return device if _covers(device, x.dtype, tuple(taps), tuple(stride), pool, steps) else "reference"
+    kernel_size, dilation = (first.kernel_size, first.dilation) if isinstance(first, Pool) else (None, None)
+    return device if _covers(device, x.dtype, blur.taps, blur.stride, kernel_size, dilation) else "reference"
 
 
-def blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
-    """Correlate each axis of every channel with its `taps` and keep each `stride`-th sample from index 0."""
-    if backend_for(x, taps, stride) == "reference":
-        return reference.blur_pool(x, taps, stride, padding_mode)
-    return fused.blur_pool2d(x, *taps, stride, padding_mode)
-
-
-def relu_blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
-    """ReLU then `blur_pool`."""
-    if backend_for(x, taps, stride) == "reference":
-        return reference.relu_blur_pool(x, taps, stride, padding_mode)
-    return fused.relu_blur_pool2d(x, *taps, stride, padding_mode)
-
-
-def max_blur_pool(
-    x: Tensor,
-    kernel_size: Sequence[int],
-    dilation: Sequence[int],
-    before: Sequence[int],
-    after: Sequence[int],
-    wrap: bool,
-    taps: Sequence[Taps],
-    stride: Sequence[int],
-    padding_mode: str,
-) -> Tensor:
-    """The maximum at stride 1, padded by -inf (or wrapped around), then `blur_pool`."""
-    maximum = (x, kernel_size, dilation, before, after, wrap)
-    if backend_for(x, taps, stride, kernel_size, dilation) == "reference":
-        return reference.max_blur_pool(*maximum, taps, stride, padding_mode)
-    return fused.max_blur_pool2d(*maximum, *taps, stride, padding_mode)
+def blur_pool(x: Tensor, blur: Blur, first: First = None) -> Tensor:
+    """Compute what comes `first`, then `blur` it."""
+    if backend_for(x, blur, first) == "reference":
+        return reference.blur_pool(x, blur, first)
+    return fused.blur_pool(x, blur, first)

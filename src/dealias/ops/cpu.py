@@ -14,17 +14,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dealias import ops
 from dealias.errors import InputError
+from dealias.filters import Taps
+from dealias.ops.arguments import PADDING_MODES, Blur, First, Pool, dense_size
 from dealias.ops.fused import is_channels_last, memory_format
-
-Ints: TypeAlias = Sequence[int]
-Floats: TypeAlias = Sequence[float]
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 WANTED = os.environ.get("DEALIAS_ISA", "")
@@ -32,13 +31,13 @@ WANTED = os.environ.get("DEALIAS_ISA", "")
 _LIBRARY = "dealias_cpu.so"
 _BLUR, _RELU, _MAX = 0, 1, 2
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
-_PADDING_MODES = {"reflect": 0, "replicate": 1, "circular": 2, "zeros": 3}
 _MAX_TAPS, _MAX_KERNEL = 64, 3
 _MAX_STEP = 2**30 - 1  # of a stride or a dilation: what a window spans must fit the library's 32-bit numbers
 _OUT_OF_MEMORY = 2
 
 _Pair = ctypes.c_int32 * 2
-_ONES, _NONE = (1, 1), (0, 0)
+_DOUBLES = ctypes.POINTER(ctypes.c_double)
+_NO_MAXIMUM = Pool((1, 1), (1, 1), (0, 0), (0, 0), False)
 
 
 class _Problem(ctypes.Structure):
@@ -59,8 +58,8 @@ class _Problem(ctypes.Structure):
         ("after", _Pair),
         ("wrap", ctypes.c_int32),
         ("stride", _Pair),
-        ("taps", ctypes.c_int32),
-        ("filter", ctypes.POINTER(ctypes.c_double)),
+        ("taps", _Pair),
+        ("filter", _DOUBLES * 2),
     )
 
 
@@ -95,15 +94,14 @@ def unavailable() -> str | None:
 
 
 def covers(
-    dtype: torch.dtype, taps: Sequence[Floats], stride: Ints, kernel_size: Ints | None, dilation: Ints | None
+    dtype: torch.dtype,
+    taps: Sequence[Taps],
+    stride: Sequence[int],
+    kernel_size: Sequence[int] | None,
+    dilation: Sequence[int] | None,
 ) -> bool:
     """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima up to 3 x 3."""
-    if (
-        dtype not in _DTYPES
-        or taps[0] != taps[1]
-        or len(taps[0]) > _MAX_TAPS
-        or max(*stride, *(dilation or ())) > _MAX_STEP
-    ):
+    if dtype not in _DTYPES or max(map(len, taps)) > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
         return False
     return kernel_size is None or max(kernel_size) <= _MAX_KERNEL
 
@@ -142,45 +140,32 @@ def use_instruction_set(name: str) -> Iterator[None]:
 class _Call:
     """One problem, ready to run on any tensors of its shape and layout."""
 
-    __slots__ = ("_filter", "_problem", "address", "layout", "out_size", "size")
+    __slots__ = ("_filters", "_problem", "address", "layout", "out_size", "size")
 
     def __init__(
-        self,
-        op: int,
-        dtype: torch.dtype,
-        size: tuple[int, ...],
-        channels_last: bool,
-        taps: tuple[float, ...],
-        stride: tuple[int, ...],
-        padding_mode: str,
-        kernel_size: tuple[int, ...] = _ONES,
-        dilation: tuple[int, ...] = _ONES,
-        before: tuple[int, ...] = _NONE,
-        after: tuple[int, ...] = _NONE,
-        wrap: bool = False,
+        self, blur: Blur, first: First, dtype: torch.dtype, size: tuple[int, ...], channels_last: bool
     ) -> None:
-        self._filter = (ctypes.c_double * len(taps))(*taps)
+        self._filters = [(ctypes.c_double * len(line))(*line) for line in blur.taps]
+        pool = first if isinstance(first, Pool) else _NO_MAXIMUM
         self._problem = _Problem(
             *size,
-            op,
+            _MAX if first is pool else _RELU if first else _BLUR,
             _DTYPES[dtype],
             channels_last,
-            _PADDING_MODES[padding_mode],
-            _Pair(*kernel_size),
-            _Pair(*dilation),
-            _Pair(*before),
-            _Pair(*after),
-            wrap,
-            _Pair(*stride),
-            len(taps),
-            self._filter,
+            PADDING_MODES.index(blur.padding_mode),
+            _Pair(*pool.kernel_size),
+            _Pair(*pool.dilation),
+            _Pair(*pool.before),
+            _Pair(*pool.after),
+            pool.wrap,
+            _Pair(*blur.stride),
+            _Pair(*map(len, blur.taps)),
+            (_DOUBLES * 2)(*(ctypes.cast(line, _DOUBLES) for line in self._filters)),
         )
         self.address = ctypes.addressof(self._problem)
         self.layout = memory_format(channels_last)
         self.size = size
-        pools = zip(size[2:], before, after, kernel_size, dilation, stride, strict=True)
-        dense = [(n + b + a - d * (k - 1), step) for n, b, a, k, d, step in pools]
-        self.out_size = (*size[:2], *((n + step - 1) // step for n, step in dense))
+        self.out_size = (*size[:2], *blur.output_size(dense_size(size[2:], first)))
 
 
 _call = lru_cache(maxsize=512)(_Call)
@@ -193,90 +178,24 @@ def _check(status: int) -> None:
         raise RuntimeError(f"the native kernels refused their arguments (status {status})")
 
 
-def _run_forward(op: int, x: Tensor, *arguments: Any) -> Tensor:
+def forward(x: Tensor, blur: Blur, first: First) -> Tensor:
+    """See `fused.Backend`."""
     channels_last = is_channels_last(x)
     x = x.contiguous(memory_format=memory_format(channels_last))
-    call = _call(op, x.dtype, tuple(x.shape), channels_last, *arguments)
+    call = _call(blur, first, x.dtype, x.shape, channels_last)
     y = torch.empty(call.out_size, dtype=x.dtype, device=x.device, memory_format=call.layout)
     _check(_forward(call.address, x.data_ptr(), y.data_ptr(), torch.get_num_threads()))
     return y
 
 
-def _run_backward(call: _Call, grad: Tensor, x: Tensor | None) -> Tensor:
+def backward(
+    grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: tuple[int, ...], channels_last: bool
+) -> Tensor:
+    """See `fused.Backend`."""
+    call = _call(blur, first, grad.dtype, size, channels_last)
     grad = grad.contiguous(memory_format=call.layout)
+    x = None if x is None else x.contiguous(memory_format=call.layout)
     result = torch.empty(call.size, dtype=grad.dtype, device=grad.device, memory_format=call.layout)
     address = None if x is None else x.data_ptr()
     _check(_backward(call.address, address, grad.data_ptr(), result.data_ptr(), torch.get_num_threads()))
     return result
-
-
-def _run_backward_of_x(op: int, grad: Tensor, x: Tensor, *arguments: Any) -> Tensor:
-    channels_last = is_channels_last(x)
-    x = x.contiguous(memory_format=memory_format(channels_last))
-    return _run_backward(_call(op, x.dtype, tuple(x.shape), channels_last, *arguments), grad, x)
-
-
-def blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
-    """`reference.blur_pool` over two axes."""
-    return _run_forward(_BLUR, x, tuple(vertical), tuple(stride), padding_mode)
-
-
-def blur_pool2d_backward(
-    grad: Tensor,
-    input_size: Ints,
-    vertical: Floats,
-    horizontal: Floats,
-    stride: Ints,
-    padding_mode: str,
-    channels_last: bool,
-) -> Tensor:
-    """The gradient for the input of `input_size`, in the layout asked for."""
-    call = _call(_BLUR, grad.dtype, tuple(input_size), channels_last, tuple(vertical), tuple(stride), padding_mode)
-    return _run_backward(call, grad, None)
-
-
-def relu_blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
-    """`reference.relu_blur_pool` over two axes."""
-    return _run_forward(_RELU, x, tuple(vertical), tuple(stride), padding_mode)
-
-
-def relu_blur_pool2d_backward(
-    grad: Tensor, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str
-) -> Tensor:
-    """The gradient for x."""
-    return _run_backward_of_x(_RELU, grad, x, tuple(vertical), tuple(stride), padding_mode)
-
-
-def max_blur_pool2d(
-    x: Tensor,
-    kernel_size: Ints,
-    dilation: Ints,
-    before: Ints,
-    after: Ints,
-    wrap: bool,
-    vertical: Floats,
-    horizontal: Floats,
-    stride: Ints,
-    padding_mode: str,
-) -> Tensor:
-    """`reference.max_blur_pool` over two axes."""
-    pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
-    return _run_forward(_MAX, x, tuple(vertical), tuple(stride), padding_mode, *pool)
-
-
-def max_blur_pool2d_backward(
-    grad: Tensor,
-    x: Tensor,
-    kernel_size: Ints,
-    dilation: Ints,
-    before: Ints,
-    after: Ints,
-    wrap: bool,
-    vertical: Floats,
-    horizontal: Floats,
-    stride: Ints,
-    padding_mode: str,
-) -> Tensor:
-    """The gradient for x."""
-    pool = (tuple(kernel_size), tuple(dilation), tuple(before), tuple(after), wrap)
-    return _run_backward_of_x(_MAX, grad, x, tuple(vertical), tuple(stride), padding_mode, *pool)

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias.filters import Taps
+from dealias.ops.arguments import RELU, Blur, First, Pool
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-_F_PAD_MODE = {"reflect": "reflect", "replicate": "replicate", "circular": "circular", "zeros": "constant"}
 _MOST_DENSE_TAPS = 128  # of a dense convolution; beyond, one for each axis costs less
 
 _C: Any = torch._C  # not all of it is typed
@@ -105,7 +105,7 @@ def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: st
                 x = x.index_select(axis, _border_index(size, b, a, padding_mode, x.device))
         return x
     pads = [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
-    return F.pad(x, pads, mode=_F_PAD_MODE[padding_mode]) if any(pads) else x
+    return F.pad(x, pads, mode="constant" if padding_mode == "zeros" else padding_mode) if any(pads) else x
 
 
 def extend(x: Tensor, sides: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
@@ -248,82 +248,77 @@ def _correlate(x: Tensor, line: _Line) -> Tensor:
     return _correlate_in_place(x, line)
 
 
-def _sides(axis: int, taps: Sequence[Taps]) -> tuple[list[int], list[int]]:
-    """The border before and after, on one axis only."""
-    before, after = [0] * len(taps), [0] * len(taps)
-    before[axis], after[axis] = (len(taps[axis]) - 1) // 2, len(taps[axis]) // 2
-    return before, after
+def _along(axis: int, blur: Blur) -> Blur:
+    """The part of the blur along one axis."""
+    if len(blur.stride) == 1:
+        return blur
+    others = len(blur.stride) - 1
+    taps, stride = ((1.0,),) * others, (1,) * others
+    return Blur(
+        (*taps[:axis], blur.taps[axis], *taps[axis:]),
+        (*stride[:axis], blur.stride[axis], *stride[axis:]),
+        blur.padding_mode,
+    )
 
 
-def _blur_by_sums(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
-    """One axis after the other: the same window gives the same bits wherever it stands, on every machine."""
-    y = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # rounded once, at the end
-    for axis, (line, step) in enumerate(zip(taps, stride, strict=True)):
+def _axis_by_axis(x: Tensor, blur: Blur, run: Callable[[Tensor, Blur, int], Tensor]) -> Tensor:
+    """`run` along each axis that is filtered, in at least float32; rounded once, at the end."""
+    y = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    for axis, line in enumerate(blur.taps):
         if len(line) > 1:
-            padded = pad(y, *_sides(axis, taps), padding_mode)
-            y = _correlate(padded, _Line(axis + 2, line, step, -(-x.shape[axis + 2] // step)))
+            y = run(y, _along(axis, blur), axis)
     return y.to(x.dtype)
 
 
-def _blur_by_convolution(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
-    spatial = len(stride)
-    before, after = [(len(line) - 1) // 2 for line in taps], [len(line) // 2 for line in taps]
-    padded = pad(x, before, after, padding_mode)
+def _sum_along(x: Tensor, blur: Blur, axis: int) -> Tensor:
+    """The same window gives the same bits wherever it stands, on every machine."""
+    line, step = blur.taps[axis], blur.stride[axis]
+    padded = pad(x, *blur.border(), blur.padding_mode)
+    return _correlate(padded, _Line(axis + 2, line, step, -(-x.shape[axis + 2] // step)))
+
+
+def _blur_by_convolution(x: Tensor, blur: Blur) -> Tensor:
+    spatial = len(blur.stride)
+    padded = pad(x, *blur.border(), blur.padding_mode)
     # One channel is blurred as two: oneDNN's convolution of a single channel sums in an order that depends on the
     # position, so that shifts are not exact, and in bfloat16 returns garbage now and then (torch 2.13).
     with _unrecorded() if is_traced() else nullcontext():  # a trace has a constant kernel and number of channels
         single = x.shape[1] == 1
         channels = 2 if single else x.shape[1]
-        kernel = _kernel(taps, x)
+        kernel = _kernel(blur.taps, x)
         kernel = kernel.expand(channels, 1, *kernel.shape)
     if single:
         padded = padded.expand(-1, 2, *([-1] * spatial))
-    y = _CONV[spatial](padded, kernel, stride=tuple(stride), groups=channels)
+    y = _CONV[spatial](padded, kernel, stride=blur.stride, groups=channels)
     return y[:, :1] if single else y
 
 
-def _blur_by_convolutions(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
+def _blur_by_convolutions(x: Tensor, blur: Blur) -> Tensor:
     """One dense convolution for short filters, one along each axis for long ones."""
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
-            return _blur_by_convolutions(x, taps, stride, padding_mode)
-    if math.prod([len(line) for line in taps]) <= _MOST_DENSE_TAPS:
-        return _blur_by_convolution(x, taps, stride, padding_mode)
-    y = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    for axis, (line, step) in enumerate(zip(taps, stride, strict=True)):
-        if len(line) > 1:
-            lines: list[Taps] = [(1.0,)] * len(taps)
-            steps = [1] * len(taps)
-            lines[axis], steps[axis] = line, step
-            y = _blur_by_convolution(y, lines, steps, padding_mode)
-    return y.to(x.dtype)
+            return _blur_by_convolutions(x, blur)
+    if math.prod([len(line) for line in blur.taps]) <= _MOST_DENSE_TAPS:
+        return _blur_by_convolution(x, blur)
+    return _axis_by_axis(x, blur, lambda y, part, axis: _blur_by_convolution(y, part))
 
 
-def blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
-    """Correlate each axis of every channel with its `taps` and keep each `stride`-th sample from index 0.
-
-    The taps of each axis sum to 1, so that an axis with one tap is not filtered.
-    """
+def _blur(x: Tensor, blur: Blur) -> Tensor:
+    taps, stride, padding_mode = blur
     # What is not filtered is subsampled first: less is left for the others.
     first = [step if len(line) == 1 else 1 for line, step in zip(taps, stride, strict=True)]
-    y = x[(slice(None), slice(None), *(slice(None, None, step) for step in first))] if max(first) > 1 else x
+    if max(first) > 1:
+        x = x[(slice(None), slice(None), *(slice(None, None, step) for step in first))]
+        blur = Blur(taps, tuple([step // done for step, done in zip(stride, first, strict=True)]), padding_mode)
     if all(len(line) == 1 for line in taps):
-        return match_layout(y.clone(), x)  # never a view of x
-    rest = [step // done for step, done in zip(stride, first, strict=True)]
-    blur = _blur_by_convolutions if _uses_convolutions(x) else _blur_by_sums
-    return match_layout(blur(y, taps, rest, padding_mode), x)
+        return x.clone()  # never a view of the input
+    return _blur_by_convolutions(x, blur) if _uses_convolutions(x) else _axis_by_axis(x, blur, _sum_along)
 
 
-def dense_max(
-    x: Tensor,
-    kernel_size: Sequence[int],
-    dilation: Sequence[int],
-    before: Sequence[int],
-    after: Sequence[int],
-    wrap: bool,
-) -> Tensor:
-    """The maximum at stride 1. The border is -inf, or with `wrap` the opposite side of the map."""
+def dense_max(x: Tensor, pool: Pool) -> Tensor:
+    """The maximum at stride 1."""
+    kernel_size, dilation, before, after, wrap = pool
     if wrap:
         x, inner = pad(x, before, after, "circular"), [0] * len(kernel_size)
     else:
@@ -337,22 +332,7 @@ def dense_max(
     return _MAX_POOL[len(kernel_size)](x, list(kernel_size), 1, inner, list(dilation))
 
 
-def max_blur_pool(
-    x: Tensor,
-    kernel_size: Sequence[int],
-    dilation: Sequence[int],
-    before: Sequence[int],
-    after: Sequence[int],
-    wrap: bool,
-    taps: Sequence[Taps],
-    stride: Sequence[int],
-    padding_mode: str,
-) -> Tensor:
-    """`dense_max` then `blur_pool`."""
-    dense = dense_max(x, kernel_size, dilation, before, after, wrap)
-    return match_layout(blur_pool(dense, taps, stride, padding_mode), x)
-
-
-def relu_blur_pool(x: Tensor, taps: Sequence[Taps], stride: Sequence[int], padding_mode: str) -> Tensor:
-    """ReLU then `blur_pool`."""
-    return match_layout(blur_pool(F.relu(x), taps, stride, padding_mode), x)
+def blur_pool(x: Tensor, blur: Blur, first: First = None) -> Tensor:
+    """Compute what comes `first`, then `blur` it; the result has the layout of x."""
+    dense = dense_max(x, first) if isinstance(first, Pool) else F.relu(x) if first == RELU else x
+    return match_layout(_blur(dense, blur), x)

@@ -11,20 +11,19 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dealias.filters import Taps
+from dealias.ops.arguments import Blur, First, Pool, dense_size
 from dealias.ops.cuda import launch
-from dealias.ops.cuda.blur_backward import blur_backward
-from dealias.ops.cuda.forward import forward
-from dealias.ops.cuda.launch import BLOCK, Pair, Plan, Pool
-from dealias.ops.cuda.max_backward import max_backward
+from dealias.ops.cuda.blur_gradient import blur_backward
+from dealias.ops.cuda.forward_kernel import blur_pool
+from dealias.ops.cuda.launch import BLOCK, Plan
+from dealias.ops.cuda.max_gradient import max_backward
 from dealias.ops.fused import is_channels_last, memory_format
-
-Ints: TypeAlias = Sequence[int]
-Floats: TypeAlias = Sequence[float]
 
 MAX_TAPS, MAX_STRIDE, MAX_KERNEL = 16, 4, 3
 MOST_LANES = 2**31 - BLOCK
@@ -42,14 +41,18 @@ def unavailable() -> str | None:
 
 
 def covers(
-    dtype: torch.dtype, taps: Sequence[Floats], stride: Ints, kernel_size: Ints | None, dilation: Ints | None
+    dtype: torch.dtype,
+    taps: Sequence[Taps],
+    stride: Sequence[int],
+    kernel_size: Sequence[int] | None,
+    dilation: Sequence[int] | None,
 ) -> bool:
     """Whether the kernels take these arguments; bfloat16 takes a device of compute capability 8.0."""
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return False
     if dtype == torch.bfloat16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
         return False
-    if taps[0] != taps[1] or len(taps[0]) > MAX_TAPS or max(stride) > MAX_STRIDE:
+    if max(map(len, taps)) > MAX_TAPS or max(stride) > MAX_STRIDE:
         return False
     return kernel_size is None or (max(kernel_size) <= MAX_KERNEL and dilation is not None and set(dilation) == {1})
 
@@ -63,16 +66,11 @@ def _packs(device: torch.device) -> bool:
 _processors = lru_cache(launch.processors)
 
 
-def _pair(values: Ints) -> Pair:
-    first, second = values
-    return int(first), int(second)
-
-
-def _empty(like: Tensor, size: Ints, dtype: torch.dtype, channels_last: bool) -> Tensor:
+def _empty(like: Tensor, size: Sequence[int], dtype: torch.dtype, channels_last: bool) -> Tensor:
     return torch.empty(size, dtype=dtype, device=like.device, memory_format=memory_format(channels_last))
 
 
-def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> None:
+def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Sequence[Taps]) -> None:
     images = tensors[0].shape[0]
     most = max(1, MOST_LANES // plan.lanes)
     other = tensors[0].is_cuda and tensors[0].device.index != torch.cuda.current_device()
@@ -83,7 +81,7 @@ def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> No
             grid = (-(-lanes // BLOCK) * plan.blocks,)
             kernel[grid](
                 *part,
-                tuple(taps),
+                *taps,
                 lanes=lanes,
                 **plan.sizes,
                 **plan.constants,
@@ -91,134 +89,49 @@ def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Floats) -> No
             )
 
 
-def _forward(x: Tensor, taps: Floats, stride: Ints, padding_mode: str, pool: Pool, relu: bool) -> Tensor:
+def forward(x: Tensor, blur: Blur, first: First) -> Tensor:
+    """See `fused.Backend`."""
     channels_last = is_channels_last(x)
     x = x.contiguous(memory_format=memory_format(channels_last))
-    steps = _pair(stride)
-    height, width = pool.dense(_pair(x.shape[2:]))
-    y = _empty(x, (x.shape[0], x.shape[1], -(-height // steps[0]), -(-width // steps[1])), x.dtype, channels_last)
+    size = blur.output_size(dense_size(x.shape[2:], first))
+    y = _empty(x, (*x.shape[:2], *size), x.dtype, channels_last)
     if y.numel():
+        device = x.device
         plan = launch.forward(
-            tuple(x.shape),
-            x.element_size(),
-            channels_last,
-            len(taps),
-            steps,
-            padding_mode,
-            pool,
-            relu,
-            _packs(x.device),
-            _processors(x.device),
+            x.shape, x.element_size(), channels_last, blur, first, _packs(device), _processors(device)
         )
-        _run(forward, plan, (x, y), taps)
+        _run(blur_pool, plan, (x, y), blur.taps)
     return y
 
 
+def backward(
+    grad: Tensor, x: Tensor | None, blur: Blur, first: First, size: tuple[int, ...], channels_last: bool
+) -> Tensor:
+    """See `fused.Backend`."""
+    kind = grad.dtype
+    if isinstance(first, Pool) and not launch.foldable(size[2:], blur, first):
+        dense = (*size[:2], *first.dense_size(size[2:]))
+        # in float32, so that what passes between the two kernels is not rounded
+        grad = _backward(grad, None, blur, None, dense, channels_last, torch.float32)
+        blur = Blur(((1.0,), (1.0,)), (1, 1), "zeros")
+    return _backward(grad, x, blur, first, size, channels_last, kind)
+
+
 def _backward(
-    kernel: Any,
     grad: Tensor,
     x: Tensor | None,
-    size: Ints,
-    taps: Floats,
-    stride: Ints,
-    padding_mode: str,
-    pool: Pool | None,
-    dtype: torch.dtype,
+    blur: Blur,
+    first: First,
+    size: tuple[int, ...],
     channels_last: bool,
+    dtype: torch.dtype,
 ) -> Tensor:
     out = _empty(grad, size, dtype, channels_last)
     if out.numel():
         layout = memory_format(channels_last)
         grad = grad.contiguous(memory_format=layout)
         given = grad if x is None else x.contiguous(memory_format=layout)
-        plan = launch.backward(
-            tuple(size),
-            given.element_size(),
-            channels_last,
-            len(taps),
-            _pair(stride),
-            padding_mode,
-            pool,
-            pool is None and x is not None,
-            _processors(grad.device),
-        )
-        _run(kernel, plan, (grad, given, out), taps)
+        plan = launch.backward(size, given.element_size(), channels_last, blur, first, _processors(grad.device))
+        kernel = max_backward if isinstance(first, Pool) else blur_backward
+        _run(kernel, plan, (grad, given, out), blur.taps)
     return out
-
-
-def blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
-    """See `fused.Backend`."""
-    return _forward(x, vertical, stride, padding_mode, Pool(), False)
-
-
-def blur_pool2d_backward(
-    grad: Tensor,
-    input_size: Ints,
-    vertical: Floats,
-    horizontal: Floats,
-    stride: Ints,
-    padding_mode: str,
-    channels_last: bool,
-) -> Tensor:
-    """See `fused.Backend`."""
-    return _backward(
-        blur_backward, grad, None, input_size, vertical, stride, padding_mode, None, grad.dtype, channels_last
-    )
-
-
-def relu_blur_pool2d(x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str) -> Tensor:
-    """See `fused.Backend`."""
-    return _forward(x, vertical, stride, padding_mode, Pool(), True)
-
-
-def relu_blur_pool2d_backward(
-    grad: Tensor, x: Tensor, vertical: Floats, horizontal: Floats, stride: Ints, padding_mode: str
-) -> Tensor:
-    """See `fused.Backend`."""
-    return _backward(
-        blur_backward, grad, x, x.shape, vertical, stride, padding_mode, None, x.dtype, is_channels_last(x)
-    )
-
-
-def max_blur_pool2d(
-    x: Tensor,
-    kernel_size: Ints,
-    dilation: Ints,
-    before: Ints,
-    after: Ints,
-    wrap: bool,
-    vertical: Floats,
-    horizontal: Floats,
-    stride: Ints,
-    padding_mode: str,
-) -> Tensor:
-    """See `fused.Backend`."""
-    pool = Pool(_pair(kernel_size), _pair(before), _pair(after), wrap)
-    return _forward(x, vertical, stride, padding_mode, pool, False)
-
-
-def max_blur_pool2d_backward(
-    grad: Tensor,
-    x: Tensor,
-    kernel_size: Ints,
-    dilation: Ints,
-    before: Ints,
-    after: Ints,
-    wrap: bool,
-    vertical: Floats,
-    horizontal: Floats,
-    stride: Ints,
-    padding_mode: str,
-) -> Tensor:
-    """See `fused.Backend`."""
-    pool = Pool(_pair(kernel_size), _pair(before), _pair(after), wrap)
-    channels_last = is_channels_last(x)
-    size, taps = _pair(x.shape[2:]), vertical
-    if not launch.foldable(size, len(taps), _pair(stride), padding_mode, pool):
-        dense = (*x.shape[:2], *pool.dense(size))
-        # in float32, so that what passes between the two kernels is not rounded
-        grad = _backward(
-            blur_backward, grad, None, dense, taps, stride, padding_mode, None, torch.float32, channels_last
-        )
-        taps, stride, padding_mode = (1.0,), (1, 1), "zeros"
-    return _backward(max_backward, grad, x, x.shape, taps, stride, padding_mode, pool, x.dtype, channels_last)

@@ -13,40 +13,49 @@ columns, G of them outputs. Borders need no padded copy:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from dealias.ops.arguments import PADDING_MODES, RELU, Blur, First, Pool, dense_size
+
 Pair: TypeAlias = tuple[int, int]
 Fold: TypeAlias = tuple[bool, int, int, int]
 
 BLOCK = 128  # lanes of a program, one for each of its threads
 NARROW = 2**31  # maps of fewer elements are addressed by 32-bit offsets
-MODES = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
 FOLDING = ("reflect", "replicate")
 
 
-class Pool(NamedTuple):
-    """The maximum before the blur; by default none."""
+class Window(NamedTuple):
+    """What the kernels ask of the maximum before the blur; without one, of a window of one pixel."""
 
-    kernel: Pair = (1, 1)
-    before: Pair = (0, 0)
-    after: Pair = (0, 0)
-    wrap: bool = False
+    kernel: Pair
+    before: Pair
+    wrap: bool
+    padded: bool  # it reaches into padding of -inf
 
-    @property
-    def padded(self) -> bool:
-        """Whether windows reach into padding of -inf."""
-        return not self.wrap and any((*self.before, *self.after))
+    @classmethod
+    def of(cls, first: First) -> Window:
+        """The window of what comes first."""
+        if not isinstance(first, Pool):
+            return cls((1, 1), (0, 0), False, False)
+        padded = not first.wrap and any((*first.before, *first.after))
+        return cls(pair(first.kernel_size), pair(first.before), first.wrap, padded)
 
-    def dense(self, size: Pair) -> Pair:
-        """The size of the maximum at stride 1 of a map of `size`."""
-        height, width = (
-            n + b + a - (k - 1) for n, b, a, k in zip(size, self.before, self.after, self.kernel, strict=True)
-        )
-        return height, width
+    def constants(self) -> dict[str, Any]:
+        """Parameters of the kernels that know of a maximum."""
+        (kh, kw), (bh, bw) = self.kernel, self.before
+        return {"KH": kh, "KW": kw, "BH": bh, "BW": bw, "WRAP": self.wrap, "PADDED": self.padded}
+
+
+def pair(values: Sequence[int]) -> Pair:
+    """The values of the two axes."""
+    first, second = values
+    return int(first), int(second)
 
 
 class Plan(NamedTuple):
@@ -78,13 +87,28 @@ def _cut(channels: int, width: int, outputs: int, step: int, itemsize: int, chan
     return Cut(group, 1, 1, vector, group & (group - 1) == 0 and outputs % group == 0)
 
 
-def _common(cut: Cut, groups: int, step: int, sizes: Pair, outputs: Pair) -> dict[str, Any]:
+def _common(cut: Cut, groups: int, blur: Blur, sizes: Pair, outputs: Pair, channels_last: bool) -> dict[str, Any]:
+    """The constants of all kernels."""
     group, channel_vector, vectors, input_vector, output_vector = cut
-    full = (not input_vector or sizes[1] // (group * step) == groups) and (
+    full = (not input_vector or sizes[1] // (group * blur.stride[1]) == groups) and (
         not output_vector or outputs[1] // group == groups
     )
     largest = max(sizes[0] * sizes[1], outputs[0] * outputs[1]) * vectors * channel_vector
-    return {"G": group, "VEC": channel_vector, "BLOCK": BLOCK, "FULL": full, "WIDE": largest >= NARROW}
+    constants = {"G": group, "VEC": channel_vector, "BLOCK": BLOCK, "FULL": full, "WIDE": largest >= NARROW}
+    mode = PADDING_MODES.index(blur.padding_mode)
+    return constants | {"SH": blur.stride[0], "SW": blur.stride[1], "MODE": mode, "CL": channels_last}
+
+
+def _plan(
+    shape: tuple[int, ...], cut: Cut, groups: int, steps: int, outputs: Pair, constants: dict[str, Any], processors: int
+) -> Plan:
+    """For maps of `shape`, down which a program takes `steps` steps."""
+    images, channels, height, width = shape
+    lanes = (1 if constants["CL"] else channels) * groups * cut.vectors
+    steps_of_block = _steps_of_block(steps, images * lanes, processors)
+    blocks = -(-steps // steps_of_block)
+    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": outputs[0], "WO": outputs[1]}
+    return Plan(blocks, lanes, sizes | {"blocks": blocks, "steps_of_block": steps_of_block}, constants)
 
 
 def _steps_of_block(steps: int, lanes: int, processors: int) -> int:
@@ -149,62 +173,49 @@ def forward(
     shape: tuple[int, ...],
     itemsize: int,
     channels_last: bool,
-    taps: int,
-    stride: Pair,
-    mode: str,
-    pool: Pool,
-    relu: bool,
+    blur: Blur,
+    first: First,
     packed: bool,
     processors: int,
 ) -> Plan:
-    """For the kernel `forward`. PACKED: take maxima of two 16-bit elements at a time."""
+    """For the kernel `blur_pool`. PACKED: take maxima of two 16-bit elements at a time."""
     _, channels, height, width = shape
-    lead, tail = (taps - 1) // 2, taps // 2
-    dense = pool.dense((height, width))
-    out_height, out_width = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
-    pooled = pool.kernel != (1, 1)
+    window, mode, step = Window.of(first), blur.padding_mode, blur.stride[1]
+    taps = [len(line) for line in blur.taps]
+    lead, tail = (taps[1] - 1) // 2, taps[1] // 2
+    dense = pair(dense_size((height, width), first))
+    outputs = pair(blur.output_size(dense))
+    pooled = window.kernel != (1, 1)
     most = (2, 16 // itemsize) if channels_last else (0, 0)
-    cut = _cut(channels, width, out_width, stride[1], itemsize, channels_last, most)
-    columns = cut.outputs * stride[1]
-    groups = -(-out_width // cut.outputs)
+    cut = _cut(channels, width, outputs[1], step, itemsize, channels_last, most)
+    columns = cut.outputs * step
+    groups = -(-outputs[1] // cut.outputs)
     last = dense[1] - 1 - (groups - 1) * columns
     tiny = any(
-        n <= (lead + tail + k - 1 if pool.wrap else max(lead, tail)) for n, k in zip(dense, pool.kernel, strict=True)
+        n <= (length + k - 2 if window.wrap else length // 2)
+        for n, length, k in zip(dense, taps, window.kernel, strict=True)
     )
     # Input columns are loaded once, and the border is mended.
-    shared = not tiny and (pool.wrap or (mode != "circular" and (pooled or cut.input_vector)))
-    mends = shared and not pool.wrap and mode in FOLDING
-    first = min(-lead, last - tail) if mends else -lead
-    end = (cut.outputs - 1) * stride[1] + tail + 1
-    if pool.kernel[1] > 1 and not shared:
+    shared = not tiny and (window.wrap or (mode != "circular" and (pooled or cut.input_vector)))
+    mends = shared and not window.wrap and mode in FOLDING
+    start = min(-lead, last - tail) if mends else -lead
+    end = (cut.outputs - 1) * step + tail + 1
+    if window.kernel[1] > 1 and not shared:
         cut = cut._replace(input_vector=False)
-    lanes = (1 if channels_last else channels) * groups * cut.vectors
-    steps = _steps_of_block(out_height, shape[0] * lanes, processors)
-    blocks = -(-out_height // steps)
-    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": out_height, "WO": out_width}
-    sizes |= {"HD": dense[0], "WD": dense[1], "blocks": blocks, "steps_of_block": steps}
-    constants = _common(cut, groups, stride[1], (height, width), (out_height, out_width)) | {
-        "SH": stride[0],
-        "SW": stride[1],
-        "KH": pool.kernel[0],
-        "KW": pool.kernel[1],
-        "BH": pool.before[0],
-        "BW": pool.before[1],
-        "MODE": MODES[mode],
-        "WRAP": pool.wrap,
-        "PADDED": pool.padded,
-        "RELU": relu,
-        "CL": channels_last,
-        "FIRST": first,
+    constants = _common(cut, groups, blur, (height, width), outputs, channels_last) | window.constants()
+    constants |= {
+        "RELU": first == RELU,
+        "FIRST": start,
         "LAST": last if mode == "zeros" else 0,  # else not needed, and would only make another kernel
         "LOADS": cut.input_vector,
         "STORES": cut.output_vector,
         "SHARED": shared,
         "TINY": tiny,
         "PACKED": packed and pooled and channels_last and itemsize == 2,
-        "FOLDS": mended_columns(mode, first, end, columns, last) if mends else (),
+        "FOLDS": mended_columns(mode, start, end, columns, last) if mends else (),
     }
-    return Plan(blocks, lanes, sizes, constants)
+    plan = _plan(shape, cut, groups, outputs[0], outputs, constants, processors)
+    return plan._replace(sizes=plan.sizes | {"HD": dense[0], "WD": dense[1]})
 
 
 @lru_cache(maxsize=1024)
@@ -212,49 +223,37 @@ def backward(
     shape: tuple[int, ...],
     itemsize: int,
     channels_last: bool,
-    taps: int,
-    stride: Pair,
-    mode: str,
-    pool: Pool | None,
-    relu: bool,
+    blur: Blur,
+    first: First,
     processors: int,
 ) -> Plan:
-    """For the kernel `blur_backward`, or with a `pool` for `max_backward`; see `foldable` for its arguments.
+    """For the kernel `blur_backward`, or where a maximum comes first for `max_backward`, if it is `foldable`.
 
     EXTRA output rows and columns, NEAR of them at the start, have a filter that reaches beyond the map.
     """
     _, channels, height, width = shape
-    window = pool or Pool()
-    dense = window.dense((height, width))
-    outputs = -(-dense[0] // stride[0]), -(-dense[1] // stride[1])
-    most = (2, 2 if pool else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
-    cut = _cut(channels, width, outputs[1], stride[1], itemsize, channels_last, most)
-    columns = cut.outputs * stride[1]
+    pooled, window, mode, (down, along) = isinstance(first, Pool), Window.of(first), blur.padding_mode, blur.stride
+    taps = [len(line) for line in blur.taps]
+    dense = pair(dense_size((height, width), first))
+    outputs = pair(blur.output_size(dense))
+    most = (2, 2 if pooled else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
+    cut = _cut(channels, width, outputs[1], along, itemsize, channels_last, most)
+    columns = cut.outputs * along
     groups = -(-width // columns)
     last = dense[1] - 1 - (groups - 1) * columns
     low, wide = window.before[1] - window.kernel[1] + 1, columns + window.kernel[1] - 1
-    bounces = min(dense) <= taps // 2
+    bounces = any(n <= length // 2 for n, length in zip(dense, taps, strict=True))
     rows, extra_columns = (0, 0), (0, 0)
     folds: tuple[Fold, ...] = ()
     if mode != "zeros":
-        rows = _reaching_out(dense[0], outputs[0], taps, stride[0])
+        rows = _reaching_out(dense[0], outputs[0], taps[0], down)
         if mode == "circular" or bounces:
-            extra_columns = _reaching_out(dense[1], outputs[1], taps, stride[1])
+            extra_columns = _reaching_out(dense[1], outputs[1], taps[1], along)
         else:
-            folds = folded_columns(mode, taps, low, wide, columns, last)
-    first, count = _needed_outputs(folds, taps, low, wide, stride[1], cut.outputs, outputs[1], groups)
-    lanes = (1 if channels_last else channels) * groups * cut.vectors
-    total = -(-height // stride[0])
-    steps = _steps_of_block(total, shape[0] * lanes, processors)
-    blocks = -(-total // steps)
-    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": outputs[0], "WO": outputs[1]}
-    sizes |= {"blocks": blocks, "steps_of_block": steps}
-    constants = _common(cut, groups, stride[1], (height, width), outputs) | {
-        "SH": stride[0],
-        "SW": stride[1],
-        "MODE": MODES[mode],
-        "CL": channels_last,
-        "FIRST": first,
+            folds = folded_columns(mode, taps[1], low, wide, columns, last)
+    start, count = _needed_outputs(folds, taps[1], low, wide, along, cut.outputs, outputs[1], groups)
+    constants = _common(cut, groups, blur, (height, width), outputs, channels_last) | {
+        "FIRST": start,
         "COUNT": count,
         "LOADS": cut.output_vector,
         "STORES": cut.input_vector,
@@ -262,31 +261,26 @@ def backward(
         "NEAR_H": rows[0],
         "EXTRA_H": rows[1],
     }
-    if pool is None:
-        constants |= {"RELU": relu, "TINY": bounces, "NEAR_W": extra_columns[0], "EXTRA_W": extra_columns[1]}
-    else:
-        sizes |= {"HD": dense[0], "WD": dense[1]}
-        constants |= {
-            "KH": pool.kernel[0],
-            "KW": pool.kernel[1],
-            "BH": pool.before[0],
-            "BW": pool.before[1],
-            "WRAP": pool.wrap,
-            "PADDED": pool.padded,
-            "TINY": any(n < k for n, k in zip(dense, pool.kernel, strict=True)),
-            "LAST": last,
-        }
-    return Plan(blocks, lanes, sizes, constants)
+    plan = _plan(shape, cut, groups, -(-height // down), outputs, constants, processors)
+    if not pooled:
+        extra = {"RELU": first == RELU, "TINY": bounces, "NEAR_W": extra_columns[0], "EXTRA_W": extra_columns[1]}
+        return plan._replace(constants=constants | extra)
+    tiny = any(n < k for n, k in zip(dense, window.kernel, strict=True))
+    constants |= window.constants() | {"TINY": tiny, "LAST": last}
+    return plan._replace(constants=constants, sizes=plan.sizes | {"HD": dense[0], "WD": dense[1]})
 
 
-def foldable(size: Pair, taps: int, stride: Pair, mode: str, pool: Pool) -> bool:
+def foldable(size: Sequence[int], blur: Blur, pool: Pool) -> bool:
     """Whether `max_backward` does it all; otherwise the blur's gradient must be computed first.
 
     It then takes that with one tap and stride 1, the only case in which it wraps around.
     """
-    if taps == 1 and stride == (1, 1):
+    unfiltered = max(map(len, blur.taps)) == 1
+    if unfiltered and max(blur.stride) == 1:
         return True
-    return not pool.wrap and (taps == 1 or mode == "zeros" or (mode in FOLDING and min(pool.dense(size)) > taps // 2))
+    inside = all(n > len(line) // 2 for n, line in zip(pool.dense_size(size), blur.taps, strict=True))
+    mode = blur.padding_mode
+    return not pool.wrap and (unfiltered or mode == "zeros" or (mode in FOLDING and inside))
 
 
 def processors(device: torch.device) -> int:

@@ -12,10 +12,12 @@ twice, from L1. The program walks down the map; the indices of map rows are the 
 import triton
 import triton.language as tl
 
-ZEROS = tl.constexpr(0)
-REFLECT = tl.constexpr(1)
-REPLICATE = tl.constexpr(2)
-CIRCULAR = tl.constexpr(3)
+from dealias.ops.arguments import PADDING_MODES
+
+REFLECT = tl.constexpr(PADDING_MODES.index("reflect"))
+REPLICATE = tl.constexpr(PADDING_MODES.index("replicate"))
+CIRCULAR = tl.constexpr(PADDING_MODES.index("circular"))
+ZEROS = tl.constexpr(PADDING_MODES.index("zeros"))
 
 
 @triton.jit

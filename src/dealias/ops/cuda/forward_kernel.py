@@ -136,18 +136,22 @@ def _blur_along_y(rows, taps, G: tl.constexpr):
     do_not_specialize=["lanes", "groups", "vectors", "H", "W", "HO", "WO", "HD", "WD", "blocks",
                        "steps_of_block"],
 )
-def forward(x, y, taps, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block,
-            SH: tl.constexpr, SW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BH: tl.constexpr, BW: tl.constexpr,
-            MODE: tl.constexpr, WRAP: tl.constexpr, PADDED: tl.constexpr, RELU: tl.constexpr,
-            CL: tl.constexpr, VEC: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
-            FIRST: tl.constexpr, LAST: tl.constexpr, LOADS: tl.constexpr, STORES: tl.constexpr, FULL: tl.constexpr,
-            SHARED: tl.constexpr, TINY: tl.constexpr, WIDE: tl.constexpr, PACKED: tl.constexpr,
-            FOLDS: tl.constexpr):
-    """Each lane computes up to `steps_of_block` rows of G output columns; `launch` explains the arguments."""
-    K: tl.constexpr = len(taps)
+def blur_pool(x, y, down, along, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block,
+              SH: tl.constexpr, SW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BH: tl.constexpr,
+              BW: tl.constexpr, MODE: tl.constexpr, WRAP: tl.constexpr, PADDED: tl.constexpr, RELU: tl.constexpr,
+              CL: tl.constexpr, VEC: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
+              FIRST: tl.constexpr, LAST: tl.constexpr, LOADS: tl.constexpr, STORES: tl.constexpr, FULL: tl.constexpr,
+              SHARED: tl.constexpr, TINY: tl.constexpr, WIDE: tl.constexpr, PACKED: tl.constexpr,
+              FOLDS: tl.constexpr):
+    """Each lane computes up to `steps_of_block` rows of G output columns; `launch` explains the arguments.
+
+    `down` are the taps along y, `along` those along x.
+    """
+    K: tl.constexpr = len(down)
     PB: tl.constexpr = (K - 1) // 2
+    LEAD: tl.constexpr = (len(along) - 1) // 2
     V: tl.constexpr = G * SW
-    COUNT: tl.constexpr = (G - 1) * SW + K - PB - FIRST
+    COUNT: tl.constexpr = (G - 1) * SW + len(along) - LEAD - FIRST
     NEW: tl.constexpr = SH if SH < K else K
     KEPT: tl.constexpr = K - NEW
     WARM: tl.constexpr = (KEPT + SH - 1) // SH
@@ -207,12 +211,12 @@ def forward(x, y, taps, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, st
                     lower = lower + (above[u],)
                 above = lower + (lowest[s],)
             mended = _mend(as_float(dense), group, groups, WD, MODE, FIRST, V, LAST, FOLDS)
-            blurred = _blur_along_x(mended, taps, G, SW, -PB - FIRST, RELU)
+            blurred = _blur_along_x(mended, along, G, SW, -LEAD - FIRST, RELU)
             if MODE == ZEROS:
                 blurred = keep_if(everywhere((p >= 0) & (p < HD), group), blurred)
             rows = rows + (blurred,)
         if i >= start:
-            store_columns(_blur_along_y(rows, taps, G), outs_at, group, i, live, WO, vectors, G, VEC, CL, STORES, WIDE)
+            store_columns(_blur_along_y(rows, down, G), outs_at, group, i, live, WO, vectors, G, VEC, CL, STORES, WIDE)
         kept = ()
         for k in tl.static_range(KEPT):
             kept = kept + (rows[NEW + k],)

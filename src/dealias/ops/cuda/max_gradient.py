@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from dealias.ops.cuda.blur_backward import blur_back_along_x, dense_rows, gradient_row
+from dealias.ops.cuda.blur_gradient import blur_back_along_x, dense_rows, gradient_row
 from dealias.ops.cuda.parts import (
     CIRCULAR,
     REPLICATE,
@@ -93,7 +93,7 @@ def _shares(value, wins, COUNT: tl.constexpr):
     do_not_specialize=["lanes", "groups", "vectors", "H", "W", "HO", "WO", "HD", "WD", "blocks",
                        "steps_of_block"],
 )
-def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block,
+def max_backward(grad, x, out, down, along, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block,
                  SH: tl.constexpr, SW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BH: tl.constexpr,
                  BW: tl.constexpr, MODE: tl.constexpr, WRAP: tl.constexpr, PADDED: tl.constexpr, TINY: tl.constexpr,
                  CL: tl.constexpr, VEC: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
@@ -106,8 +106,8 @@ def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, W
     the same way back.
     """
     V: tl.constexpr = G * SW
-    PB: tl.constexpr = (len(taps) - 1) // 2
-    ROW: tl.constexpr = (BH + PB - len(taps) + SH) // SH
+    PB: tl.constexpr = (len(down) - 1) // 2
+    ROW: tl.constexpr = (BH + PB - len(down) + SH) // SH
     KEPT: tl.constexpr = (SH - 1 + BH + PB) // SH - ROW
     LOW: tl.constexpr = BW - KW + 1
     DENSE: tl.constexpr = V + KW - 1
@@ -150,14 +150,14 @@ def max_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, HD, W
                     columns_of(x_maps, x_at, group, h, ok, W, vectors, float("-inf"), LOW - BW, DENSE + KW - 1, V, VEC,
                                CL, STORES, PADDED, PADDED, FULL, WRAP, TINY, WIDE),
                 )
-            rows = dense_rows(given, maps, groups_at, group, taps, m * SH + BH, HD, HO, WO, vectors, BH, ROW, FIRST,
+            rows = dense_rows(given, maps, groups_at, group, down, m * SH + BH, HD, HO, WO, vectors, BH, ROW, FIRST,
                               COUNT, SH, G, VEC, CL, LOADS, FULL, MODE, not WRAP, NEAR_H, EXTRA_H, 0, 0, WRAP, TINY,
                               WIDE)
             for k in tl.static_range(SH):
                 h = m * SH + k
                 above = above + (fresh[k],)
                 maxima = maxima + (_maxima_along_x(as_float(fresh[k]), KW),)
-                dense = blur_back_along_x(rows[k], taps, group, groups, (), LOW, DENSE, SW, FIRST, COUNT, 0, FOLDS)
+                dense = blur_back_along_x(rows[k], along, group, groups, (), LOW, DENSE, SW, FIRST, COUNT, 0, FOLDS)
                 received = ()
                 for c in tl.static_range(DENSE):
                     value = dense[c]

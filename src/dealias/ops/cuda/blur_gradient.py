@@ -221,7 +221,7 @@ def _column_weights(group, WD, WO, taps, LOW: tl.constexpr, WIDE: tl.constexpr, 
     do_not_specialize=["lanes", "groups", "vectors", "H", "W", "HO", "WO", "blocks",
                        "steps_of_block"],
 )
-def blur_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, blocks, steps_of_block,
+def blur_backward(grad, x, out, down, along, lanes, groups, vectors, H, W, HO, WO, blocks, steps_of_block,
                   SH: tl.constexpr, SW: tl.constexpr, MODE: tl.constexpr, RELU: tl.constexpr, TINY: tl.constexpr,
                   CL: tl.constexpr, VEC: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
                   FIRST: tl.constexpr, COUNT: tl.constexpr, LOADS: tl.constexpr, STORES: tl.constexpr,
@@ -229,8 +229,8 @@ def blur_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, bloc
                   EXTRA_H: tl.constexpr, NEAR_W: tl.constexpr, EXTRA_W: tl.constexpr):
     """Each step of a lane computes SH rows of G * SW input columns; `launch` explains the arguments."""
     V: tl.constexpr = G * SW
-    PB: tl.constexpr = (len(taps) - 1) // 2
-    ROW: tl.constexpr = (PB - len(taps) + SH) // SH
+    PB: tl.constexpr = (len(down) - 1) // 2
+    ROW: tl.constexpr = (PB - len(down) + SH) // SH
     KEPT: tl.constexpr = (SH - 1 + PB) // SH - ROW
     block = tl.program_id(0) % blocks
     map, group, vector, live = locate(tl.program_id(0) // blocks, lanes, groups, vectors, BLOCK, CL)
@@ -240,7 +240,7 @@ def blur_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, bloc
     outs_at = group_pointers(out_maps, group, vectors, V, VEC, CL)
     x_maps = map_pointers(x, map, vector, H, W, vectors, V, VEC, CL, STORES)
     x_at = group_pointers(x_maps, group, vectors, V, VEC, CL)
-    weights = _column_weights(group, W, WO, taps, 0, V, V, SW, MODE, TINY, NEAR_W, EXTRA_W)
+    weights = _column_weights(group, W, WO, along, 0, V, V, SW, MODE, TINY, NEAR_W, EXTRA_W)
 
     start = block * steps_of_block
     given = ()  # output rows that the next step needs again
@@ -260,11 +260,11 @@ def blur_backward(grad, x, out, taps, lanes, groups, vectors, H, W, HO, WO, bloc
                         columns_of(x_maps, x_at, group, h, everywhere(h < H, group), W, vectors, 0.0, 0, V, V, VEC, CL,
                                    STORES, True, True, FULL, False, TINY, WIDE),
                     )
-            rows = dense_rows(given, maps, groups_at, group, taps, m * SH, H, HO, WO, vectors, 0, ROW, FIRST, COUNT, SH,
+            rows = dense_rows(given, maps, groups_at, group, down, m * SH, H, HO, WO, vectors, 0, ROW, FIRST, COUNT, SH,
                               G, VEC, CL, LOADS, FULL, MODE, False, NEAR_H, EXTRA_H, NEAR_W, EXTRA_W, False, TINY, WIDE)
             for k in tl.static_range(SH):
                 h = m * SH + k
-                row = blur_back_along_x(rows[k], taps, group, groups, weights, 0, V, SW, FIRST, COUNT, EXTRA_W, FOLDS)
+                row = blur_back_along_x(rows[k], along, group, groups, weights, 0, V, SW, FIRST, COUNT, EXTRA_W, FOLDS)
                 if RELU:
                     row = _relu_backward(as_float(passed[k]), row)
                 mine = live & everywhere(h < H, group)
