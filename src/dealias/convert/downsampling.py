@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 from torch import nn
 
-from dealias.convert.grids import FLAT, Grids, find_grids
+from dealias.convert.axes import FLAT
+from dealias.convert.grids import VIEWS, Grids, Shrink, find_grids, is_stepped_further, step_of
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 from dealias.convert.windows import Window, per_axis
 
@@ -151,13 +152,13 @@ class Downsampling:
 def find_downsampling(trace: Trace) -> Downsampling:
     """Every operation of `trace` that changes the resolution."""
     grids = find_grids(trace)
-    shrinks = {node: (source, result) for node, source, result in grids.shrinks}
+    shrinks = {shrink.node: shrink for shrink in grids.shrinks}
     spots = []
     for node in trace.nodes:
         kind = _kind(node)
         spot = _SPOTTERS.get(kind, _resized)(kind, node, grids) if kind is not None and node.outputs else None
         if spot is None and node in shrinks:
-            spot = _shrunk(node, *shrinks[node], grids)
+            spot = _shrunk(shrinks[node])
         if spot is not None:
             spots.append(spot)
     return Downsampling(spots, grids)
@@ -175,14 +176,12 @@ def _kind(node: Node) -> str | None:
     return kind
 
 
-def _shrunk(node: Node, source: Value, result: Value, grids: Grids) -> Spot:
+def _shrunk(shrink: Shrink) -> Spot:
     """A map that became smaller without a stride: blocks of pixels made channels, or something unknown."""
-    before, after = grids.size(source) or (), grids.size(result) or ()
-    if not after or len(before) != len(after):  # a kernel that only its operation knows
-        before, after = source.shape[2:], result.shape[2:]
-    stride = tuple(max(round(old / new), 1) for old, new in zip(before, after, strict=True))
-    kind = "pixel_unshuffle" if node.op in _VIEWS else "unknown"
-    return Spot(kind, node, None, stride, source, result, before, after)
+    sizes = zip(shrink.before, shrink.after, strict=True)
+    stride = tuple(max(round(old / new), 1) for old, new in sizes)
+    kind = "pixel_unshuffle" if shrink.node.op in VIEWS else "unknown"
+    return Spot(kind, shrink.node, None, stride, shrink.source, shrink.result, shrink.before, shrink.after)
 
 
 def layer_call(kind: str, node: Node) -> Call | None:
@@ -235,13 +234,13 @@ def _resized(kind: str, node: Node, grids: Grids) -> Spot | None:
 
 def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
     """Strided slicing of pixels, e.g. x[:, :, ::2, ::2]: its last slice stands for it."""
-    if any(_step(consumer) > 1 for consumer in node.outputs[0].consumers) or _step(node) == 1:
+    if step_of(node) == 1 or is_stepped_further(node):
         return None
-    source, steps = node.inputs[0], {node.settings["dim"] % len(node.inputs[0].shape): _step(node)}
-    while source.producer is not None and source.producer.op == "slice":
-        axis = source.producer.settings["dim"] % len(source.shape)
-        steps[axis] = steps.get(axis, 1) * _step(source.producer)
-        source = source.producer.inputs[0]
+    source, steps = node.inputs[0], {node.settings["dim"] % len(node.inputs[0].shape): step_of(node)}
+    while (earlier := source.producer) is not None and (is_stepped_further(earlier) or (earlier.op == "slice" and step_of(earlier) == 1)):
+        axis = earlier.settings["dim"] % len(source.shape)
+        steps[axis] = steps.get(axis, 1) * step_of(earlier)
+        source = earlier.inputs[0]
     axes = sorted(axis for axis, step in steps.items() if step > 1)
     pixels = _pixels(source, grids)
     if pixels is None:
@@ -321,7 +320,7 @@ def _unshuffled(kind: str, node: Node, grids: Grids) -> Spot | None:
         return None
     permute = moved.producer
     split = permute.inputs[0].producer if permute is not None and permute.op == "permute" else None
-    if permute is None or split is None or split.op not in _VIEWS or len(moved.shape) != 6:
+    if permute is None or split is None or split.op not in VIEWS or len(moved.shape) != 6:
         return None
     source, shape = split.inputs[0], permute.inputs[0].shape
     if len(source.shape) != 4:
@@ -337,13 +336,6 @@ def _unshuffled(kind: str, node: Node, grids: Grids) -> Spot | None:
         if max(stride) > 1 and blocks in (made[-1], made[1]) and made[0] == source.shape[0]:
             return Spot(kind, node, None, stride, source, node.outputs[0], size, (spatial[0], spatial[2]))
     return None
-
-
-_VIEWS = ("view", "_unsafe_view", "reshape")
-
-
-def _step(node: Node) -> int:
-    return int(node.settings.get("step", 1)) if node.op == "slice" else 1
 
 
 def _spot(kind: str, node: Node, call: Call | None, stride: tuple[int, ...], source: Value, result: Value) -> Spot:
