@@ -105,7 +105,7 @@ class Recorder(TorchDispatchMode):
 
 def record(model: nn.Module, call: Callable[[nn.Module], Any]) -> list[Operation]:
     """All operations of `call(model)`, without gradients."""
-    as_convolutions = mock.patch.object(reference, "_uses_convolutions", lambda x: True)
+    as_convolutions = mock.patch.object(reference, "_uses_convolutions", return_value=True)
     with torch.no_grad(), reference_path(), as_convolutions, Recorder(model) as recorder:
         call(model)
     return recorder.operations

@@ -237,9 +237,9 @@ def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
     if step_of(node) == 1 or is_stepped_further(node):
         return None
     source, steps = node.inputs[0], {node.settings["dim"] % len(node.inputs[0].shape): step_of(node)}
-    while (earlier := source.producer) is not None and (
-        is_stepped_further(earlier) or (earlier.op == "slice" and step_of(earlier) == 1)
-    ):
+    while (earlier := source.producer) is not None and earlier.op == "slice":
+        if step_of(earlier) > 1 and not is_stepped_further(earlier):  # a site of its own
+            break
         axis = earlier.settings["dim"] % len(source.shape)
         steps[axis] = steps.get(axis, 1) * step_of(earlier)
         source = earlier.inputs[0]

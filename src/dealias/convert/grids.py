@@ -166,7 +166,7 @@ class Grids:
     # What makes a map smaller -----------------------------------------------------------------------------------------
 
     def _compare(self, node: Node, source: Value, output: Value) -> None:
-        """Note where a map became smaller other than by cropping it; blocks, spectra and slices of several axes wait."""
+        """Note where a map became smaller other than by cropping it; what is cut into blocks or transformed waits."""
         origin, transforms = self._origins.get(source), node.op.startswith("_fft_")
         inverts = transforms and not node.settings.get("forward", node.op != "_fft_c2r")
         if self._form(output).is_split or is_stepped_further(node):

@@ -166,15 +166,7 @@ def _steps(index: Any) -> tuple[Any, ...] | None:
     if not any(isinstance(part, slice) and part.step is not None and part.step > 1 for part in parts):
         return None
     # a stop may be a size of the map, or a symbol: the start and the step tell slices apart
-    return tuple(part if part is Ellipsis else _Slice(part.start, part.step) for part in parts)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """The start and the step of a slice, which compare and hash."""
-
-    start: int | None = None
-    step: int | None = None
+    return tuple(part if part is Ellipsis else (part.start, part.step) for part in parts)
 
 
 def _plain(value: Any) -> Any:
