@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dealias import sites
-from dealias.convert.axes import FLAT, reshaped
+from dealias.convert.axes import FLAT, Form, multiplied, reshaped
 from dealias.convert.grids import find_grids
 from dealias.convert.trace import record
 
@@ -210,9 +210,11 @@ SHRINKING = [
     ("unknown", (6, 8), lambda x: x.reshape(2, 8, 6, 2, 8, 2).amax((3, 5))),
     ("unknown", (6, 16), lambda x: x[:, :, torch.arange(0, 12, 2)]),
     ("unknown", (6, 8), lambda x: x[:, :, torch.arange(0, 12, 2)[:, None], torch.arange(0, 16, 2)]),
+    ("unknown", (12, 8), lambda x: torch.slice_copy(x, 3, 0, 16, 2)),
     ("unknown", (12, 8), lambda x: x.index_select(3, torch.arange(0, 16, 2))),
     ("unknown", (12, 8), lambda x: x.gather(3, torch.arange(0, 16, 2).expand(2, 8, 12, 8))),
     ("unknown", (6, 16), lambda x: x.take_along_dim(torch.arange(0, 12, 2).view(1, 1, 6, 1), 2)),
+    ("unknown", (12, 8), lambda x: x.take(torch.arange(3072).view(x.shape)[..., ::2])),
     ("unknown", (6, 8), lambda x: x.as_strided((2, 8, 6, 8), (1536, 192, 32, 2))),
     (
         "unknown",
@@ -231,6 +233,125 @@ def test_what_makes_a_map_smaller_is_a_site(kind, size, how):
     assert (found[0].input_size[0], found[-1].output_size) == (12, size)
 
 
+ROWS, COLUMNS, PIXELS = torch.rand(6, 12), torch.rand(16, 8), torch.rand(48, 192)
+SUMMING = [
+    ((12, 8), lambda x: x @ COLUMNS),
+    ((6, 16), lambda x: ROWS @ x),
+    ((12, 8), lambda x: F.linear(x, COLUMNS.T, torch.rand(8))),
+    ((12, 8), lambda x: F.linear(x.permute(0, 2, 1, 3), COLUMNS.T)),
+    ((6, 16), lambda x: F.linear(x.transpose(2, 3), ROWS).transpose(2, 3)),
+    ((6, 16), lambda x: F.linear(x.permute(0, 3, 1, 2), ROWS)),
+    ((6, 16), lambda x: torch.einsum("nchw,kh->nckw", x, ROWS)),
+    ((12, 8), lambda x: torch.einsum("wk,nchw->nckh", COLUMNS, x)),
+    ((12, 8), lambda x: torch.tensordot(x, COLUMNS, 1)),
+    ((12, 8), lambda x: torch.bmm(x.flatten(0, 1), COLUMNS.expand(16, 16, 8))),
+    ((12, 8), lambda x: torch.baddbmm(torch.rand(16, 12, 8), x.flatten(0, 1), COLUMNS.expand(16, 16, 8))),
+    ((12, 8), lambda x: x.mean(1) @ COLUMNS),
+    ((48,), lambda x: F.linear(x.flatten(2), PIXELS)),
+    ((48,), lambda x: torch.einsum("ncl,kl->nck", x.flatten(2), PIXELS)),
+    ((48,), lambda x: PIXELS @ x.flatten(2).transpose(1, 2)),
+    ((48,), lambda x: torch.tensordot(x, PIXELS.view(48, 12, 16), ((2, 3), (1, 2)))),
+]
+
+
+@pytest.mark.parametrize(("size", "how"), SUMMING)
+def test_a_map_that_a_matrix_makes_smaller_is_a_site(size, how):
+    (site,) = sites(Network(how), X)
+    before = (12, 16) if len(size) == 2 else (192,)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", before, size)
+    assert "test_grids.py:" in site.reason
+
+
+def test_each_axis_that_a_matrix_makes_smaller_is_a_site():
+    found = sites(Network(lambda x: torch.einsum("nchw,kh,wv->nckv", x, ROWS, COLUMNS)), X)
+    assert [(site.input_size, site.output_size) for site in found] == [((12, 16), (6, 16)), ((6, 16), (6, 8))]
+
+
+@given(st.data())
+def test_products_sum_over_one_axis_and_leave_the_others(data):
+    """A product with weights that add up to 1 leaves the coordinates along all other axes as they are."""
+    shape, axes = data.draw(maps())
+    position = data.draw(st.sampled_from([i for i, size in enumerate(shape) if size > 1 and i > 0] or [1]))
+    size, rest = data.draw(st.integers(1, shape[position])), (*range(position), *range(position + 1, len(shape)))
+    moved = Form(*(tuple(one[i] for i in (*rest, position)) for one in (shape, axes)))
+    value = (math.prod(moved.shape[:-1]), shape[position])
+    made = multiplied(moved, value, True, (value[0], size))
+    if shape[position] == 1:
+        return
+    weights = np.full((shape[position], size), 1 / shape[position])
+    places = {axis: (place.reshape(value) @ weights).reshape(made.shape) for axis, place in coordinates(*moved).items()}
+    check_axes((*made.axes[:-1], 0), {axis: place.round().astype(int) for axis, place in places.items()}, *moved)
+    has_channels_or_pixels_beside = any(length > 1 for length in moved.shape[1:-1])
+    assert made.axes[-1] == (axes[position] if size > 1 and has_channels_or_pixels_beside else 0)
+
+
+TAKEN = [
+    ((12, 16), (12, 8), lambda x: torch.stack([x[..., i] for i in range(0, 16, 2)], -1)),
+    ((12, 16), (6, 16), lambda x: torch.stack([x[:, :, i] for i in range(0, 12, 2)], 2)),
+    ((12, 16), (6, 16), lambda x: torch.stack([x.select(2, i) for i in range(0, 12, 2)], 1)),
+    ((12, 16), (12, 8), lambda x: torch.stack(x.unbind(3)[::2], -1)),
+    ((12, 16), (12, 8), lambda x: torch.cat([x[..., i : i + 1] for i in range(0, 16, 2)], -1)),
+    ((12, 16), (6, 16), lambda x: torch.cat(x.split(1, 2)[::2], 2)),
+    ((12, 16), (12, 8), lambda x: torch.cat([x[..., :4], x[..., 12:]], 3)),
+    ((192,), (96,), lambda x: x.flatten(2).transpose(1, 2)[:, ::2]),
+    ((192,), (96,), lambda x: x.flatten(2)[..., 1::2]),
+    ((192,), (64,), lambda x: F.linear(x.flatten(2).transpose(1, 2), torch.rand(5, 8))[:, ::3]),
+    ((192,), (96,), lambda x: x.flatten(2)[..., torch.arange(0, 192, 2)]),
+    ((192,), (96,), lambda x: x.flatten(2).index_select(2, torch.arange(0, 192, 2))),
+    ((192,), (96,), lambda x: torch.stack(x.flatten(2).unbind(2)[::2], -1)),
+    ((192,), (96,), lambda x: x.take(torch.arange(0, 3072, 2)).view(2, 8, 12, 8)),
+    ((192,), (96,), lambda x: x.take_along_dim(torch.arange(0, 3072, 2)).view(2, 8, 12, 8)),
+    ((192,), (96,), lambda x: x.flatten()[torch.arange(0, 3072, 2)].view(2, 8, 12, 8)),
+    ((192,), (96,), lambda x: x.masked_select(torch.arange(16) % 2 == 0).view(2, 8, 12, 8)),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "how"), TAKEN)
+def test_pixels_taken_one_by_one_or_from_tokens_are_a_site(before, after, how):
+    (site,) = sites(Network(how), X)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", before, after)
+    assert "test_grids.py:" in site.reason
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda x: torch.fft.ifft2(torch.fft.fft2(x)[..., :6, :8]).real,
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x)[..., :6, :5]),
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x), s=(6, 8)),
+        lambda x: torch.fft.irfft2(torch.cat([torch.fft.rfft2(x)[:, :, part, :5] for part in (UPPER, LOWER)], 2)),
+        lambda x: torch.fft.ifft2(torch.fft.ifftshift(torch.fft.fftshift(torch.fft.fft2(x))[..., 3:9, 4:12])).abs(),
+        lambda x: torch.fft.fft2(x)[..., :6, :8].abs(),
+        lambda x: torch.fft.fft2(x)[..., :6, :8].real,
+        lambda x: torch.fft.fft2(x)[..., :6, :8],
+    ],
+)
+def test_a_crop_of_a_spectrum_is_one_site(how):
+    (site,) = sites(Network(how), X)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", (12, 16), (6, 8))
+
+
+UPPER, LOWER = slice(None, 3), slice(-3, None)
+
+
+def test_slices_of_one_map_by_steps_are_sites_of_their_own():
+    """One that is read by a layer and sliced further, and one that also takes channels by steps."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            half = self.first(x)[:, :, ::2, ::2]
+            return self.second(half), half[:, :, ::2, ::2]
+
+    found = [(site.kind, site.input_size, site.output_size) for site in sites(Twice(), X)]
+    assert found == [("slice", (12, 16), (6, 8)), ("slice", (6, 8), (3, 4))]
+    (site,) = sites(Network(lambda x: x[:, ::2, ::2, ::2]), X)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", (12, 16), (6, 8))
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -238,15 +359,37 @@ def test_what_makes_a_map_smaller_is_a_site(kind, size, how):
         lambda x: F.pad(x, (-1, -1, -2, -2)),
         lambda x: x.split(6, 2)[0],
         lambda x: x.narrow(3, 1, 8),
+        lambda x: torch.narrow_copy(x, 3, 1, 8),
+        lambda x: torch.slice_copy(x, 3, 1, 9),
+        lambda x: torch.split_with_sizes_copy(x, [4, 12], 3)[1],
+        lambda x: torch.stack([x[..., i] for i in range(4, 12)], -1),
+        lambda x: torch.cat([x[..., i : i + 2] for i in range(4, 12, 2)], -1),
         lambda x: x.view(2, 8, 3, 4, 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(24, 4, 4, 8),  # windows of Swin
         lambda x: torch.roll(x, (1, 1), (2, 3)),
+        lambda x: torch.cat([x[..., 4:], x[..., :4]], -1),
+        lambda x: torch.stack([x[:, i] for i in range(0, 8, 2)], 1),
+        lambda x: torch.stack(x.unbind(2)[::-1], 2),
         lambda x: torch.fft.irfft2(torch.fft.rfft2(x)),
+        lambda x: torch.fft.rfft2(x).abs(),
+        lambda x: torch.fft.ifft2(torch.fft.ifftshift(torch.fft.fftshift(torch.fft.fft2(x)))).real,
+        lambda x: torch.view_as_complex(torch.view_as_real(torch.fft.rfft2(x))),
         lambda x: x.flatten(2).transpose(1, 2).softmax(1),
         lambda x: x[:, ::2],
         lambda x: x.mean((2, 3)),
         lambda x: F.adaptive_avg_pool2d(x, 1),
         lambda x: x * F.adaptive_avg_pool2d(x, 1),
         lambda x: x.flip(2),
+        lambda x: x.unfold(2, 3, 1),
+        lambda x: F.linear(x.permute(0, 2, 3, 1), torch.rand(4, 8)),
+        lambda x: torch.einsum("nchw,dc->ndhw", x, torch.rand(5, 8)),
+        lambda x: F.linear(x.flatten(2).transpose(1, 2), torch.rand(4, 8)),
+        lambda x: F.linear(x.flatten(2), torch.rand(192, 192)),
+        lambda x: F.linear(F.linear(x.flatten(2), torch.rand(384, 192)), torch.rand(192, 384)) + x.flatten(2),
+        lambda x: F.linear(x, torch.rand(1, 16)),
+        lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).softmax(-1) @ x.flatten(2).transpose(1, 2),
+        lambda x: x.flatten(2) @ x.flatten(2).transpose(1, 2),
+        lambda x: torch.cat([torch.rand(2, 1, 8), x.flatten(2).transpose(1, 2)], 1)[:, 1:].flatten(2),
+        lambda x: x.flatten(2).transpose(1, 2)[:, 0],
     ],
 )
 def test_crops_windows_and_statistics_are_no_sites(how):
@@ -270,6 +413,14 @@ def test_windows_and_back_are_the_map_again():
         lambda x: x.permute(0, 2, 3, 1).reshape(2, -1, 4)[..., [0, 2]],
         lambda x: x.flatten(2).sort(-1).values[..., :5],
         lambda x: x.flatten(2).topk(5, -1).values,
+        lambda x: x.flatten(2).sort(-1).values[..., ::2],
+        lambda x: x.flatten(2).gather(2, x.flatten(2).argsort(-1)[..., :96]),
+        lambda x: x.flatten(2)[..., x.flatten(2).mean((0, 1)) > 0],
+        lambda x: F.linear(x.flatten(1), torch.rand(10, 1536)),
+        lambda x: F.linear(x[:, :1].flatten(1), torch.rand(10, 192)),
+        lambda x: F.linear(x[:, :1].flatten(2), torch.rand(10, 192)),
+        lambda x: x.flatten(1)[:, ::2],
+        lambda x: torch.rand(7, 192) @ torch.rand(192, 8) @ x.flatten(2),  # queries
         lambda x: x.view(2, 2, 4, 12, 16).permute(0, 3, 4, 1, 2).reshape(2, -1, 4)[:, :, 1::2],
     ],
 )

@@ -86,7 +86,7 @@ class Grids:
         source = next((value for value in known if value in self.axes), known[0])
         for output in node.outputs:
             form = self._form_behind(node, source, output)
-            if form is not None and any(form.axes):
+            if form is not None and (any(form.axes) or _is_crop(node)):  # single pixels may come together again
                 self._note(output, form)
                 self._compare(node, source, output)
         self._note_pieces(node, source)
