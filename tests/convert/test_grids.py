@@ -16,7 +16,7 @@ from torch import nn
 from dealias import sites
 from dealias.convert.axes import FLAT, Form, multiplied, reshaped
 from dealias.convert.grids import find_grids
-from dealias.convert.trace import record
+from dealias.convert.recording import record
 
 
 @st.composite

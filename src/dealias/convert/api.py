@@ -16,8 +16,9 @@ from dealias.convert.graphs import has_graphs, with_modules
 from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
 from dealias.convert.plan import RECIPES, Plan, make_plans
+from dealias.convert.recording import ExampleInput, record
 from dealias.convert.report import ConversionReport, build_report
-from dealias.convert.trace import ExampleInput, Trace, record
+from dealias.convert.trace import Trace
 from dealias.convert.verify import apply, verified
 from dealias.errors import InputError
 from dealias.filters import Filter, resolve_filters

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dealias.convert.downsampling import GROWING, Site
 from dealias.convert.plan import Plan
-from dealias.convert.trace import ExampleInput, Node, Trace, call_arguments, undisturbed
+from dealias.convert.recording import ExampleInput, call_arguments, undisturbed
+from dealias.convert.trace import Node, Trace
 
 if TYPE_CHECKING:
     from rich.table import Table

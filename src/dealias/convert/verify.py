@@ -16,7 +16,8 @@ from torch import nn
 from dealias.convert.edits import Blur, Edit
 from dealias.convert.layers import Blurring
 from dealias.convert.plan import Plan
-from dealias.convert.trace import Call, ExampleInput, Trace, record
+from dealias.convert.recording import ExampleInput, record
+from dealias.convert.trace import Call, Trace
 from dealias.errors import InputError
 
 # Rounding makes relative differences of 1e-6; a grid that moved by a pixel, of 1e-1 and more.

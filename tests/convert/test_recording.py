@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dealias.convert.trace import is_blur_layer, record
+from dealias.convert.recording import record
+from dealias.convert.trace import is_blur_layer
 from dealias.errors import InputError
 
 
