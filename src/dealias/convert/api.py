@@ -15,7 +15,7 @@ from dealias.convert.downsampling import GROWING, Site
 from dealias.convert.graphs import has_graphs, with_modules
 from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
-from dealias.convert.plan import RECIPES, Plan, make_plans
+from dealias.convert.plan import RECIPES, SitePlan, make_plans
 from dealias.convert.recording import ExampleInput, record
 from dealias.convert.report import ConversionReport, build_report
 from dealias.convert.trace import Trace
@@ -187,12 +187,12 @@ class _Conversion:
 
     model: nn.Module
     trace: Trace
-    plans: list[Plan]
-    placed: list[tuple[Plan, list[nn.Module]]]
+    plans: list[SitePlan]
+    placed: list[tuple[SitePlan, list[nn.Module]]]
     padding_mode: str
 
 
-def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[Plan]]:
+def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[SitePlan]]:
     trace = record(model, example_input)
     plans = make_plans(trace, model, stem=stem, recipe=recipe)
     return trace, verified(model, example_input, trace, plans, recipe == "same-size")
@@ -233,11 +233,11 @@ def _convert(
     return _Conversion(converted, trace, plans, applied, padding_mode)
 
 
-def _filters(filter: FilterChoice, plans: Sequence[Plan]) -> dict[Plan, Filter]:
+def _filters(filter: FilterChoice, plans: Sequence[SitePlan]) -> dict[SitePlan, Filter]:
     """The filter of each placed plan: that of its first site."""
     if isinstance(filter, Mapping):
         _check_paths(filter, plans)
-    chosen: dict[Plan, Filter] = {}
+    chosen: dict[SitePlan, Filter] = {}
     for plan in plans:
         if plan.is_placed:
             site = plan.sites[0]
@@ -249,7 +249,7 @@ def _filters(filter: FilterChoice, plans: Sequence[Plan]) -> dict[Plan, Filter]:
     return chosen
 
 
-def _check_paths(filter: Mapping[str, Filter], plans: Sequence[Plan]) -> None:
+def _check_paths(filter: Mapping[str, Filter], plans: Sequence[SitePlan]) -> None:
     sites = {site.path: site for plan in plans for site in plan.sites}
     for path in filter:
         if path not in sites:
@@ -289,7 +289,7 @@ def _lines(missed: Sequence[Site]) -> list[str]:
     return [f"{line} ({times} times)" if times > 1 else line for line, times in said.items()]
 
 
-def _warn(plans: Sequence[Plan], missed: Sequence[Site], stacklevel: int) -> None:
+def _warn(plans: Sequence[SitePlan], missed: Sequence[Site], stacklevel: int) -> None:
     """One warning for all that the caller may not expect: nothing to do, or sites that stay aliased."""
     words = []
     downsampling = [site for plan in plans for site in plan.sites if site.kind not in GROWING]

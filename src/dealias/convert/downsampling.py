@@ -171,7 +171,7 @@ def _kind(node: Node) -> str | None:
     if node.op == "convolution" and node.settings.get("transposed"):
         return "conv_transpose"
     kind = _KINDS.get(node.op)
-    if kind == "avg_pool" and (layer_call("lp_pool", node) or (node.window and node.window.kind == "lp_pool")):
+    if kind == "avg_pool" and (_layer_call("lp_pool", node) or (node.window and node.window.kind == "lp_pool")):
         return "lp_pool"
     return kind
 
@@ -184,48 +184,52 @@ def _shrunk(shrink: Shrink) -> Spot:
     return Spot(kind, shrink.node, None, stride, shrink.source, shrink.result, shrink.before, shrink.after)
 
 
-def layer_call(kind: str, node: Node) -> Call | None:
+def _layer_call(kind: str, node: Node) -> Call | None:
     """The call of the layer that `node` is the work of; None for a function, or a layer that is not registered."""
     call = node.call
     return call if call.path is not None and isinstance(call.module, _LAYERS[kind]) else None
 
 
+def _ends(kind: str, node: Node) -> tuple[Call | None, Value, Value]:
+    """The layer's call, what it takes in and what it returns; of a function, what its operation takes and returns.
+
+    They differ where PyTorch runs a 1-D layer on a 2-D map.
+    """
+    call = _layer_call(kind, node)
+    source, result = node.inputs[0], node.outputs[0]
+    return call, (call and call.input) or source, (call and call.output) or result
+
+
+def _sizes(source: Value, result: Value) -> list[tuple[int, int]]:
+    """The pixels before and after along each spatial axis."""
+    axes = max(len(source.shape) - 2, 1)
+    return list(zip(source.shape[-axes:], result.shape[-axes:], strict=True))
+
+
 def _strided(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A convolution or a pooling: it has a stride."""
-    call = layer_call(kind, node)
-    source, result = node.inputs[0], node.outputs[0]
+    call, source, result = _ends(kind, node)
     steps = node.settings.get("stride") or node.settings["kernel_size"]
-    if call is not None:  # the layer knows its axes: PyTorch runs some 1-D layers on 2-D maps
-        source, result = call.input or source, call.output or result
-        steps = getattr(call.module, "stride", None) or steps
-    elif (
-        (node.window is None or len(node.window.stride) == 1)  # PyTorch runs 1-D poolings on 2-D maps
-        and source.producer is not None
-        and source.producer.op == "unsqueeze"
-        and source.shape[-2] == 1
-    ):
-        steps = tuple(steps[1:])
-    stride = tuple(steps) if call is None else per_axis(steps, spatial_axes(call.module))
+    if call is not None:
+        stride = per_axis(getattr(call.module, "stride", None) or steps, spatial_axes(call.module))
+    else:
+        is_1d = node.window is None or len(node.window.stride) == 1
+        unsqueezed = source.producer is not None and source.producer.op == "unsqueeze" and source.shape[-2] == 1
+        stride = tuple(steps[1:] if is_1d and unsqueezed else steps)
     return _spot(kind, node, call, stride, source, result) if max(stride) > 1 else None
 
 
 def _blurred(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A blur, ours or another's: a site if the map becomes smaller."""
     source, result = node.inputs[0], node.outputs[0]
-    axes = max(len(source.shape) - 2, 1)
-    sizes = list(zip(source.shape[-axes:], result.shape[-axes:], strict=True))
-    stride = tuple(max(-(-old // new), 1) for old, new in sizes)
-    return _spot(kind, node, layer_call(kind, node), stride, source, result) if max(stride) > 1 else None
+    stride = tuple(max(-(-old // new), 1) for old, new in _sizes(source, result))
+    return _spot(kind, node, _layer_call(kind, node), stride, source, result) if max(stride) > 1 else None
 
 
 def _resized(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A resampling to a given size: a site if the map becomes smaller, but not a single pixel."""
-    call = layer_call(kind, node)
-    source, result = node.inputs[0], node.outputs[0]
-    if call is not None:
-        source, result = call.input or source, call.output or result
-    axes = max(len(source.shape) - 2, 1)
-    sizes = list(zip(source.shape[-axes:], result.shape[-axes:], strict=True))
+    call, source, result = _ends(kind, node)
+    sizes = _sizes(source, result)
     if all(new == 1 for _, new in sizes) or not any(new < old for old, new in sizes):
         return None
     stride = tuple(max(round(old / new), 1) for old, new in sizes)
@@ -265,17 +269,14 @@ def _pixels(value: Value, grids: Grids) -> list[int] | None:
     """Where the spatial axes of a map are, in their order; None where `value` is not known to be one."""
     if value not in grids.axes:
         return None
-    found = sorted((axis, position) for position, axis in enumerate(grids.axes[value]) if 0 < axis < FLAT)
-    return [position for _, position in found]
+    positions = sorted((axis, position) for position, axis in enumerate(grids.axes[value]) if 0 < axis < FLAT)
+    return [position for _, position in positions]
 
 
 def _grown(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A resampling to a larger map, but not of a single pixel."""
-    call = layer_call(kind, node)
-    source, result = node.inputs[0], node.outputs[0]
-    if call is not None:
-        source, result = call.input or source, call.output or result
-    sizes = list(zip(source.shape[2:], result.shape[2:], strict=True))
+    call, source, result = _ends(kind, node)
+    sizes = _sizes(source, result)
     if not any(1 < old < new for old, new in sizes):
         return None
     return _spot(kind, node, call, tuple(max(round(new / old), 1) for old, new in sizes), source, result)
@@ -288,7 +289,7 @@ def _unfolded(kind: str, node: Node, grids: Grids) -> Spot | None:
     stride = tuple(node.settings["stride"])
     if max(stride) == 1:
         return None
-    source, call = node.inputs[0], layer_call(kind, node)
+    source, call = node.inputs[0], _layer_call(kind, node)
     size = source.shape[-2:]
     reach = zip(size, node.settings["kernel_size"], node.settings["padding"], node.settings["dilation"], strict=True)
     dense = [pixels + 2 * padding - dilation * (taps - 1) for pixels, taps, padding, dilation in reach]
@@ -374,11 +375,11 @@ def spatial_axes(module: nn.Module) -> int:
 def unreached_layers(trace: Trace, model: nn.Module) -> list[tuple[str, str, tuple[int, ...]]]:
     """Kind, path and stride of the layers that would subsample, but that the recorded pass did not call."""
     called = {id(call.module) for call in trace.calls}
-    found = []
+    unreached = []
     for path, module in model.named_modules():
         for kind in ("conv", "max_pool", "avg_pool", "lp_pool"):
             if isinstance(module, _LAYERS[kind]) and id(module) not in called:
                 stride = per_axis(cast(Any, module).stride, spatial_axes(module))
                 if max(stride) > 1:
-                    found.append((kind, path, stride))
-    return found
+                    unreached.append((kind, path, stride))
+    return unreached

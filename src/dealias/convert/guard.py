@@ -147,8 +147,8 @@ def _moved(model: nn.Module, path: str) -> bool:
 
 
 def _jumps(layer: nn.Module, stride: tuple[int, ...]) -> bool:
-    found = getattr(layer, "stride", None)
-    steps = (found,) if isinstance(found, int) else found
+    own = getattr(layer, "stride", None)
+    steps = (own,) if isinstance(own, int) else own
     return isinstance(steps, tuple) and all(isinstance(one, int) for one in steps) and max(steps) > max(stride)
 
 

@@ -293,7 +293,7 @@ class _DenseConv(Converted):
 
 def _convert_classes() -> dict[type[nn.Module], type[Converted]]:
     """A subclass of each of PyTorch's layers that can be anti-aliased, with a name by which it can be pickled."""
-    found: dict[type[nn.Module], type[Converted]] = {}
+    classes: dict[type[nn.Module], type[Converted]] = {}
     kinds: list[tuple[str, type[Converted], tuple[Any, ...]]] = [
         ("MaxPool", _MaxPool, (layers.MaxBlurPool1d, layers.MaxBlurPool2d, layers.MaxBlurPool3d)),
         ("AvgPool", _AvgPool, (layers.BlurPool1d, layers.BlurPool2d, layers.BlurPool3d)),
@@ -306,9 +306,9 @@ def _convert_classes() -> dict[type[nn.Module], type[Converted]]:
         for spatial in (1, 2, 3):
             original = getattr(nn, f"{prefix}{spatial}d")
             bases = (base, *ours[spatial - 1 : spatial], original)
-            found[original] = _subclass(original, bases, spatial)
-    found[nn.Upsample] = _subclass(nn.Upsample, (_Upsample, nn.Upsample), 0)
-    return found
+            classes[original] = _subclass(original, bases, spatial)
+    classes[nn.Upsample] = _subclass(nn.Upsample, (_Upsample, nn.Upsample), 0)
+    return classes
 
 
 def _subclass(original: type[nn.Module], bases: tuple[type, ...], spatial: int) -> type[Converted]:

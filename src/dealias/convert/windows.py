@@ -53,7 +53,7 @@ class Function:
 
 def _functions() -> dict[Any, Function]:
     """By whatever name they are called: functions of torch and of torch.nn.functional are partly the same."""
-    found: dict[Any, Function] = {
+    functions: dict[Any, Function] = {
         F.interpolate: Function("interpolate", 0, _INTERPOLATE),
         Tensor.__getitem__: Function("slice", 0, ("input", "index")),
     }
@@ -67,21 +67,21 @@ def _functions() -> dict[Any, Function]:
         for namespace in (F, torch):
             for kind, arguments in names.items():
                 if hasattr(namespace, f"{kind}{spatial}d"):
-                    found[getattr(namespace, f"{kind}{spatial}d")] = Function(kind, spatial, arguments)
+                    functions[getattr(namespace, f"{kind}{spatial}d")] = Function(kind, spatial, arguments)
             for mean in ("avg", "max"):
                 if hasattr(namespace, f"adaptive_{mean}_pool{spatial}d"):
                     function = getattr(namespace, f"adaptive_{mean}_pool{spatial}d")
-                    found[function] = Function(f"adaptive_{mean}_pool", spatial, _ADAPTIVE)
+                    functions[function] = Function(f"adaptive_{mean}_pool", spatial, _ADAPTIVE)
         indexed: dict[str, tuple[str, tuple[str, ...]]] = {f"max_pool{spatial}d_with_indices": ("max_pool", _MAX_POOL)}
         indexed[f"adaptive_max_pool{spatial}d_with_indices"] = ("adaptive_max_pool", _ADAPTIVE)
         for name, (kind, arguments) in indexed.items():
-            found[getattr(F, name)] = Function(kind, spatial, arguments, pair=True)
+            functions[getattr(F, name)] = Function(kind, spatial, arguments, pair=True)
     namespaces: tuple[Any, ...] = (F, torch, Tensor)
     for owner in namespaces:
         for name in _ACTIVATIONS:
             if hasattr(owner, name):
-                found[getattr(owner, name)] = Function("activation", 0, ("input",))
-    return found
+                functions[getattr(owner, name)] = Function("activation", 0, ("input",))
+    return functions
 
 
 FUNCTIONS = _functions()
