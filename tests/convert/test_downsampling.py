@@ -64,6 +64,7 @@ def test_global_and_adaptive_pooling():
         (nn.AvgPool2d((8, 9), padding=(0, 1)), None),
         (nn.AvgPool2d((8, 4)), (1, 2)),
         (nn.AvgPool2d((4, 8)), (2, 1)),
+        (nn.AvgPool2d(8, padding=(0, 4)), (1, 2)),
         (nn.AvgPool2d(7, 8), (1, 1)),  # a pixel is left out, so that a shift changes what it sees
         (nn.AvgPool2d((8, 7), 8), (1, 1)),
         (nn.AdaptiveAvgPool2d(1), ()),

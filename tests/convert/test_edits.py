@@ -256,7 +256,10 @@ def add_hooks(layer):
 def test_hooks_with_keyword_arguments_run_as_before(model, path):
     """On layers that are replaced, get another stride, or carry a blur: with a filter of one tap nothing changes."""
     x = torch.randn(1, 3, 16, 16)
-    plain, log = model(x), add_hooks(model.get_submodule(path))
+    plain, actions = model(x), [site.action for site in sites(model, x)]
+    log = add_hooks(model.get_submodule(path))
+    assert [site.action for site in sites(model, x)] == actions
+    log.clear()
     expected, before = model(x), [*log]
     assert len(before) == 2
     assert not torch.allclose(expected, plain)
