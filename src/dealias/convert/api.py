@@ -82,38 +82,33 @@ def antialias(
     | other convolution at stride s, no activation behind | convolution at stride 1, norm, BlurPool(s) |
     | average pooling over s at stride s | BlurPool(s) |
 
-    Two or more branches that subsample and meet in front of their activation are blurred once, behind it. A named
-    filter is as wide as the stride asks for (`dealias.filters.scaled`).
+    Two or more branches that subsample and meet in front of their activation are blurred once, behind it.
 
     The class of the model and of its layers and the keys, shapes and order of its `state_dict` stay. Poolings
-    become instances of subclasses of theirs; other blurs are children named `antialias_before` and `antialias_after`
-    that a hook applies; or layers in a child named `antialias_calls`, which answer the functions that a module calls.
-    Before anything is changed, a copy runs with blurs that do not filter: what it computes must be what the model
-    computed. A site that fails, or that cannot be expressed so, is left as it is and named in one warning.
+    become instances of subclasses of theirs; other blurs are children named `antialias_before` and `antialias_after`,
+    which a hook applies, or layers in a child named `antialias_calls`, which answer function calls. First a copy runs
+    with blurs that do not filter: it must compute what the model computes. A site where it does not is left as it is
+    and named in one warning.
 
     Args:
         model: any module that runs; weights and training mode are kept.
-        example_input: what the model is called with: a tensor, a tuple of positional arguments or a dict of keyword
-            arguments; the values do not matter.
+        example_input: see `sites`; the values do not matter.
         filter: see `dealias.filters.resolve_filters`; or a function of the `Site`, or a mapping from module path to
-            filter ("bin4" at the sites that it does not name). Names are scaled to the stride, numbers of taps and taps
-            are taken as they are.
+            filter ("bin4" elsewhere). `dealias.filters.scaled` makes named filters as wide as the stride asks for.
         stem: also the first strided convolution, which costs most and which the paper leaves as it is.
         recipe: "same-size" keeps the size of every feature map; "zhang2019" makes the paper's released networks: the
             ResNets' first pooling has a 2x2 window without padding, a first convolution of stride 4 (AlexNet) gets
             stride 2 and a blur of stride 2, and average pooling rounds sizes up.
         padding_mode: of the blurs, see `dealias.nn.BlurPool2d`; "auto" is "circular" where all padding convolutions
             of the model pad circularly, else "reflect".
-        strict: raise an error where a site cannot be anti-aliased, in place of the warning. Sites that are left alone
-            on purpose (the stem, what is anti-aliased already) are none.
+        strict: raise an error in place of the warning. Sites that are left alone on purpose are no reason for either.
         inplace: change `model` itself; by default a copy.
 
     Returns:
         The converted model, of the class of `model` (of a subclass, if that is itself a pooling layer).
 
     Raises:
-        InputError: an argument is out of range, `model` does not take `example_input`, or a site cannot be
-            anti-aliased and `strict` is set.
+        InputError: an argument is out of range, `model` does not take `example_input`, or `strict` is violated.
         InputTypeError: `model` is no module, or `example_input` of another type.
 
     Warns:
@@ -183,7 +178,7 @@ def _plain(filter: FilterChoice) -> Any:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """A converted model, and how it came to be: the plans, and of each placed one the layers that blur."""
+    """A converted model, all plans for it, and the blurring layers of each plan that was placed."""
 
     model: nn.Module
     trace: Trace
@@ -284,7 +279,7 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def _lines(missed: Sequence[Site]) -> list[str]:
-    """What and why, once for all sites of which the same is to be said."""
+    """One line for each kind, path and reason, with the number of sites that share it."""
     said = Counter(f"{site.kind}{f' `{site.path}`' if site.path else ''}: {site.reason}" for site in missed)
     return [f"{line} ({times} times)" if times > 1 else line for line, times in said.items()]
 

@@ -130,7 +130,7 @@ def _spread(index: Any, axes: int, whole: Any) -> list[Any]:
 
 
 class ActivationCall(nn.Module):
-    """A blur behind one of the activations that a forward runs: the one whose turn it is."""
+    """A blur behind activation number `turn` of the `of` activations that a forward runs."""
 
     def __init__(self, turn: int, of: int, blur: nn.Module) -> None:
         super().__init__()
@@ -171,9 +171,11 @@ class ConvCall(nn.Module):
 
 
 class _Answering(TorchFunctionMode):
+    """Hands the function calls of a running method to `calls`; `turns` holds the number of activations so far."""
+
     def __init__(self, calls: nn.ModuleList, turns: list[int]) -> None:
         super().__init__()
-        self.calls, self.turns = calls, turns  # how many activations ran
+        self.calls, self.turns = calls, turns
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -65,7 +65,7 @@ class Spot:
 
     @property
     def window(self) -> Window:
-        """What tells the call of a convolution or a pooling from the others."""
+        """The arguments by which a call is told from others."""
         if self.call is None and self.node.window is not None and self.node.window.kind not in ("conv", "avg_pool"):
             return self.node.window
         return Window.of(self.kind, len(self.stride), self.node.settings)

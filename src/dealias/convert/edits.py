@@ -31,7 +31,7 @@ class Edit(Protocol):
         """Of the module."""
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
-        """Change `model`; return the layer that subsamples after a blur, if there is one."""
+        """Change `model`; return the layer that now blurs, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class KeepStride:
 
     @classmethod
     def of(cls, edit: Edit, layer: nn.Module) -> KeepStride | None:
-        """What does the same as `edit` of `layer` and keeps the attribute, where the layer can."""
+        """An edit with the effect of `edit` that leaves the attribute of `layer` alone; None where there is none."""
         if isinstance(edit, SetStride) and isinstance(layer, _CONVS) and type(layer) in CONVERTED:
             return cls(edit.path, edit.stride)
         return None
@@ -72,8 +72,8 @@ Densify: TypeAlias = "SetStride | KeepStride | AnswerConv | AnswerPool"
 class _BlurHook:
     """Applies blurs to what a module takes in or returns.
 
-    It holds them itself, so that it still works where PyTorch moves it to another module (`fuse_modules`, quantisation
-    in eager mode); the child of the module shows them.
+    The hook holds the blurs itself: it still works where PyTorch moves it to another module (`fuse_modules`,
+    quantisation in eager mode). The child of the module is what users see.
     """
 
     def __init__(self, blur: nn.Module, path: str) -> None:
@@ -156,7 +156,8 @@ class Blur:
 class ReplacePool:
     """A pooling or resampling layer in its anti-aliased form.
 
-    `whole_windows` leaves out what fills no window of an average; `changes` are other values for attributes.
+    `whole_windows` says that an average leaves out the last samples where they fill no window; `changes` are new values
+    of attributes.
     """
 
     path: str
@@ -258,7 +259,7 @@ class AnswerConv:
 
 @dataclass(frozen=True)
 class AnswerActivation:
-    """A blur behind one of the activations that a module's forward runs: of so many, the one whose turn it is."""
+    """A blur behind activation number `turn` of the `of` activations that a module's forward runs."""
 
     path: str
     turn: int

@@ -137,6 +137,9 @@ class Grids:
         if op == "stack" and (pieces := self._pieces_of_one(node)):
             position = node.settings["dim"] % len(output.shape)
             return (*axes[:position], pieces[0].axis, *axes[position:])
+        if op == "unsqueeze" and source in self._pieces:
+            position = node.settings["dim"] % len(output.shape)
+            return (*axes[:position], self._pieces[source].axis, *axes[position:])
         if op in MOVES:
             return MOVES[op](node.settings, axes)
         if op in _REDUCTIONS:
@@ -203,6 +206,8 @@ class Grids:
 
     def _note_pieces(self, node: Node, source: Value) -> None:
         """Note what a crop took out of a map, so that pieces that are put together again are known."""
+        if _name(node) == "unsqueeze" and source in self._pieces:
+            self._pieces[node.outputs[0]] = self._pieces[source]
         if not _is_crop(node) or "dim" not in node.settings or source not in self.axes:
             return
         position, start = node.settings["dim"] % len(source.shape), 0
@@ -223,7 +228,7 @@ class Grids:
         first = pieces[0]
         if first is None or any(one is None or (one.whole, one.axis) != (first.whole, first.axis) for one in pieces):
             return []
-        if _name(node) == "cat" and self.axes[first.whole][node.settings["dim"]] != first.axis:
+        if _name(node) == "cat" and self.axes[node.inputs[0]][node.settings["dim"]] != first.axis:
             return []
         return [one for one in pieces if one is not None]
 

@@ -63,7 +63,7 @@ class Placed:
         )
 
     def problem(self, model: nn.Module, aliased: Container[str]) -> str | None:
-        """What is wrong in `model`, if anything is. A block that is gone as a whole is not.
+        """What is wrong in `model`, if anything. A block that was removed entirely is no problem.
 
         `aliased` are the paths of the layers that had a stride without a blur when the conversion was done.
         """
@@ -147,6 +147,7 @@ def _moved(model: nn.Module, path: str) -> bool:
 
 
 def _jumps(layer: nn.Module, stride: tuple[int, ...]) -> bool:
+    """Whether `layer` has a larger stride than `stride`."""
     own = getattr(layer, "stride", None)
     steps = (own,) if isinstance(own, int) else own
     return isinstance(steps, tuple) and all(isinstance(one, int) for one in steps) and max(steps) > max(stride)

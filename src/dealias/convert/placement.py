@@ -37,7 +37,7 @@ _POOLED = ("adaptive_", "avg_pool", "max_pool", "mean", "sum", "var", "amax", "a
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A value through which all that became of a map goes on.
+    """A value on which all depends that is computed from a map later.
 
     Args:
         value: the map.

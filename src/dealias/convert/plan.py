@@ -54,7 +54,7 @@ class SitePlan:
         return [spot.output_size for spot in self.groups[0].spots]
 
     def without(self, problem: str) -> SitePlan:
-        """The next best plan for the same sites, or none with `problem` as the reason."""
+        """The next best plan for the same sites; a refusal for the reason `problem` where none is left."""
         if self.alternatives:
             return replace(self, decision=self.alternatives[0], alternatives=self.alternatives[1:])
         return replace(self, decision=refuse(problem))
@@ -86,7 +86,7 @@ def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> li
 
 
 def _key(spot: Spot, stem: bool) -> Any:
-    """One layer, or the function calls of one method that one answer covers."""
+    """What one change covers: a layer, or all calls of a function with the same arguments by one method."""
     if spot.call is not None and spot.call.path is not None:
         return spot.call.module
     if spot.node.window is not None:

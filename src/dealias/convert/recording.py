@@ -42,6 +42,8 @@ _MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeErro
 
 
 class _Recorder(TorchDispatchMode):
+    """Notes each operation; those inside a blur (`opaque` is its call) count as one."""
+
     def __init__(self, model: nn.Module, inputs: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves this one untyped
         self.paths = {module: path for path, module in model.named_modules()}
@@ -57,7 +59,7 @@ class _Recorder(TorchDispatchMode):
         self.opaque: Call | None = None
         self.window: Window | None = None
         self.activations = 0  # that ran so far
-        self.form: FrameType | None = None  # of our own that ran last
+        self.functional: FrameType | None = None  # the last call of a function of dealias.functional
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         first = args[0] if args and isinstance(args[0], Tensor) else None
@@ -109,21 +111,21 @@ class _Recorder(TorchDispatchMode):
             self.values[tensor] = value
 
     def caller(self) -> tuple[str, Method | None, FrameType | None]:
-        """File and line that called the running operation, the method they are in, and our own form between them."""
-        frame, form, source = sys._getframe(1), None, ""
+        """Who runs the operation: file and line, the method of the model, and the function of dealias.functional."""
+        frame, functional, source = sys._getframe(1), None, ""
         while frame.f_back is not None:
             name = frame.f_globals.get("__name__", "")
             if name == "dealias.functional" and frame.f_code.co_name.startswith("apply_"):
-                form = frame
+                functional = frame
             if (not name.startswith(_OURS) or name == _GRAPHS) and not frame.f_code.co_filename.startswith(_TORCH):
                 source = source or f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
                 if self.window is None:
-                    return source, None, form
+                    return source, None, functional
                 method = _called_method(frame)
                 if method is not None and method.module in self.paths:
-                    return source, method, form
+                    return source, method, functional
             frame = frame.f_back
-        return source, None, form
+        return source, None, functional
 
     def note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         op = func._schema.name.partition("::")[2]
@@ -170,11 +172,11 @@ class _Recorder(TorchDispatchMode):
     ) -> None:
         depth = max(value.depth for value in inputs) + (op == "convolution")
         values = tuple(Value(tuple(tensor.shape), tensor.dtype, depth=depth) for tensor in outputs)
-        source, method, form = self.caller() if op != BLUR else ("", None, None)
+        source, method, functional = self.caller() if op != BLUR else ("", None, None)
         node = Node(len(self.nodes), op, inputs, values, call, pointwise, settings, self.window, method, source, norm)
-        if form is not None:
-            earlier, self.form = self.form, form
-            if earlier is form:  # the first of its operations stands for all
+        if functional is not None:
+            earlier, self.functional = self.functional, functional
+            if earlier is functional:  # the first of its operations stands for all
                 self.go_on(self.nodes[-1], outputs, values)
                 return
             node.op, node.settings, node.norm = BLUR, {}, None
@@ -223,13 +225,13 @@ def norm_of(tensor: Tensor) -> float | None:
 
 
 def _called_method(frame: FrameType) -> Method | None:
-    """The method of a module that runs in `frame`, if it is one that the class of the module has."""
+    """The method of a module that runs in `frame`; None where the class of the module has no such method."""
     code = frame.f_code
     module = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     if not isinstance(module, nn.Module):
         return None
     function = getattr(type(module), code.co_name, None)
-    if getattr(inspect.unwrap(function), "__code__", None) is not code if callable(function) else True:
+    if not callable(function) or getattr(inspect.unwrap(function), "__code__", None) is not code:
         return None
     return Method(module, code.co_name)
 

@@ -102,7 +102,7 @@ def _problem(
 
 
 def _wrong_blur(after: Trace, plan: SitePlan, blurs: Sequence[nn.Module], same_size: bool) -> str | None:
-    """What a blur did otherwise than planned, if anything."""
+    """What a blur does that was not planned, if anything."""
     site, expected = plan.sites[0], plan.blurred_sizes
     for blur in blurs:
         calls = after.calls_of(blur)
@@ -129,7 +129,7 @@ def _is_read_unblurred(call: Call) -> bool:
 
 
 def _changed_convolution(before: Trace, after: Trace, plans: Sequence[SitePlan], values: bool) -> str | None:
-    """What the first convolution sees that sees another map than before, e.g. as something pads by the stride."""
+    """How the map of a convolution changed, if one did: for example where padding is computed from the stride."""
     blurred_in_front = {
         spot.node
         for plan in plans

@@ -103,7 +103,7 @@ class Window:
     spatial: int = 0  # 0 where the input decides
 
     def matches(self, other: Window) -> bool:
-        """Whether a call with the window `other` is meant; of a weight in `torch.fx` the size is not known."""
+        """Whether a call with the window `other` is one of these; `torch.fx` does not know the size of a weight."""
         return self == other or (other.kind == "conv" and not other.kernel and self.stride == other.stride)
 
     @property
