@@ -183,18 +183,24 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class AnswerPool:
-    """An anti-aliased layer for the function calls with this window; at stride 1 and without a blur if `dense`."""
+class AnswerCalls:
+    """A layer for the function calls with this window."""
 
     caller: Caller
     window: Window
-    whole_windows: bool = True
-    dense: bool = False
 
     @property
     def path(self) -> str:
         """Of the module that calls."""
         return self.caller.path
+
+
+@dataclass(frozen=True)
+class AnswerPool(AnswerCalls):
+    """An anti-aliased layer for the function calls with this window; at stride 1 and without a blur if `dense`."""
+
+    whole_windows: bool = True
+    dense: bool = False
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
         """Change `model`; return the layer that blurs, if there is one."""
@@ -235,19 +241,12 @@ _CLASSES = {"max_pool": "MaxPool", "avg_pool": "AvgPool", "lp_pool": "LPPool"}
 
 
 @dataclass(frozen=True)
-class AnswerConv:
+class AnswerConv(AnswerCalls):
     """Another stride for the convolutions with this window that a module makes by function calls."""
 
-    caller: Caller
-    window: Window
     stride: tuple[int, ...]
     blur: Literal["before", "after"] | None = None  # None where the blur is an edit of its own
     blur_stride: tuple[int, ...] = ()
-
-    @property
-    def path(self) -> str:
-        """Of the module that calls."""
-        return self.caller.path
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
         """Change `model`; return the layer that blurs, if there is one."""
@@ -277,16 +276,8 @@ class AnswerActivation:
 
 
 @dataclass(frozen=True)
-class AnswerSlice:
+class AnswerSlice(AnswerCalls):
     """A blur in front of the strided slices with this window."""
-
-    caller: Caller
-    window: Window
-
-    @property
-    def path(self) -> str:
-        """Of the module that calls."""
-        return self.caller.path
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
         """Change `model`; return the layer that blurs and slices."""

@@ -16,9 +16,7 @@ from torch import nn
 from dealias.convert.calls import CALLS
 from dealias.convert.edits import (
     AnswerActivation,
-    AnswerConv,
-    AnswerPool,
-    AnswerSlice,
+    AnswerCalls,
     Blur,
     Edit,
     KeepStride,
@@ -28,8 +26,6 @@ from dealias.convert.edits import (
 )
 from dealias.convert.layers import CONVERTED, Converted
 from dealias.errors import InputError
-
-_ANSWERS = (AnswerActivation, AnswerConv, AnswerPool, AnswerSlice)
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Placed:
             tuple(
                 (edit.path, type(model.get_submodule(edit.path)).__qualname__)
                 for edit in edits
-                if isinstance(edit, _ANSWERS)
+                if isinstance(edit, AnswerActivation | AnswerCalls)
             ),
         )
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias import nn as layers
+from dealias.convert.windows import per_axis
 from dealias.errors import InputError
 from dealias.filters import Filter, Taps, resolve_filters, scaled
 from dealias.functional import apply_blur, apply_max_blur, pool_arguments
@@ -174,10 +175,7 @@ class _AvgPool(Converted):
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
         super().prepare(blurring)
-        stride = self.stride
-        self.steps = (
-            (stride,) * self.spatial if isinstance(stride, int) else tuple(stride) * (self.spatial // len(stride))
-        )
+        self.steps = per_axis(self.stride, self.spatial)
         self.whole = options.get("whole", True) and not self.ceil_mode
         _take_filter(self, blurring, self.steps)
 
@@ -193,8 +191,7 @@ class _LPPool(Converted):
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
         super().prepare(blurring)
-        stride = self.kernel_size if self.stride is None else self.stride
-        self.steps = (stride,) * self.spatial if isinstance(stride, int) else tuple(stride)
+        self.steps = per_axis(self.kernel_size if self.stride is None else self.stride, self.spatial)
 
     def forward(self, input: Tensor) -> Tensor:
         dense = _LP_POOL[self.spatial](input, float(self.norm_type), self.kernel_size, 1)

@@ -87,7 +87,7 @@ def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> li
 
 def _key(spot: Spot, stem: bool) -> Any:
     """What one change covers: a layer, or all calls of a function with the same arguments by one method."""
-    if spot.call is not None and spot.call.path is not None:
+    if spot.call is not None:
         return spot.call.module
     if spot.node.window is not None:
         method = spot.node.method
@@ -103,18 +103,17 @@ def _owner(spot: Spot) -> nn.Module:
 
 def _group(trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> Group:
     spot = spots[0]
-    is_layer = spot.call is not None and spot.call.path is not None
-    if spot.call is not None and is_layer:
+    if spot.call is not None:
         module = spot.call.module
     else:
         module = spot.node.method.module if spot.node.method is not None else _owner(spot)
-    return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, is_layer)
+    return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, spot.call is not None)
 
 
 def _site(spot: Spot, decision: Decision) -> Site:
     return Site(
         spot.kind,
-        "" if spot.call is None or spot.call.path is None else spot.call.path,
+        (spot.call and spot.call.path) or "",
         spot.stride,
         spot.input_size,
         spot.output_size,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dealias.convert.edits import Blur, Edit
+from dealias.convert.edits import Blur
 from dealias.convert.layers import Blurring
 from dealias.convert.plan import SitePlan
 from dealias.convert.recording import ExampleInput, record
@@ -70,15 +70,11 @@ def apply(
     model: nn.Module, plans: Sequence[SitePlan], blurring_of: Callable[[SitePlan], Blurring]
 ) -> list[tuple[SitePlan, list[nn.Module]]]:
     """Edit `model` by all placed `plans`; return each with its blurring layers."""
-    edits: list[tuple[int, Edit]] = [
-        (number, edit) for number, plan in enumerate(plans) for edit in plan.decision.edits
-    ]
-    blurs: list[list[nn.Module]] = [[] for _ in plans]
-    for number, edit in edits:
-        blur = edit.apply(model, blurring_of(plans[number]))
-        if blur is not None:
-            blurs[number].append(blur)
-    return list(zip(plans, blurs, strict=True))
+    placed = []
+    for plan in plans:
+        layers = [edit.apply(model, blurring_of(plan)) for edit in plan.decision.edits]
+        placed.append((plan, [layer for layer in layers if layer is not None]))
+    return placed
 
 
 def _problem(
