@@ -227,6 +227,8 @@ def test_slices_of_one_map_by_steps_are_sites_of_their_own():
 
     found = [(site.kind, site.input_size, site.output_size) for site in sites(Twice(), X)]
     assert found == [("slice", (12, 16), (6, 8)), ("slice", (6, 8), (3, 4))]
+    found = sites(Network(lambda x: (y := x[..., ::2], y[:, :, ::2])), X)
+    assert [site.output_size for site in found] == [(12, 8), (6, 8)]
     (site,) = sites(Network(lambda x: x[:, ::2, ::2, ::2]), X)
     assert (site.kind, site.input_size, site.output_size) == ("unknown", (12, 16), (6, 8))
 

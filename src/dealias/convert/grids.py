@@ -250,8 +250,9 @@ def step_of(node: Node) -> int:
 
 def is_stepped_further(node: Node) -> bool:
     """Whether a slice with a step is part of a longer one: x[::2, ::2] takes steps along one axis after the other."""
-    readers = node.outputs[0].consumers
-    return step_of(node) > 1 and bool(readers) and all(step_of(reader) > 1 for reader in readers)
+    result = node.outputs[0]
+    steps = [step_of(reader) for reader in result.consumers]
+    return step_of(node) > 1 and not result.returned and min(steps, default=1) > 1
 
 
 def _is_crop(node: Node) -> bool:
