@@ -73,6 +73,8 @@ def _sample(node: Node) -> Sample | None:
         return _smaller("pixel_unshuffle", node)
     if name == "im2col":
         return _unfolded(node)
+    if name == "unfold":
+        return _unfolded_axis(node)
     return _sliced(node) if name == "slice" else None
 
 
@@ -109,6 +111,18 @@ def _unfolded(node: Node) -> Sample | None:
         (size + 2 * pad - dilation * (taps - 1) - 1) // step + 1 for size, taps, dilation, pad, step in numbers
     )
     return ("unfold", stride, sizes) if max(stride) > 1 and set(sizes) != {1} else None
+
+
+def _unfolded_axis(node: Node) -> Sample | None:
+    """`Tensor.unfold` along one axis of pixels; earlier ones along other axes have added axes at the end."""
+    arguments, source = _arguments(node), cast(Node, node.args[0])
+    while str(source.target).startswith("aten.unfold"):
+        source = cast(Node, source.args[0])
+    shape, axis, step = _shape(node), arguments["dimension"] % len(_shape(node.args[0])), arguments["step"]
+    axes = range(2, len(_shape(source)))
+    if step == 1 or axis not in axes or shape[axis] == 1:
+        return None
+    return "unfold", tuple(step if one == axis else 1 for one in axes), tuple(shape[one] for one in axes)
 
 
 def _steps(node: Node) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 Any control flow will do, also where the data decide how many boxes there are. Operations are those that reach PyTorch's
 dispatcher below autograd. A blur is a strided convolution of each channel by itself, with positive, symmetric taps that
-depend on no parameter; blurs are recorded on the pure PyTorch path.
+depend on no parameter; blurs are recorded on the pure PyTorch path, as the convolutions that graphs hold.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dealias.ops import use_backend
+from dealias.ops import reference, use_backend
 
 Sample = tuple[str, tuple[int, ...], tuple[int, ...]]
 """Kind, stride and size of what comes out."""
@@ -37,6 +38,7 @@ ACTIVATIONS = (
     "log_sigmoid_forward", "exp", "pow", "sqrt", "softsign", "softshrink", "hardshrink", "logit", "erf",
 )
 # fmt: on
+EMPTY = ("new_empty", "empty", "empty_like")  # memory that something is written to, as circular padding does
 
 
 @dataclass(eq=False)
@@ -86,6 +88,8 @@ class Recorder(TorchDispatchMode):
         self.operations.append(operation)
         for tensor in tensors:
             self._makers[id(tensor)] = operation
+            if name.endswith("_") and tensor._base is not None:  # written through a view
+                self._makers[id(tensor._base)] = operation
         self._kept.append(result)
         return result
 
@@ -100,7 +104,8 @@ class Recorder(TorchDispatchMode):
 
 def record(model: nn.Module, call: Callable[[nn.Module], Any]) -> list[Operation]:
     """All operations of `call(model)`, without gradients."""
-    with torch.no_grad(), use_backend("reference"), Recorder(model) as recorder:
+    as_convolutions = mock.patch.object(reference, "_uses_convolutions", return_value=True)
+    with torch.no_grad(), use_backend("reference"), as_convolutions, Recorder(model) as recorder:
         call(model)
     return recorder.operations
 
@@ -204,11 +209,15 @@ def _is_linear(operation: Operation) -> bool:
 
 
 def _maps(operation: Operation) -> list[Operation]:
-    """The inputs that are maps: no parameter, no constant, more than a pixel."""
+    """The inputs that are maps: no parameter, no constant, no empty memory, more than a pixel."""
     inputs = operation.inputs
     if any(norm in operation.name for norm in NORMS):
         inputs = inputs[:1]
-    return [one for one in inputs if one.name and not _is_pixel(one)]
+    return [one for one in inputs if one.name and not _is_empty(one) and not _is_pixel(one)]
+
+
+def _is_empty(operation: Operation) -> bool:
+    return operation.name in EMPTY or (operation.name == "slice" and all(map(_is_empty, operation.inputs)))
 
 
 def _is_pixel(operation: Operation) -> bool:

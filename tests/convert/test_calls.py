@@ -12,8 +12,10 @@ from helpers.conversion import check_no_filter, placed, randomize, refused
 from torch import nn
 
 from dealias import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool2d, antialias, sites
-from dealias.convert.calls import CALLS
-from dealias.convert.windows import Window
+from dealias.convert.calls import CALLS, SliceCall
+from dealias.convert.layers import Blurring
+from dealias.convert.windows import Window, window_of
+from dealias.filters import scaled
 
 
 class Functional(nn.Module):
@@ -289,3 +291,72 @@ def test_a_pool_that_hides_in_a_list():
     converted = antialias(Model(), x)
     assert CALLS in converted._modules
     torch.testing.assert_close(converted(x), MaxBlurPool2d(2)(converted.conv(x)))
+
+
+class Sliced(nn.Module):
+    """A map of which `index` takes a part, channels first or last."""
+
+    def __init__(self, index, channels_last=False):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+        self.index, self.channels_last = index, channels_last
+
+    def forward(self, x):
+        y = F.relu(self.first(x))
+        if self.channels_last:
+            return self.last(y.permute(0, 2, 3, 1)[self.index].permute(0, 3, 1, 2))
+        return self.last(y[self.index])
+
+
+ALL, HALF = slice(None), slice(None, None, 2)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Sliced((..., HALF, HALF)),
+        Sliced((..., HALF)),
+        Sliced((ALL, ALL, slice(1, None, 3))),
+        Sliced((ALL, ALL, slice(None, 12, 2), HALF)),
+        Sliced((ALL, HALF, HALF), channels_last=True),
+        Sliced((ALL, ALL, HALF), channels_last=True),
+    ],
+    ids=lambda model: f"{model.index}{model.channels_last}",
+)
+def test_answered_slices_compile_for_any_size(model):
+    model = model.eval()
+    converted = antialias(model, torch.rand(2, 3, 16, 18))
+    torch.compiler.reset()
+    compiled = torch.compile(converted, fullgraph=True, backend="eager", dynamic=True)
+    for height in (16, 17, 24):
+        x = torch.rand(2, 3, height, height + 2)
+        assert converted(x).shape == model(x).shape
+        torch.testing.assert_close(compiled(x), converted(x))
+    torch.compiler.reset()
+
+
+def test_answered_slices_are_lowered_with_symbolic_sizes():
+    """Inductor fails on a convolution of a map that was moved and merged at sizes that it does not know."""
+    converted = antialias(Sliced((..., HALF, HALF)).eval(), torch.rand(2, 3, 16, 18))
+    torch.compiler.reset()
+    with torch.no_grad():
+        compiled = torch.compile(converted, fullgraph=True, dynamic=True)
+        for x in (torch.rand(2, 3, 16, 18), torch.rand(2, 3, 25, 21)):
+            torch.testing.assert_close(compiled(x), converted(x))
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9), (2, 3, 9, 10), (2, 3, 4, 9, 10), (2, 3, 2, 2, 9, 10)])
+@pytest.mark.parametrize("steps", [{-1: 2}, {-1: 3, -2: 2}, {1: 2}, {1: 2, -1: 2}])
+def test_slices_are_blurred_along_their_steps_alone(shape, steps):
+    """Against a correlation along each axis by itself, by `BlurPool1d`."""
+    x, index = torch.rand(shape), [slice(None)] * len(shape)
+    expected, by_axis = x, {axis % len(shape): step for axis, step in steps.items()}
+    for axis, step in by_axis.items():
+        index[axis] = slice(None, None, step)
+        lined = expected.movedim(axis, -1)
+        blurred = BlurPool1d(scaled("bin4", step), step)(lined.reshape(1, -1, lined.shape[-1]))
+        expected = blurred.reshape(*lined.shape[:-1], -1).movedim(-1, axis)
+    call = SliceCall(window_of(torch.Tensor.__getitem__, (x, tuple(index)), {}), Blurring("bin4", "reflect"))
+    result = call(torch.Tensor.__getitem__, {"input": x, "index": tuple(index)})
+    torch.testing.assert_close(result, expected)

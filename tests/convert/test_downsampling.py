@@ -58,6 +58,41 @@ def test_global_and_adaptive_pooling():
 
 
 @pytest.mark.parametrize(
+    ("pool", "output"),
+    [
+        (nn.AvgPool2d(8), None),  # left alone: it has a stride, but returns a single pixel
+        (nn.AvgPool2d((8, 9), padding=(0, 1)), None),
+        (nn.AvgPool2d((8, 4)), (1, 2)),
+        (nn.AvgPool2d((4, 8)), (2, 1)),
+        (nn.AvgPool2d(8, padding=(0, 4)), (1, 2)),
+        (nn.AvgPool2d(7, 8), (1, 1)),  # a pixel is left out, so that a shift changes what it sees
+        (nn.AvgPool2d((8, 7), 8), (1, 1)),
+        (nn.AdaptiveAvgPool2d(1), ()),
+        (nn.AdaptiveMaxPool2d(1), ()),
+        (nn.AdaptiveAvgPool2d((1, 4)), (1, 4)),
+        (nn.AdaptiveMaxPool2d((4, 1)), (4, 1)),
+        (nn.AdaptiveAvgPool2d((None, 1)), (8, 1)),
+        (nn.AdaptiveAvgPool2d(8), ()),
+        (nn.Upsample(size=1), ()),
+        (nn.Upsample(size=(1, 2)), (1, 2)),
+        (nn.Unfold(8, stride=8), ()),
+        (nn.Unfold((8, 4), stride=4), (1, 2)),
+    ],
+    ids=str,
+)
+def test_only_what_sees_the_whole_map_subsamples_nothing(pool, output):
+    """`output` is the size that the site returns: none where there is no site, None where one is left alone."""
+    found = sites(nn.Sequential(nn.Conv2d(3, 4, 1), pool), torch.randn(1, 3, 8, 8))
+    if output == ():
+        assert found == []
+    elif output is None:
+        assert [(site.status, site.output_size) for site in found] == [("left alone", (1, 1))]
+        assert "global" in found[0].reason
+    else:
+        assert [(site.status == "left alone", site.output_size) for site in found] == [(False, output)]
+
+
+@pytest.mark.parametrize(
     ("pool", "word"),
     [
         (nn.MaxPool2d(2, return_indices=True), "return_indices"),

@@ -210,6 +210,67 @@ def test_hooks_of_the_user_survive():
     assert len(seen) == 2
 
 
+class ReadingStride(nn.Module):
+    """Reads the stride of its convolution, which therefore keeps it as an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.conv(input=F.pad(x, (0, self.conv.stride[0] - 2) * 2)))
+
+
+def add_hooks(layer):
+    """Hooks that get the keyword arguments too, and change what goes through; returns the log that they write."""
+    log = []
+
+    def before(module, args, kwargs):
+        log.append(("before", len(args), sorted(kwargs)))
+        return tuple(arg * 2 for arg in args), {name: value * 2 for name, value in kwargs.items()}
+
+    def after(module, args, kwargs, output):
+        log.append(("after", len(args), sorted(kwargs)))
+        return output + 1
+
+    layer.register_forward_pre_hook(before, with_kwargs=True)
+    layer.register_forward_hook(after, with_kwargs=True)
+    return log
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2)), "1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2)), "1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(8)), "1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=0.5)), "1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1, 2)), "1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU()), "1"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU()), "2"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), ReadingStride()), "1.conv"),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), ReadingStride()), "1"),
+    ],
+    ids=str,
+)
+def test_hooks_with_keyword_arguments_run_as_before(model, path):
+    """On layers that are replaced, get another stride, or carry a blur: with a filter of one tap nothing changes."""
+    x = torch.randn(1, 3, 16, 16)
+    plain, actions = model(x), [site.action for site in sites(model, x)]
+    log = add_hooks(model.get_submodule(path))
+    assert [site.action for site in sites(model, x)] == actions
+    log.clear()
+    expected, before = model(x), [*log]
+    assert len(before) == 2
+    assert not torch.allclose(expected, plain)
+    converted = antialias(model, x, filter="none")
+    log.clear()
+    if isinstance(model[1], nn.AvgPool2d | nn.AdaptiveAvgPool2d | nn.Upsample):  # becomes a single sample
+        expected = 2 * model[0](x)[..., ::2, ::2] + 1
+    torch.testing.assert_close(converted(x), expected)
+    assert log == before
+
+
 def test_hooks_registered_after_loading_do_not_displace_the_blur():
     """PyTorch numbers hooks by process: a number in a pickle may be given out again where it is loaded."""
     x = torch.randn(1, 3, 16, 16)

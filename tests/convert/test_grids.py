@@ -1,124 +1,18 @@
-"""Which axes of a value are pixels: against the coordinates themselves, which NumPy carries through the same views."""
+"""Which axes of a value are pixels, and what makes them fewer."""
 
 from __future__ import annotations
 
-import math
 import warnings
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from dealias import sites
-from dealias.convert.grids import FLAT, find_grids, reshaped
-from dealias.convert.trace import record
-
-
-@st.composite
-def maps(draw):
-    """The shape of a map of one to three spatial axes, channels first or last, and what its axes are."""
-    spatial = draw(st.integers(1, 3))
-    pixels = [draw(st.integers(1, 4)) * draw(st.integers(1, 3)) for _ in range(spatial)]
-    batch, channels, axes = draw(st.integers(1, 3)), draw(st.integers(1, 6)), tuple(range(1, spatial + 1))
-    if draw(st.booleans()):
-        return (batch, channels, *pixels), (0, 0, *axes)
-    return (batch, *pixels, channels), (0, *axes, 0)
-
-
-@st.composite
-def regroupings(draw, shape):
-    """`shape` with some axes split in two, then some merged with their neighbour, and an axis of one element thrown in.
-
-    What was split may be merged with what stood beside it, which scrambles pixels or mixes them with channels.
-    """
-    parts = []
-    for size in shape:
-        step = draw(st.sampled_from([one for one in range(1, size + 1) if size % one == 0]))
-        parts += [size // step, step] if draw(st.booleans()) else [size]
-    made = parts[:1]
-    for size in parts[1:]:
-        if draw(st.integers(0, 2)) == 0:
-            made[-1] *= size
-        else:
-            made.append(size)
-    if draw(st.booleans()):
-        made.insert(draw(st.integers(0, len(made))), 1)
-    return tuple(made)
-
-
-def coordinates(shape, axes):
-    """Of every element, its place along each spatial axis."""
-    return {
-        axis: np.broadcast_to(np.arange(size).reshape([-1 if i == position else 1 for i in range(len(shape))]), shape)
-        for position, (size, axis) in enumerate(zip(shape, axes, strict=True))
-        if axis > 0
-    }
-
-
-def check_axes(named, made, shape, axes):
-    """Every axis that `named` says is one of pixels indexes the coordinate that it names; `made` holds coordinates."""
-    sizes = {axis: size for axis, size in zip(axes, shape, strict=True) if axis > 0}
-    spread = next(iter(made.values())).shape
-    indices = np.indices(spread)
-    for position, axis in enumerate(named):
-        if axis == FLAT:
-            place = np.zeros(spread, dtype=int)
-            for one in sorted(sizes):
-                if one not in named:
-                    place = place * sizes[one] + made[one]
-            assert (indices[position] == place).all()
-        elif axis > 0:
-            assert (indices[position] == made[axis] // (sizes[axis] // spread[position])).all()
-        elif axis < 0:
-            assert (indices[position] == made[-axis] % spread[position]).all()
-
-
-@given(st.data())
-def test_reshaped_axes_index_the_coordinate_that_they_name(data):
-    shape, axes = data.draw(maps())
-    new = data.draw(regroupings(shape))
-    named = reshaped(shape, axes, new)
-    if named is not None:
-        assert len(named) == len(new)
-        made = {axis: place.reshape(new) for axis, place in coordinates(shape, axes).items()}
-        check_axes(named, made, shape, axes)
-
-
-@given(st.data())
-def test_blocks_of_pixels_are_found_and_put_together_again(data):
-    shape, axes = data.draw(maps())
-    position = data.draw(st.sampled_from([i for i, axis in enumerate(axes) if axis > 0]))
-    step = data.draw(st.integers(2, 4))
-    shape = (*shape[:position], shape[position] * 2 * step, *shape[position + 1 :])
-    split = (*shape[:position], shape[position] // step, step, *shape[position + 1 :])
-    named = reshaped(shape, axes, split)
-    alone = [0 if size == 1 else axis for size, axis in zip(shape, axes, strict=True)]
-    assert named == (*alone[:position], axes[position], -axes[position], *alone[position + 1 :])
-    assert reshaped(split, named, shape) == tuple(alone)
-
-
-@given(st.data())
-def test_flattened_pixels_are_one_axis(data):
-    shape, axes = data.draw(maps())
-    first = 2 if axes[1] == 0 else 1
-    spatial = sum(axis > 0 for axis in axes)
-    flat = (*shape[:first], math.prod(shape[first : first + spatial]), *shape[first + spatial :])
-    wide = [axis for size, axis in zip(shape, axes, strict=True) if axis > 0 and size > 1]
-    one = wide[0] if len(wide) == 1 else FLAT if wide else 0
-    assert reshaped(shape, axes, flat) == tuple(one if i == first else 0 for i in range(len(flat)))
-
-
-def test_mixed_pixels_and_channels_are_nobody_s():
-    assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 48, 6)) is None
-    assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 288)) is None
-    assert reshaped((2, 8, 4, 6), (0, 0, 1, 2), (2, 8, 6, 4)) is None
-    assert reshaped((2, 4), (0, 1), (4, 2)) is None
-    assert reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 2, 4, 6, 6)) == (0, 0, 0, 1, 2)
-    assert reshaped((2, 8, 6, 1), (0, 0, 1, 2), (2, 8, 6)) == (0, 0, 1)
+from dealias.convert.axes import FLAT
+from dealias.convert.grids import find_grids
+from dealias.convert.recording import record
 
 
 class Network(nn.Module):
@@ -209,16 +103,18 @@ SHRINKING = [
     ("unknown", (6, 8), lambda x: x.reshape(2, 8, 6, 2, 8, 2).amax((3, 5))),
     ("unknown", (6, 16), lambda x: x[:, :, torch.arange(0, 12, 2)]),
     ("unknown", (6, 8), lambda x: x[:, :, torch.arange(0, 12, 2)[:, None], torch.arange(0, 16, 2)]),
+    ("unknown", (12, 8), lambda x: torch.slice_copy(x, 3, 0, 16, 2)),
     ("unknown", (12, 8), lambda x: x.index_select(3, torch.arange(0, 16, 2))),
     ("unknown", (12, 8), lambda x: x.gather(3, torch.arange(0, 16, 2).expand(2, 8, 12, 8))),
     ("unknown", (6, 16), lambda x: x.take_along_dim(torch.arange(0, 12, 2).view(1, 1, 6, 1), 2)),
+    ("unknown", (12, 8), lambda x: x.take(torch.arange(3072).view(x.shape)[..., ::2])),
     ("unknown", (6, 8), lambda x: x.as_strided((2, 8, 6, 8), (1536, 192, 32, 2))),
     (
         "unknown",
         (6, 8),
         lambda x: F.grid_sample(x, F.affine_grid(HALF, (2, 8, 6, 8), align_corners=False), align_corners=False),
     ),
-    ("unknown", (6, 5), lambda x: torch.fft.irfft2(torch.fft.rfft2(x)[:, :, [0, 1, 2, -3, -2, -1], :5])),
+    ("unknown", (6, 8), lambda x: torch.fft.irfft2(torch.fft.rfft2(x)[:, :, [0, 1, 2, -3, -2, -1], :5])),
     ("interpolate", (6, 8), lambda x: F.interpolate(x, scale_factor=0.5)),
 ]
 
@@ -230,6 +126,113 @@ def test_what_makes_a_map_smaller_is_a_site(kind, size, how):
     assert (found[0].input_size[0], found[-1].output_size) == (12, size)
 
 
+ROWS, COLUMNS, PIXELS = torch.rand(6, 12), torch.rand(16, 8), torch.rand(48, 192)
+SUMMING = [
+    ((12, 8), lambda x: x @ COLUMNS),
+    ((6, 16), lambda x: ROWS @ x),
+    ((12, 8), lambda x: F.linear(x, COLUMNS.T, torch.rand(8))),
+    ((12, 8), lambda x: F.linear(x.permute(0, 2, 1, 3), COLUMNS.T)),
+    ((6, 16), lambda x: F.linear(x.transpose(2, 3), ROWS).transpose(2, 3)),
+    ((6, 16), lambda x: F.linear(x.permute(0, 3, 1, 2), ROWS)),
+    ((6, 16), lambda x: torch.einsum("nchw,kh->nckw", x, ROWS)),
+    ((12, 8), lambda x: torch.einsum("wk,nchw->nckh", COLUMNS, x)),
+    ((12, 8), lambda x: torch.tensordot(x, COLUMNS, 1)),
+    ((12, 8), lambda x: torch.bmm(x.flatten(0, 1), COLUMNS.expand(16, 16, 8))),
+    ((12, 8), lambda x: torch.baddbmm(torch.rand(16, 12, 8), x.flatten(0, 1), COLUMNS.expand(16, 16, 8))),
+    ((12, 8), lambda x: x.mean(1) @ COLUMNS),
+    ((48,), lambda x: F.linear(x.flatten(2), PIXELS)),
+    ((48,), lambda x: torch.einsum("ncl,kl->nck", x.flatten(2), PIXELS)),
+    ((48,), lambda x: PIXELS @ x.flatten(2).transpose(1, 2)),
+    ((48,), lambda x: torch.tensordot(x, PIXELS.view(48, 12, 16), ((2, 3), (1, 2)))),
+]
+
+
+@pytest.mark.parametrize(("size", "how"), SUMMING)
+def test_a_map_that_a_matrix_makes_smaller_is_a_site(size, how):
+    (site,) = sites(Network(how), X)
+    before = (12, 16) if len(size) == 2 else (192,)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", before, size)
+    assert "test_grids.py:" in site.reason
+
+
+def test_each_axis_that_a_matrix_makes_smaller_is_a_site():
+    found = sites(Network(lambda x: torch.einsum("nchw,kh,wv->nckv", x, ROWS, COLUMNS)), X)
+    assert [(site.input_size, site.output_size) for site in found] == [((12, 16), (6, 16)), ((6, 16), (6, 8))]
+
+
+TAKEN = [
+    ((12, 16), (12, 8), lambda x: torch.stack([x[..., i] for i in range(0, 16, 2)], -1)),
+    ((12, 16), (6, 16), lambda x: torch.stack([x[:, :, i] for i in range(0, 12, 2)], 2)),
+    ((12, 16), (6, 16), lambda x: torch.stack([x.select(2, i) for i in range(0, 12, 2)], 1)),
+    ((12, 16), (12, 8), lambda x: torch.stack(x.unbind(3)[::2], -1)),
+    ((12, 16), (12, 8), lambda x: torch.cat([x[..., i : i + 1] for i in range(0, 16, 2)], -1)),
+    ((12, 16), (12, 8), lambda x: torch.cat([x[..., i, None] for i in range(0, 16, 2)], -1)),
+    ((12, 16), (6, 16), lambda x: torch.cat([x.select(2, i).unsqueeze(2) for i in range(0, 12, 2)], 2)),
+    ((12, 16), (12, 8), lambda x: x.view(2, 8, 12, 8, 2)[..., 0]),
+    ((12, 16), (6, 8), lambda x: x.view(2, 8, 6, 2, 8, 2).select(5, 1).select(3, 0)),
+    ((12, 16), (6, 16), lambda x: torch.cat(x.split(1, 2)[::2], 2)),
+    ((12, 16), (12, 8), lambda x: torch.cat([x[..., :4], x[..., 12:]], 3)),
+    ((192,), (96,), lambda x: x.flatten(2).transpose(1, 2)[:, ::2]),
+    ((192,), (96,), lambda x: x.flatten(2)[..., 1::2]),
+    ((192,), (64,), lambda x: F.linear(x.flatten(2).transpose(1, 2), torch.rand(5, 8))[:, ::3]),
+    ((192,), (96,), lambda x: x.flatten(2)[..., torch.arange(0, 192, 2)]),
+    ((192,), (96,), lambda x: x.flatten(2).index_select(2, torch.arange(0, 192, 2))),
+    ((192,), (96,), lambda x: torch.stack(x.flatten(2).unbind(2)[::2], -1)),
+    ((192,), (96,), lambda x: x.take(torch.arange(0, 3072, 2)).view(2, 8, 12, 8)),
+    ((192,), (96,), lambda x: x.take_along_dim(torch.arange(0, 3072, 2)).view(2, 8, 12, 8)),
+    ((192,), (96,), lambda x: x.flatten()[torch.arange(0, 3072, 2)].view(2, 8, 12, 8)),
+    ((192,), (96,), lambda x: x.masked_select(torch.arange(16) % 2 == 0).view(2, 8, 12, 8)),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "how"), TAKEN)
+def test_pixels_taken_one_by_one_or_from_tokens_are_a_site(before, after, how):
+    (site,) = sites(Network(how), X)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", before, after)
+    assert "test_grids.py:" in site.reason
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda x: torch.fft.ifft2(torch.fft.fft2(x)[..., :6, :8]).real,
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x)[..., :6, :5]),
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x), s=(6, 8)),
+        lambda x: torch.fft.irfft2(torch.cat([torch.fft.rfft2(x)[:, :, part, :5] for part in (UPPER, LOWER)], 2)),
+        lambda x: torch.fft.ifft2(torch.fft.ifftshift(torch.fft.fftshift(torch.fft.fft2(x))[..., 3:9, 4:12])).abs(),
+        lambda x: torch.fft.fft2(x)[..., :6, :8].abs(),
+        lambda x: torch.fft.fft2(x)[..., :6, :8].real,
+        lambda x: torch.fft.fft2(x)[..., :6, :8],
+    ],
+)
+def test_a_crop_of_a_spectrum_is_one_site(how):
+    (site,) = sites(Network(how), X)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", (12, 16), (6, 8))
+
+
+UPPER, LOWER = slice(None, 3), slice(-3, None)
+
+
+def test_slices_of_one_map_by_steps_are_sites_of_their_own():
+    """One that is read by a layer and sliced further, and one that also takes channels by steps."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            half = self.first(x)[:, :, ::2, ::2]
+            return self.second(half), half[:, :, ::2, ::2]
+
+    found = [(site.kind, site.input_size, site.output_size) for site in sites(Twice(), X)]
+    assert found == [("slice", (12, 16), (6, 8)), ("slice", (6, 8), (3, 4))]
+    found = sites(Network(lambda x: (y := x[..., ::2], y[:, :, ::2])), X)
+    assert [site.output_size for site in found] == [(12, 8), (6, 8)]
+    (site,) = sites(Network(lambda x: x[:, ::2, ::2, ::2]), X)
+    assert (site.kind, site.input_size, site.output_size) == ("unknown", (12, 16), (6, 8))
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -237,15 +240,37 @@ def test_what_makes_a_map_smaller_is_a_site(kind, size, how):
         lambda x: F.pad(x, (-1, -1, -2, -2)),
         lambda x: x.split(6, 2)[0],
         lambda x: x.narrow(3, 1, 8),
+        lambda x: torch.narrow_copy(x, 3, 1, 8),
+        lambda x: torch.slice_copy(x, 3, 1, 9),
+        lambda x: torch.split_with_sizes_copy(x, [4, 12], 3)[1],
+        lambda x: torch.stack([x[..., i] for i in range(4, 12)], -1),
+        lambda x: torch.cat([x[..., i : i + 2] for i in range(4, 12, 2)], -1),
         lambda x: x.view(2, 8, 3, 4, 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(24, 4, 4, 8),  # windows of Swin
         lambda x: torch.roll(x, (1, 1), (2, 3)),
+        lambda x: torch.cat([x[..., 4:], x[..., :4]], -1),
+        lambda x: torch.stack([x[:, i] for i in range(0, 8, 2)], 1),
+        lambda x: torch.stack(x.unbind(2)[::-1], 2),
         lambda x: torch.fft.irfft2(torch.fft.rfft2(x)),
+        lambda x: torch.fft.rfft2(x).abs(),
+        lambda x: torch.fft.ifft2(torch.fft.ifftshift(torch.fft.fftshift(torch.fft.fft2(x)))).real,
+        lambda x: torch.view_as_complex(torch.view_as_real(torch.fft.rfft2(x))),
         lambda x: x.flatten(2).transpose(1, 2).softmax(1),
         lambda x: x[:, ::2],
         lambda x: x.mean((2, 3)),
         lambda x: F.adaptive_avg_pool2d(x, 1),
         lambda x: x * F.adaptive_avg_pool2d(x, 1),
         lambda x: x.flip(2),
+        lambda x: x.unfold(2, 3, 1),
+        lambda x: F.linear(x.permute(0, 2, 3, 1), torch.rand(4, 8)),
+        lambda x: torch.einsum("nchw,dc->ndhw", x, torch.rand(5, 8)),
+        lambda x: F.linear(x.flatten(2).transpose(1, 2), torch.rand(4, 8)),
+        lambda x: F.linear(x.flatten(2), torch.rand(192, 192)),
+        lambda x: F.linear(F.linear(x.flatten(2), torch.rand(384, 192)), torch.rand(192, 384)) + x.flatten(2),
+        lambda x: F.linear(x, torch.rand(1, 16)),
+        lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).softmax(-1) @ x.flatten(2).transpose(1, 2),
+        lambda x: x.flatten(2) @ x.flatten(2).transpose(1, 2),
+        lambda x: torch.cat([torch.rand(2, 1, 8), x.flatten(2).transpose(1, 2)], 1)[:, 1:].flatten(2),
+        lambda x: x.flatten(2).transpose(1, 2)[:, 0],
     ],
 )
 def test_crops_windows_and_statistics_are_no_sites(how):
@@ -269,6 +294,14 @@ def test_windows_and_back_are_the_map_again():
         lambda x: x.permute(0, 2, 3, 1).reshape(2, -1, 4)[..., [0, 2]],
         lambda x: x.flatten(2).sort(-1).values[..., :5],
         lambda x: x.flatten(2).topk(5, -1).values,
+        lambda x: x.flatten(2).sort(-1).values[..., ::2],
+        lambda x: x.flatten(2).gather(2, x.flatten(2).argsort(-1)[..., :96]),
+        lambda x: x.flatten(2)[..., x.flatten(2).mean((0, 1)) > 0],
+        lambda x: F.linear(x.flatten(1), torch.rand(10, 1536)),
+        lambda x: F.linear(x[:, :1].flatten(1), torch.rand(10, 192)),
+        lambda x: F.linear(x[:, :1].flatten(2), torch.rand(10, 192)),
+        lambda x: x.flatten(1)[:, ::2],
+        lambda x: torch.rand(7, 192) @ torch.rand(192, 8) @ x.flatten(2),  # queries
         lambda x: x.view(2, 2, 4, 12, 16).permute(0, 3, 4, 1, 2).reshape(2, -1, 4)[:, :, 1::2],
     ],
 )

@@ -9,7 +9,7 @@ from torch import nn
 
 from dealias.convert.grids import find_grids
 from dealias.convert.placement import explore
-from dealias.convert.trace import record
+from dealias.convert.recording import record
 
 
 class Tail(nn.Module):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dealias import BlurPool2d, antialias, sites
-from dealias.convert.trace import BLUR, record
+from dealias.convert.recording import record
+from dealias.convert.trace import BLUR
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

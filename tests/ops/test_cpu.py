@@ -13,10 +13,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
 import torch
 import torch.nn.functional as TF
+from helpers import oracles
 from helpers.cases import LAYOUTS, BlurCase, MaxBlurCase, PerAxis, blur_cases, max_blur_cases
 from hypothesis import assume, example, given
 from hypothesis import strategies as st

@@ -1,9 +1,10 @@
 """Anti-alias any network: find its downsampling sites by running it once, and put a blur in front of each subsampling.
 
-`trace` records a forward pass, `grids` follows its maps and `downsampling` finds what subsamples them, `placement`
-follows values to their non-linearity, `rules` and `plan` decide, `verify` tries the plans on a copy, `edits` changes
-the modules, `calls` answers function calls, `guard` sees that blurs stay, `api` puts these together, and `report` says
-what was done and what it costs.
+`recording` runs the network and makes a `trace`; `grids` follows its maps by the rules of `axes`, and `downsampling`
+finds what subsamples them. `placement` follows values to their non-linearity, `branches` finds where they meet, and
+`rules` and `plan` decide what becomes of the `groups` of sites. `verify` tries the plans on a copy, `edits` changes the
+modules, `calls` answers function calls, `guard` sees that blurs stay. `api` puts these together, and `report` says what
+was done and what it costs.
 """
 
 from dealias.convert.api import antialias, antialias_with_report, sites

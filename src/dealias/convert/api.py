@@ -15,9 +15,10 @@ from dealias.convert.downsampling import GROWING, Site
 from dealias.convert.graphs import has_graphs, with_modules
 from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
-from dealias.convert.plan import RECIPES, Plan, make_plans
+from dealias.convert.plan import RECIPES, SitePlan, make_plans
+from dealias.convert.recording import ExampleInput, record
 from dealias.convert.report import ConversionReport, build_report
-from dealias.convert.trace import ExampleInput, Trace, record
+from dealias.convert.trace import Trace
 from dealias.convert.verify import apply, verified
 from dealias.errors import InputError
 from dealias.filters import Filter, resolve_filters
@@ -81,38 +82,33 @@ def antialias(
     | other convolution at stride s, no activation behind | convolution at stride 1, norm, BlurPool(s) |
     | average pooling over s at stride s | BlurPool(s) |
 
-    Two or more branches that subsample and meet in front of their activation are blurred once, behind it. A named
-    filter is as wide as the stride asks for (`dealias.filters.scaled`).
+    Two or more branches that subsample and meet in front of their activation are blurred once, behind it.
 
     The class of the model and of its layers and the keys, shapes and order of its `state_dict` stay. Poolings
-    become instances of subclasses of theirs; other blurs are children named `antialias_before` and `antialias_after`
-    that a hook applies; or layers in a child named `antialias_calls`, which answer the functions that a module calls.
-    Before anything is changed, a copy runs with blurs that do not filter: what it computes must be what the model
-    computed. A site that fails, or that cannot be expressed so, is left as it is and named in one warning.
+    become instances of subclasses of theirs; other blurs are children named `antialias_before` and `antialias_after`,
+    which a hook applies, or layers in a child named `antialias_calls`, which answer function calls. First a copy runs
+    with blurs that do not filter: it must compute what the model computes. A site where it does not is left as it is
+    and named in one warning.
 
     Args:
         model: any module that runs; weights and training mode are kept.
-        example_input: what the model is called with: a tensor, a tuple of positional arguments or a dict of keyword
-            arguments; the values do not matter.
+        example_input: see `sites`; the values do not matter.
         filter: see `dealias.filters.resolve_filters`; or a function of the `Site`, or a mapping from module path to
-            filter ("bin4" at the sites that it does not name). Names are scaled to the stride, numbers of taps and taps
-            are taken as they are.
+            filter ("bin4" elsewhere). `dealias.filters.scaled` makes named filters as wide as the stride asks for.
         stem: also the first strided convolution, which costs most and which the paper leaves as it is.
         recipe: "same-size" keeps the size of every feature map; "zhang2019" makes the paper's released networks: the
             ResNets' first pooling has a 2x2 window without padding, a first convolution of stride 4 (AlexNet) gets
             stride 2 and a blur of stride 2, and average pooling rounds sizes up.
         padding_mode: of the blurs, see `dealias.nn.BlurPool2d`; "auto" is "circular" where all padding convolutions
             of the model pad circularly, else "reflect".
-        strict: raise an error where a site cannot be anti-aliased, in place of the warning. Sites that are left alone
-            on purpose (the stem, what is anti-aliased already) are none.
+        strict: raise an error in place of the warning. Sites that are left alone on purpose are no reason for either.
         inplace: change `model` itself; by default a copy.
 
     Returns:
         The converted model, of the class of `model` (of a subclass, if that is itself a pooling layer).
 
     Raises:
-        InputError: an argument is out of range, `model` does not take `example_input`, or a site cannot be
-            anti-aliased and `strict` is set.
+        InputError: an argument is out of range, `model` does not take `example_input`, or `strict` is violated.
         InputTypeError: `model` is no module, or `example_input` of another type.
 
     Warns:
@@ -182,16 +178,16 @@ def _plain(filter: FilterChoice) -> Any:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """A converted model, and how it came to be: the plans, and of each placed one the layers that blur."""
+    """A converted model, all plans for it, and the blurring layers of each plan that was placed."""
 
     model: nn.Module
     trace: Trace
-    plans: list[Plan]
-    placed: list[tuple[Plan, list[nn.Module]]]
+    plans: list[SitePlan]
+    placed: list[tuple[SitePlan, list[nn.Module]]]
     padding_mode: str
 
 
-def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[Plan]]:
+def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[SitePlan]]:
     trace = record(model, example_input)
     plans = make_plans(trace, model, stem=stem, recipe=recipe)
     return trace, verified(model, example_input, trace, plans, recipe == "same-size")
@@ -232,11 +228,11 @@ def _convert(
     return _Conversion(converted, trace, plans, applied, padding_mode)
 
 
-def _filters(filter: FilterChoice, plans: Sequence[Plan]) -> dict[Plan, Filter]:
+def _filters(filter: FilterChoice, plans: Sequence[SitePlan]) -> dict[SitePlan, Filter]:
     """The filter of each placed plan: that of its first site."""
     if isinstance(filter, Mapping):
         _check_paths(filter, plans)
-    chosen: dict[Plan, Filter] = {}
+    chosen: dict[SitePlan, Filter] = {}
     for plan in plans:
         if plan.is_placed:
             site = plan.sites[0]
@@ -248,7 +244,7 @@ def _filters(filter: FilterChoice, plans: Sequence[Plan]) -> dict[Plan, Filter]:
     return chosen
 
 
-def _check_paths(filter: Mapping[str, Filter], plans: Sequence[Plan]) -> None:
+def _check_paths(filter: Mapping[str, Filter], plans: Sequence[SitePlan]) -> None:
     sites = {site.path: site for plan in plans for site in plan.sites}
     for path in filter:
         if path not in sites:
@@ -283,12 +279,12 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def _lines(missed: Sequence[Site]) -> list[str]:
-    """What and why, once for all sites of which the same is to be said."""
+    """One line for each kind, path and reason, with the number of sites that share it."""
     said = Counter(f"{site.kind}{f' `{site.path}`' if site.path else ''}: {site.reason}" for site in missed)
     return [f"{line} ({times} times)" if times > 1 else line for line, times in said.items()]
 
 
-def _warn(plans: Sequence[Plan], missed: Sequence[Site], stacklevel: int) -> None:
+def _warn(plans: Sequence[SitePlan], missed: Sequence[Site], stacklevel: int) -> None:
     """One warning for all that the caller may not expect: nothing to do, or sites that stay aliased."""
     words = []
     downsampling = [site for plan in plans for site in plan.sites if site.kind not in GROWING]

@@ -86,40 +86,51 @@ class SliceCall(nn.Module):
     def __init__(self, window: Window, blurring: Blurring) -> None:
         super().__init__()
         self.window, self.blurring = window, blurring
+        # attributes of its own, which torch.compile takes as constants
+        self.index, self.padding_mode = window.rest, blurring.padding_mode
+        self.steps = tuple(part[1] for part in window.rest if part is not Ellipsis and (part[1] or 1) > 1)
+        self.taps = blurring.taps(self.steps)
 
     def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
         """Blur the axes of `arguments["input"]` along which `arguments["index"]` takes steps, then take them."""
-        x, index = arguments["input"], arguments["index"]
-        parts = _spread(index, x.ndim)
-        known = _spread(self.window.rest, x.ndim)  # the same as numbers: torch.compile may make symbols of the others
-        axes = [axis for axis, part in enumerate(known) if (part.step or 1) > 1]
-        last = list(range(-len(axes), 0))
-        lined = x.movedim(axes, last)
-        rows = lined.reshape(1, -1, *lined.shape[-len(axes) :])
-        steps = tuple(known[axis].step for axis in axes)
-        whole = all(not known[axis].start and parts[axis].stop is None for axis in axes)
-        stride = steps if whole else (1,) * len(axes)
-        blurred = apply_blur(rows, self.blurring.taps(steps), stride, self.blurring.padding_mode)
-        blurred = blurred.reshape(*lined.shape[: -len(axes)], *blurred.shape[2:]).movedim(last, axes)
+        x, parts = arguments["input"], _spread(arguments["index"], arguments["input"].ndim, slice(None))
+        known = _spread(self.index, x.ndim, (None, None))
+        axes = [axis for axis, (_, step) in enumerate(known) if (step or 1) > 1]
+        whole = all(not known[axis][0] and parts[axis].stop is None for axis in axes)
+        blurred = self.blur(x, axes, whole)
         if whole:  # these steps are taken
             parts = [slice(None) if axis in axes else part for axis, part in enumerate(parts)]
         return function(blurred, tuple(parts))
 
+    def blur(self, x: Tensor, axes: list[int], subsample: bool) -> Tensor:
+        """Blur `x` along `axes`, and take the steps too if `subsample` is set."""
+        if axes[0] > 1 and x.ndim < 6:  # a map as it is: torch.compile loses track of sizes that are moved and merged
+            numbers = [axes.index(axis) if axis in axes else None for axis in range(2, x.ndim)]
+            taps = tuple((1.0,) if number is None else self.taps[number] for number in numbers)
+            stride = tuple(1 if number is None or not subsample else self.steps[number] for number in numbers)
+            return apply_blur(x, taps, stride, self.padding_mode)
+        last = list(range(-len(axes), 0))
+        lined = x.movedim(axes, last)
+        rows = lined.reshape(1, -1, *lined.shape[-len(axes) :])
+        stride = self.steps if subsample else (1,) * len(axes)
+        blurred = apply_blur(rows, self.taps, stride, self.padding_mode)
+        return blurred.reshape(*lined.shape[: -len(axes)], *blurred.shape[2:]).movedim(last, axes)
+
     def extra_repr(self) -> str:
         """Which calls it answers."""
-        return f"{self.window.rest}; {self.blurring}"
+        return f"{self.index}; {self.blurring}"
 
 
-def _spread(index: Any, axes: int) -> list[Any]:
-    """The slice of each axis."""
+def _spread(index: Any, axes: int, whole: Any) -> list[Any]:
+    """The part of each axis; `whole` where `index` says nothing."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
+    at = next((number for number, part in enumerate(parts) if part is Ellipsis), len(parts))
     missing = axes - sum(part is not Ellipsis for part in parts)
-    return [*parts[:at], *[slice(None)] * missing, *parts[at + 1 :]]
+    return [*parts[:at], *[whole] * missing, *parts[at + 1 :]]
 
 
 class ActivationCall(nn.Module):
-    """A blur behind one of the activations that a forward runs: the one whose turn it is."""
+    """A blur behind activation number `turn` of the `of` activations that a forward runs."""
 
     def __init__(self, turn: int, of: int, blur: nn.Module) -> None:
         super().__init__()
@@ -160,9 +171,11 @@ class ConvCall(nn.Module):
 
 
 class _Answering(TorchFunctionMode):
+    """Hands the function calls of a running method to `calls`; `turns` holds the number of activations so far."""
+
     def __init__(self, calls: nn.ModuleList, turns: list[int]) -> None:
         super().__init__()
-        self.calls, self.turns = calls, turns  # how many activations ran
+        self.calls, self.turns = calls, turns
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

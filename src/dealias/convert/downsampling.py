@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 from torch import nn
 
-from dealias.convert.grids import FLAT, Grids, find_grids
+from dealias.convert.axes import FLAT
+from dealias.convert.grids import VIEWS, Grids, Shrink, find_grids, is_stepped_further, step_of
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 from dealias.convert.windows import Window, per_axis
 
@@ -64,7 +65,7 @@ class Spot:
 
     @property
     def window(self) -> Window:
-        """What tells the call of a convolution or a pooling from the others."""
+        """The arguments by which a call is told from others."""
         if self.call is None and self.node.window is not None and self.node.window.kind not in ("conv", "avg_pool"):
             return self.node.window
         return Window.of(self.kind, len(self.stride), self.node.settings)
@@ -151,13 +152,13 @@ class Downsampling:
 def find_downsampling(trace: Trace) -> Downsampling:
     """Every operation of `trace` that changes the resolution."""
     grids = find_grids(trace)
-    shrinks = {node: (source, result) for node, source, result in grids.shrinks}
+    shrinks = {shrink.node: shrink for shrink in grids.shrinks}
     spots = []
     for node in trace.nodes:
         kind = _kind(node)
         spot = _SPOTTERS.get(kind, _resized)(kind, node, grids) if kind is not None and node.outputs else None
         if spot is None and node in shrinks:
-            spot = _shrunk(node, *shrinks[node], grids)
+            spot = _shrunk(shrinks[node])
         if spot is not None:
             spots.append(spot)
     return Downsampling(spots, grids)
@@ -170,63 +171,65 @@ def _kind(node: Node) -> str | None:
     if node.op == "convolution" and node.settings.get("transposed"):
         return "conv_transpose"
     kind = _KINDS.get(node.op)
-    if kind == "avg_pool" and (layer_call("lp_pool", node) or (node.window and node.window.kind == "lp_pool")):
+    if kind == "avg_pool" and (_layer_call("lp_pool", node) or (node.window and node.window.kind == "lp_pool")):
         return "lp_pool"
     return kind
 
 
-def _shrunk(node: Node, source: Value, result: Value, grids: Grids) -> Spot:
+def _shrunk(shrink: Shrink) -> Spot:
     """A map that became smaller without a stride: blocks of pixels made channels, or something unknown."""
-    before, after = grids.size(source) or (), grids.size(result) or ()
-    if not after or len(before) != len(after):  # a kernel that only its operation knows
-        before, after = source.shape[2:], result.shape[2:]
-    stride = tuple(max(round(old / new), 1) for old, new in zip(before, after, strict=True))
-    kind = "pixel_unshuffle" if node.op in _VIEWS else "unknown"
-    return Spot(kind, node, None, stride, source, result, before, after)
+    sizes = zip(shrink.before, shrink.after, strict=True)
+    stride = tuple(max(round(old / new), 1) for old, new in sizes)
+    kind = "pixel_unshuffle" if shrink.node.op in VIEWS else "unknown"
+    return Spot(kind, shrink.node, None, stride, shrink.source, shrink.result, shrink.before, shrink.after)
 
 
-def layer_call(kind: str, node: Node) -> Call | None:
+def _layer_call(kind: str, node: Node) -> Call | None:
     """The call of the layer that `node` is the work of; None for a function, or a layer that is not registered."""
     call = node.call
     return call if call.path is not None and isinstance(call.module, _LAYERS[kind]) else None
 
 
+def _ends(kind: str, node: Node) -> tuple[Call | None, Value, Value]:
+    """The layer's call, what it takes in and what it returns; of a function, what its operation takes and returns.
+
+    They differ where PyTorch runs a 1-D layer on a 2-D map.
+    """
+    call = _layer_call(kind, node)
+    source, result = node.inputs[0], node.outputs[0]
+    return call, (call and call.input) or source, (call and call.output) or result
+
+
+def _sizes(source: Value, result: Value) -> list[tuple[int, int]]:
+    """The pixels before and after along each spatial axis."""
+    axes = max(len(source.shape) - 2, 1)
+    return list(zip(source.shape[-axes:], result.shape[-axes:], strict=True))
+
+
 def _strided(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A convolution or a pooling: it has a stride."""
-    call = layer_call(kind, node)
-    source, result = node.inputs[0], node.outputs[0]
+    call, source, result = _ends(kind, node)
     steps = node.settings.get("stride") or node.settings["kernel_size"]
-    if call is not None:  # the layer knows its axes: PyTorch runs some 1-D layers on 2-D maps
-        source, result = call.input or source, call.output or result
-        steps = getattr(call.module, "stride", None) or steps
-    elif (
-        (node.window is None or len(node.window.stride) == 1)  # PyTorch runs 1-D poolings on 2-D maps
-        and source.producer is not None
-        and source.producer.op == "unsqueeze"
-        and source.shape[-2] == 1
-    ):
-        steps = tuple(steps[1:])
-    stride = tuple(steps) if call is None else per_axis(steps, spatial_axes(call.module))
+    if call is not None:
+        stride = per_axis(getattr(call.module, "stride", None) or steps, spatial_axes(call.module))
+    else:
+        is_1d = node.window is None or len(node.window.stride) == 1
+        unsqueezed = source.producer is not None and source.producer.op == "unsqueeze" and source.shape[-2] == 1
+        stride = tuple(steps[1:] if is_1d and unsqueezed else steps)
     return _spot(kind, node, call, stride, source, result) if max(stride) > 1 else None
 
 
 def _blurred(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A blur, ours or another's: a site if the map becomes smaller."""
     source, result = node.inputs[0], node.outputs[0]
-    axes = max(len(source.shape) - 2, 1)
-    sizes = list(zip(source.shape[-axes:], result.shape[-axes:], strict=True))
-    stride = tuple(max(-(-old // new), 1) for old, new in sizes)
-    return _spot(kind, node, layer_call(kind, node), stride, source, result) if max(stride) > 1 else None
+    stride = tuple(max(-(-old // new), 1) for old, new in _sizes(source, result))
+    return _spot(kind, node, _layer_call(kind, node), stride, source, result) if max(stride) > 1 else None
 
 
 def _resized(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A resampling to a given size: a site if the map becomes smaller, but not a single pixel."""
-    call = layer_call(kind, node)
-    source, result = node.inputs[0], node.outputs[0]
-    if call is not None:
-        source, result = call.input or source, call.output or result
-    axes = max(len(source.shape) - 2, 1)
-    sizes = list(zip(source.shape[-axes:], result.shape[-axes:], strict=True))
+    call, source, result = _ends(kind, node)
+    sizes = _sizes(source, result)
     if all(new == 1 for _, new in sizes) or not any(new < old for old, new in sizes):
         return None
     stride = tuple(max(round(old / new), 1) for old, new in sizes)
@@ -235,13 +238,15 @@ def _resized(kind: str, node: Node, grids: Grids) -> Spot | None:
 
 def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
     """Strided slicing of pixels, e.g. x[:, :, ::2, ::2]: its last slice stands for it."""
-    if any(_step(consumer) > 1 for consumer in node.outputs[0].consumers) or _step(node) == 1:
+    if step_of(node) == 1 or is_stepped_further(node):
         return None
-    source, steps = node.inputs[0], {node.settings["dim"] % len(node.inputs[0].shape): _step(node)}
-    while source.producer is not None and source.producer.op == "slice":
-        axis = source.producer.settings["dim"] % len(source.shape)
-        steps[axis] = steps.get(axis, 1) * _step(source.producer)
-        source = source.producer.inputs[0]
+    source, steps = node.inputs[0], {node.settings["dim"] % len(node.inputs[0].shape): step_of(node)}
+    while (earlier := source.producer) is not None and earlier.op == "slice":
+        if step_of(earlier) > 1 and not is_stepped_further(earlier):  # a site of its own
+            break
+        axis = earlier.settings["dim"] % len(source.shape)
+        steps[axis] = steps.get(axis, 1) * step_of(earlier)
+        source = earlier.inputs[0]
     axes = sorted(axis for axis, step in steps.items() if step > 1)
     pixels = _pixels(source, grids)
     if pixels is None:
@@ -264,17 +269,14 @@ def _pixels(value: Value, grids: Grids) -> list[int] | None:
     """Where the spatial axes of a map are, in their order; None where `value` is not known to be one."""
     if value not in grids.axes:
         return None
-    found = sorted((axis, position) for position, axis in enumerate(grids.axes[value]) if 0 < axis < FLAT)
-    return [position for _, position in found]
+    positions = sorted((axis, position) for position, axis in enumerate(grids.axes[value]) if 0 < axis < FLAT)
+    return [position for _, position in positions]
 
 
 def _grown(kind: str, node: Node, grids: Grids) -> Spot | None:
     """A resampling to a larger map, but not of a single pixel."""
-    call = layer_call(kind, node)
-    source, result = node.inputs[0], node.outputs[0]
-    if call is not None:
-        source, result = call.input or source, call.output or result
-    sizes = list(zip(source.shape[2:], result.shape[2:], strict=True))
+    call, source, result = _ends(kind, node)
+    sizes = _sizes(source, result)
     if not any(1 < old < new for old, new in sizes):
         return None
     return _spot(kind, node, call, tuple(max(round(new / old), 1) for old, new in sizes), source, result)
@@ -287,7 +289,7 @@ def _unfolded(kind: str, node: Node, grids: Grids) -> Spot | None:
     stride = tuple(node.settings["stride"])
     if max(stride) == 1:
         return None
-    source, call = node.inputs[0], layer_call(kind, node)
+    source, call = node.inputs[0], _layer_call(kind, node)
     size = source.shape[-2:]
     reach = zip(size, node.settings["kernel_size"], node.settings["padding"], node.settings["dilation"], strict=True)
     dense = [pixels + 2 * padding - dilation * (taps - 1) for pixels, taps, padding, dilation in reach]
@@ -321,7 +323,7 @@ def _unshuffled(kind: str, node: Node, grids: Grids) -> Spot | None:
         return None
     permute = moved.producer
     split = permute.inputs[0].producer if permute is not None and permute.op == "permute" else None
-    if permute is None or split is None or split.op not in _VIEWS or len(moved.shape) != 6:
+    if permute is None or split is None or split.op not in VIEWS or len(moved.shape) != 6:
         return None
     source, shape = split.inputs[0], permute.inputs[0].shape
     if len(source.shape) != 4:
@@ -337,13 +339,6 @@ def _unshuffled(kind: str, node: Node, grids: Grids) -> Spot | None:
         if max(stride) > 1 and blocks in (made[-1], made[1]) and made[0] == source.shape[0]:
             return Spot(kind, node, None, stride, source, node.outputs[0], size, (spatial[0], spatial[2]))
     return None
-
-
-_VIEWS = ("view", "_unsafe_view", "reshape")
-
-
-def _step(node: Node) -> int:
-    return int(node.settings.get("step", 1)) if node.op == "slice" else 1
 
 
 def _spot(kind: str, node: Node, call: Call | None, stride: tuple[int, ...], source: Value, result: Value) -> Spot:
@@ -380,11 +375,11 @@ def spatial_axes(module: nn.Module) -> int:
 def unreached_layers(trace: Trace, model: nn.Module) -> list[tuple[str, str, tuple[int, ...]]]:
     """Kind, path and stride of the layers that would subsample, but that the recorded pass did not call."""
     called = {id(call.module) for call in trace.calls}
-    found = []
+    unreached = []
     for path, module in model.named_modules():
         for kind in ("conv", "max_pool", "avg_pool", "lp_pool"):
             if isinstance(module, _LAYERS[kind]) and id(module) not in called:
                 stride = per_axis(cast(Any, module).stride, spatial_axes(module))
                 if max(stride) > 1:
-                    found.append((kind, path, stride))
-    return found
+                    unreached.append((kind, path, stride))
+    return unreached

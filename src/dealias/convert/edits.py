@@ -31,7 +31,7 @@ class Edit(Protocol):
         """Of the module."""
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
-        """Change `model`; return the layer that subsamples after a blur, if there is one."""
+        """Change `model`; return the layer that now blurs, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class KeepStride:
 
     @classmethod
     def of(cls, edit: Edit, layer: nn.Module) -> KeepStride | None:
-        """What does the same as `edit` of `layer` and keeps the attribute, where the layer can."""
+        """An edit with the effect of `edit` that leaves the attribute of `layer` alone; None where there is none."""
         if isinstance(edit, SetStride) and isinstance(layer, _CONVS) and type(layer) in CONVERTED:
             return cls(edit.path, edit.stride)
         return None
@@ -72,8 +72,8 @@ Densify: TypeAlias = "SetStride | KeepStride | AnswerConv | AnswerPool"
 class _BlurHook:
     """Applies blurs to what a module takes in or returns.
 
-    It holds them itself, so that it still works where PyTorch moves it to another module (`fuse_modules`, quantisation
-    in eager mode); the child of the module shows them.
+    The hook holds the blurs itself: it still works where PyTorch moves it to another module (`fuse_modules`,
+    quantisation in eager mode). The child of the module is what users see.
     """
 
     def __init__(self, blur: nn.Module, path: str) -> None:
@@ -156,7 +156,8 @@ class Blur:
 class ReplacePool:
     """A pooling or resampling layer in its anti-aliased form.
 
-    `whole_windows` leaves out what fills no window of an average; `changes` are other values for attributes.
+    `whole_windows` says that an average leaves out the last samples where they fill no window; `changes` are new values
+    of attributes.
     """
 
     path: str
@@ -182,18 +183,24 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class AnswerPool:
-    """An anti-aliased layer for the function calls with this window; at stride 1 and without a blur if `dense`."""
+class AnswerCalls:
+    """A layer for the function calls with this window."""
 
     caller: Caller
     window: Window
-    whole_windows: bool = True
-    dense: bool = False
 
     @property
     def path(self) -> str:
         """Of the module that calls."""
         return self.caller.path
+
+
+@dataclass(frozen=True)
+class AnswerPool(AnswerCalls):
+    """An anti-aliased layer for the function calls with this window; at stride 1 and without a blur if `dense`."""
+
+    whole_windows: bool = True
+    dense: bool = False
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
         """Change `model`; return the layer that blurs, if there is one."""
@@ -234,19 +241,12 @@ _CLASSES = {"max_pool": "MaxPool", "avg_pool": "AvgPool", "lp_pool": "LPPool"}
 
 
 @dataclass(frozen=True)
-class AnswerConv:
+class AnswerConv(AnswerCalls):
     """Another stride for the convolutions with this window that a module makes by function calls."""
 
-    caller: Caller
-    window: Window
     stride: tuple[int, ...]
     blur: Literal["before", "after"] | None = None  # None where the blur is an edit of its own
     blur_stride: tuple[int, ...] = ()
-
-    @property
-    def path(self) -> str:
-        """Of the module that calls."""
-        return self.caller.path
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
         """Change `model`; return the layer that blurs, if there is one."""
@@ -258,7 +258,7 @@ class AnswerConv:
 
 @dataclass(frozen=True)
 class AnswerActivation:
-    """A blur behind one of the activations that a module's forward runs: of so many, the one whose turn it is."""
+    """A blur behind activation number `turn` of the `of` activations that a module's forward runs."""
 
     path: str
     turn: int
@@ -276,16 +276,8 @@ class AnswerActivation:
 
 
 @dataclass(frozen=True)
-class AnswerSlice:
+class AnswerSlice(AnswerCalls):
     """A blur in front of the strided slices with this window."""
-
-    caller: Caller
-    window: Window
-
-    @property
-    def path(self) -> str:
-        """Of the module that calls."""
-        return self.caller.path
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
         """Change `model`; return the layer that blurs and slices."""

@@ -1,44 +1,67 @@
 """Follow the spatial axes of feature maps through a trace: which axes of a value are pixels, and what makes them fewer.
 
 A map begins where a convolution or a pooling returns it. From there its axes are followed through views, permutations,
-slices and reductions, so that what subsamples by other means than a stride is seen too.
+slices, reductions, Fourier transforms and products with constant matrices, so that what subsamples by other means than
+a stride is seen too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, TypeAlias
 
+from dealias.convert.axes import FLAT, MOVES, Axes, Form, merges, multiplied, reduced, reshaped
 from dealias.convert.trace import BLUR, Node, Trace, Value
 
-Axes: TypeAlias = tuple[int, ...]
-"""What each axis of a value is: i for the i-th spatial axis, -i for pixels inside a block of it, `FLAT`, or 0."""
-
-FLAT = 9
-_CROPS = {"slice", "split", "split_with_sizes", "chunk", "constant_pad_nd", "select", "unbind", "as_strided_copy"}
-_VIEWS = {"view", "_unsafe_view", "reshape"}
+VIEWS = ("view", "_unsafe_view", "reshape")
+_CROPS = {"slice", "narrow", "split", "split_with_sizes", "chunk", "constant_pad_nd", "select", "unbind"}
+_COPIES = ("clone", "alias", "detach", "_to")
+_PICKS = {"index", "index_select", "gather", "take", "masked_select"}
 _REDUCTIONS = {
     *("amax", "amin", "any", "all", "argmax", "argmin", "logsumexp", "max", "mean", "median", "min", "nanmean"),
     *("prod", "std", "sum", "var", "var_mean", "std_mean", "linalg_vector_norm", "norm"),
 }
+_PRODUCTS = {"mm": "self", "bmm": "self", "addmm": "mat1", "baddbmm": "batch1"}  # the factor on the left
 _MIXING = ("mm", "attention", "dot", "cdist")  # their axes are no longer those of what they take in
 _RESAMPLING = ("convolution", "_pool", "upsample_", "conv2d", "conv1d", "conv3d", "pixel_shuffle", "pixel_unshuffle")
 
 
+@dataclass(frozen=True)
+class Shrink:
+    """A map that became smaller without a stride, and the sizes of its spatial axes before and after."""
+
+    node: Node
+    source: Value
+    result: Value
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What was taken out of a map along one of its axes: the pixels [start, stop)."""
+
+    whole: Value
+    axis: int
+    start: int
+    stop: int
+
+
 @dataclass(eq=False)
 class Grids:
-    """The spatial axes of the values of a trace, and the nodes that make maps smaller without a stride.
+    """The spatial axes of the values of a trace, and what makes maps smaller without a stride.
 
     Args:
         axes: of each value that is a map, or part of one.
-        shrinks: node, the map that it shrinks, and what becomes of it.
+        shrinks: in order.
     """
 
     axes: dict[Value, Axes] = field(default_factory=dict)
-    shrinks: list[tuple[Node, Value, Value]] = field(default_factory=list)
-    _whole: dict[Value, Value] = field(default_factory=dict)  # by a map in blocks: what was cut into them
+    shrinks: list[Shrink] = field(default_factory=list)
+    _finer: dict[Value, Form] = field(default_factory=dict)  # by a value with merged axes: its form before
+    _origins: dict[Value, Value] = field(default_factory=dict)  # by blocks: the map that was cut; by a spectrum: itself
+    _transformed: dict[Value, Value] = field(default_factory=dict)  # by a spectrum: the map that it is of
+    _pieces: dict[Value, _Piece] = field(default_factory=dict)
 
     def size(self, value: Value) -> tuple[int, ...] | None:
         """The pixels of a map along its spatial axes, in their order; None where `value` is no map."""
@@ -54,15 +77,20 @@ class Grids:
 
     def follow(self, node: Node) -> None:
         """Note the axes of what `node` returns."""
-        source = next((value for value in node.inputs if value in self.axes), None)
         if node.op == BLUR or any(name in node.op for name in _RESAMPLING):
             self._begin(node)
-        elif source is not None:
-            for output in node.outputs:
-                axes = self._axes(node, source, output)
-                if axes is not None and any(axes):
-                    self.axes[output] = axes
-                    self._compare(node, source, output)
+            return
+        known = [value for value in node.inputs if value in self.axes or value in self._finer]
+        if not known:
+            return
+        source = next((value for value in known if value in self.axes), known[0])
+        for output in node.outputs:
+            form = self._form_behind(node, source, output)
+            if form is not None and (any(form.axes) or _is_crop(node)):  # single pixels may come together again
+                self._note(output, form)
+                self._compare(node, source, output)
+        self._note_pieces(node, source)
+        self._compare_picked(node, source)
 
     def _begin(self, node: Node) -> None:
         source = node.inputs[0].shape
@@ -72,27 +100,62 @@ class Grids:
                 self.axes[output] = (*(0,) * (len(output.shape) - spatial), *range(1, spatial + 1))
             named = node.op == "convolution" or "_pool" in node.op or not node.op.endswith(("conv2d", "conv1d"))
             if not named and node.op != BLUR and len(source) == len(output.shape):
-                pairs = zip(source[-spatial:], output.shape[-spatial:], strict=True)
-                if any(new * 1.5 <= old for old, new in pairs):  # a stride that only its kernel knows
-                    self.shrinks.append((node, node.inputs[0], output))
+                before, after = source[-spatial:], output.shape[-spatial:]
+                if any(new * 1.5 <= old for old, new in zip(before, after, strict=True)):  # only its kernel knows why
+                    self.shrinks.append(Shrink(node, node.inputs[0], output, before, after))
 
-    def _axes(self, node: Node, source: Value, output: Value) -> Axes | None:
-        axes, old, new = self.axes[source], source.shape, output.shape
-        rule = _RULES.get(node.op)
-        if rule is not None:
-            moved: Axes | None = rule(node.settings, axes)
-            return moved
-        if node.op in _VIEWS:
-            return self._view(node, source, output)
-        if node.op in _REDUCTIONS:
-            return _reduce(node.settings, axes, len(new))
-        if any(name in node.op for name in _MIXING):
+    # The axes of what an operation returns ----------------------------------------------------------------------------
+
+    def _note(self, value: Value, form: Form) -> None:
+        axes = form.axes if form.shape == value.shape else reshaped(*form, value.shape)
+        if axes is not None:
+            self.axes[value] = axes
+        if form.shape != value.shape:
+            self._finer[value] = form
+
+    def _form(self, value: Value) -> Form:
+        return Form(value.shape, self.axes[value]) if value in self.axes else self._finer[value]
+
+    def _form_behind(self, node: Node, source: Value, output: Value) -> Form | None:
+        op, finest = _name(node), self._finer.get(source) or self._form(source)
+        if op in _PRODUCTS:
+            factor = node.settings[_PRODUCTS[op]]
+            # a product of two activations, as in attention, is no sum of a map's pixels with fixed weights
+            return multiplied(finest, source.shape, factor == source.shape, output.shape) if _is_fixed(node) else None
+        if op in VIEWS:
+            if merges(finest.shape, output.shape):
+                return finest
+            axes = reshaped(*self._form(source), output.shape)
+        elif source in self.axes:
+            axes = self._axes_behind(node, source, output)
+        else:
+            return finest if op in _COPIES or (node.pointwise and source.shape == output.shape) else None
+        return None if axes is None else Form(output.shape, axes)
+
+    def _axes_behind(self, node: Node, source: Value, output: Value) -> Axes | None:
+        axes, op = self.axes[source], _name(node)
+        if op == "stack" and (pieces := self._pieces_of_one(node)):
+            position = node.settings["dim"] % len(output.shape)
+            return (*axes[:position], pieces[0].axis, *axes[position:])
+        if op == "unsqueeze" and source in self._pieces:
+            position = node.settings["dim"] % len(output.shape)
+            return (*axes[:position], self._pieces[source].axis, *axes[position:])
+        if op in MOVES:
+            return MOVES[op](node.settings, axes)
+        if op in _REDUCTIONS:
+            return reduced(node.settings, axes, len(output.shape))
+        if any(name in op for name in _MIXING):
             return None
-        if len(old) == len(new):
-            if node.pointwise:
-                return self._broadcast(node, output)
-            return axes
-        return self._broadcast(node, output) if node.pointwise or node.op == "expand" else None
+        if node.pointwise or (op == "expand" and len(axes) != len(output.shape)):
+            return self._broadcast(node, output)
+        if len(axes) != len(output.shape):
+            return None
+        if FLAT in axes:
+            old, new = (value.shape[axes.index(FLAT)] for value in (source, output))
+            # a few of many flattened pixels, and those that data pick, are coordinates or scores, no map
+            if new < old and not _takes_fixed(node) and not (_is_crop(node) and 2 * new >= old):
+                return tuple(0 if axis == FLAT else axis for axis in axes)
+        return axes
 
     def _broadcast(self, node: Node, output: Value) -> Axes:
         """The axes of an operation that works pixel by pixel: those of its largest map, aligned at the last axis."""
@@ -103,29 +166,102 @@ class Grids:
                 axes[-position] = axis
         return tuple(axes)
 
-    def _view(self, node: Node, source: Value, output: Value) -> Axes | None:
-        axes = reshaped(source.shape, self.axes[source], output.shape)
-        if axes is not None and any(axis < 0 for axis in axes):
-            self._whole[output] = self._whole.get(source, source)
-        return axes
+    # What makes a map smaller -----------------------------------------------------------------------------------------
 
     def _compare(self, node: Node, source: Value, output: Value) -> None:
-        """Note where a map became smaller other than by cropping it."""
-        before, after = self.axes[source], self.axes[output]
-        whole = self._whole.get(source)
-        if whole is not None:
-            if any(axis < 0 for axis in after):
-                self._whole.setdefault(output, whole)
-            elif (size := self.size(output)) is not None and size != self.size(whole):
-                self.shrinks.append((node, whole, output))
+        """Note where a map became smaller other than by cropping it; what is cut into blocks or transformed waits."""
+        origin, transforms = self._origins.get(source), node.op.startswith("_fft_")
+        inverts = transforms and not node.settings.get("forward", node.op != "_fft_c2r")
+        if self._form(output).is_split or is_stepped_further(node):
+            self._origins[output] = origin or source
+        elif transforms and not inverts and origin is None:
+            self._origins[output], self._transformed[output] = output, source
+        elif origin is not None and output.dtype.is_complex and not inverts and not output.returned:
+            self._origins[output] = origin
+        elif origin is not None:
+            self._note_shrink(node, self._transformed.get(origin, origin) if inverts else origin, output)
+        elif _name(node) in ("stack", "cat"):
+            pieces = self._pieces_of_one(node)
+            taken = {pixel for piece in pieces for pixel in range(piece.start, piece.stop)}
+            if pieces and len(taken) <= max(taken) - min(taken):  # pixels in between are left out
+                self._note_shrink(node, pieces[0].whole, output)
+        elif not (_is_crop(node) or transforms or node.op == "unfold"):  # whose step is known
+            self._note_shrink(node, source, output)
+
+    def _note_shrink(self, node: Node, source: Value, output: Value) -> None:
+        before, after = self._form(source).pixels, self._form(output).pixels
+        if before.keys() == after.keys() and any(after[axis] < before[axis] for axis in before):
+            sizes = (tuple(pixels[axis] for axis in sorted(before)) for pixels in (before, after))
+            self.shrinks.append(Shrink(node, source, output, *sizes))
+
+    def _compare_picked(self, node: Node, source: Value) -> None:
+        """Note where fixed pixels are picked from a map by their place among all of its elements."""
+        output, pixels = node.outputs[0], prod(self._form(source).pixels.values())
+        flattened = len(source.shape) == 1 or _name(node) in ("take", "masked_select")
+        if output in self.axes or not (flattened and _takes_fixed(node)) or _name(node) == "slice":
             return
-        old, new = self.size(source), self.size(output)
-        cut = node.op in _CROPS and not source.dtype.is_complex
-        fourier = node.op.startswith("_fft_")
-        if cut or fourier or not old or not new or len(before) != len(after) or len(old) != len(new):
+        left = pixels * prod(output.shape) // prod(source.shape)
+        if 1 < left < pixels:
+            self.shrinks.append(Shrink(node, source, output, (pixels,), (left,)))
+
+    def _note_pieces(self, node: Node, source: Value) -> None:
+        """Note what a crop took out of a map, so that pieces that are put together again are known."""
+        if _name(node) == "unsqueeze" and source in self._pieces:
+            self._pieces[node.outputs[0]] = self._pieces[source]
+        if not _is_crop(node) or "dim" not in node.settings or source not in self.axes:
             return
-        if any(fewer < more for more, fewer in zip(old, new, strict=True)):
-            self.shrinks.append((node, source, output))
+        position, start = node.settings["dim"] % len(source.shape), 0
+        axis, length = self.axes[source][position], source.shape[position]
+        if _name(node) == "select":
+            start = node.settings["index"] % length
+        elif _name(node) == "slice":
+            start = slice(node.settings["start"], node.settings["end"]).indices(length)[0]
+        for output in node.outputs:
+            stop = start + (output.shape[position] if len(output.shape) == len(source.shape) else 1)
+            if axis > 0:
+                self._pieces[output] = _Piece(source, axis, start, stop)
+            start = stop
+
+    def _pieces_of_one(self, node: Node) -> list[_Piece]:
+        """What `node` puts together, where all of it was cut out of one map along the axis that it is to make."""
+        pieces = [self._pieces.get(value) for value in node.inputs]
+        first = pieces[0]
+        if first is None or any(one is None or (one.whole, one.axis) != (first.whole, first.axis) for one in pieces):
+            return []
+        if _name(node) == "cat" and self.axes[node.inputs[0]][node.settings["dim"]] != first.axis:
+            return []
+        return [one for one in pieces if one is not None]
+
+
+def _name(node: Node) -> str:
+    """The operation; one that copies its result goes by the name of the one that returns a view."""
+    return node.op.removesuffix("_copy")
+
+
+def _is_fixed(node: Node) -> bool:
+    """Whether all that a map meets in `node` is constant, so that the data have no say in it."""
+    return len(node.inputs) == 1
+
+
+def step_of(node: Node) -> int:
+    """The step of a slice; 1 for any other operation."""
+    return int(node.settings.get("step", 1)) if _name(node) == "slice" else 1
+
+
+def is_stepped_further(node: Node) -> bool:
+    """Whether a slice with a step is part of a longer one: x[::2, ::2] takes steps along one axis after the other."""
+    result = node.outputs[0]
+    steps = [step_of(reader) for reader in result.consumers]
+    return step_of(node) > 1 and not result.returned and min(steps, default=1) > 1
+
+
+def _is_crop(node: Node) -> bool:
+    return _name(node) in _CROPS and step_of(node) == 1
+
+
+def _takes_fixed(node: Node) -> bool:
+    """Whether an operation takes pixels that the data have no say in."""
+    return _is_fixed(node) and (_name(node) in _PICKS or step_of(node) > 1)
 
 
 def _spatial_axes(node: Node) -> int:
@@ -134,121 +270,6 @@ def _spatial_axes(node: Node) -> int:
         return len(weight) - 2
     digits = [int(one) for one, unit in zip(node.op, node.op[1:], strict=False) if one in "123" and unit == "d"]
     return digits[0] if digits else len(node.inputs[0].shape) - 2
-
-
-def _permute(settings: dict[str, Any], axes: Axes) -> Axes:
-    return tuple(axes[one] for one in settings["dims"])
-
-
-def _transpose(settings: dict[str, Any], axes: Axes) -> Axes:
-    moved = list(axes)
-    one, other = settings["dim0"], settings["dim1"]
-    moved[one], moved[other] = moved[other], moved[one]
-    return tuple(moved)
-
-
-def _without(settings: dict[str, Any], axes: Axes) -> Axes:
-    return tuple(axis for position, axis in enumerate(axes) if position != settings["dim"] % len(axes))
-
-
-def _squeeze(settings: dict[str, Any], axes: Axes) -> Axes | None:
-    given = settings.get("dim")
-    if given is None:
-        return None
-    dims = {one % len(axes) for one in ([given] if isinstance(given, int) else given)}
-    return tuple(axis for position, axis in enumerate(axes) if position not in dims)
-
-
-def _insert(settings: dict[str, Any], axes: Axes) -> Axes:
-    position = settings["dim"] % (len(axes) + 1)
-    return (*axes[:position], 0, *axes[position:])
-
-
-def _unfold(settings: dict[str, Any], axes: Axes) -> Axes:
-    return (*axes, 0)
-
-
-_RULES: dict[str, Any] = {
-    "permute": _permute,
-    "transpose": _transpose,
-    "select": _without,
-    "unbind": _without,
-    "squeeze": _squeeze,
-    "unsqueeze": _insert,
-    "stack": _insert,
-    "unfold": _unfold,
-}
-
-
-def _reduce(settings: dict[str, Any], axes: Axes, length: int) -> Axes | None:
-    given = settings.get("dim")
-    if given is None or given == []:
-        return None
-    dims = {one % len(axes) for one in ([given] if isinstance(given, int) else given)}
-    if length == len(axes):  # keepdim
-        return tuple(0 if position in dims else axis for position, axis in enumerate(axes))
-    return tuple(axis for position, axis in enumerate(axes) if position not in dims)
-
-
-def reshaped(old: Sequence[int], axes: Axes, new: Sequence[int]) -> Axes | None:
-    """The axes of a view of shape `new`; None where pixels and channels are mixed.
-
-    >>> reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 8, 3, 2, 6))
-    (0, 0, 1, -1, 2)
-    >>> reshaped((2, 8, 6, 6), (0, 0, 1, 2), (2, 8, 36))
-    (0, 0, 9)
-    """
-    result: list[int] = []
-    i = j = 0
-    while i < len(old) or j < len(new):
-        first_old, first_new = i, j
-        left = right = 1
-        while True:  # as few axes as have equally many elements
-            if i < len(old) and (left <= right and (left < right or i == first_old)):
-                left *= old[i]
-                i += 1
-            elif j < len(new) and (right < left or j == first_new):
-                right *= new[j]
-                j += 1
-            elif left == right:
-                break
-            else:
-                return None
-        made = _regrouped(old[first_old:i], axes[first_old:i], new[first_new:j])
-        if made is None:
-            return None
-        result += made
-    return tuple(result)
-
-
-def _regrouped(old: Sequence[int], axes: Sequence[int], new: Sequence[int]) -> list[int] | None:
-    """The axes of neighbours with as many elements as the neighbours `old`; axes of one element are nobody's."""
-    kept = [axis for size, axis in zip(old, axes, strict=True) if size > 1]
-    wide = [position for position, size in enumerate(new) if size > 1]
-    if len(kept) == len(wide) > 1 and any(kept):  # as many axes of other sizes: pixels are scrambled
-        return None
-    made = _split_or_merged(kept, len(wide))
-    if made is None:
-        return None
-    result = [0] * len(new)
-    for position, axis in zip(wide, made, strict=True):
-        result[position] = axis
-    return result
-
-
-def _split_or_merged(kept: list[int], count: int) -> list[int] | None:
-    pixels = [axis for axis in kept if axis > 0]
-    if not pixels:
-        return [0] * count  # channels, which take in the pixels of blocks
-    if len(kept) == count:
-        return kept
-    if len(kept) == 1:
-        if kept[0] == FLAT:
-            return list(range(1, count + 1))
-        return [kept[0], -kept[0]] if count == 2 else None
-    if count == 1 and len(kept) == 2 and kept[1] == -kept[0]:
-        return [kept[0]]
-    return [FLAT] if count == 1 and len(pixels) == len(kept) else None
 
 
 def find_grids(trace: Trace) -> Grids:

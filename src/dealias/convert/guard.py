@@ -16,9 +16,7 @@ from torch import nn
 from dealias.convert.calls import CALLS
 from dealias.convert.edits import (
     AnswerActivation,
-    AnswerConv,
-    AnswerPool,
-    AnswerSlice,
+    AnswerCalls,
     Blur,
     Edit,
     KeepStride,
@@ -28,8 +26,6 @@ from dealias.convert.edits import (
 )
 from dealias.convert.layers import CONVERTED, Converted
 from dealias.errors import InputError
-
-_ANSWERS = (AnswerActivation, AnswerConv, AnswerPool, AnswerSlice)
 
 
 @dataclass(frozen=True)
@@ -58,12 +54,12 @@ class Placed:
             tuple(
                 (edit.path, type(model.get_submodule(edit.path)).__qualname__)
                 for edit in edits
-                if isinstance(edit, _ANSWERS)
+                if isinstance(edit, AnswerActivation | AnswerCalls)
             ),
         )
 
     def problem(self, model: nn.Module, aliased: Container[str]) -> str | None:
-        """What is wrong in `model`, if anything is. A block that is gone as a whole is not.
+        """What is wrong in `model`, if anything. A block that was removed entirely is no problem.
 
         `aliased` are the paths of the layers that had a stride without a blur when the conversion was done.
         """
@@ -147,8 +143,9 @@ def _moved(model: nn.Module, path: str) -> bool:
 
 
 def _jumps(layer: nn.Module, stride: tuple[int, ...]) -> bool:
-    found = getattr(layer, "stride", None)
-    steps = (found,) if isinstance(found, int) else found
+    """Whether `layer` has a larger stride than `stride`."""
+    own = getattr(layer, "stride", None)
+    steps = (own,) if isinstance(own, int) else own
     return isinstance(steps, tuple) and all(isinstance(one, int) for one in steps) and max(steps) > max(stride)
 
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias import nn as layers
+from dealias.convert.windows import per_axis
 from dealias.errors import InputError
 from dealias.filters import Filter, Taps, resolve_filters, scaled
 from dealias.functional import apply_blur, apply_max_blur, pool_arguments
@@ -174,10 +175,7 @@ class _AvgPool(Converted):
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
         super().prepare(blurring)
-        stride = self.stride
-        self.steps = (
-            (stride,) * self.spatial if isinstance(stride, int) else tuple(stride) * (self.spatial // len(stride))
-        )
+        self.steps = per_axis(self.stride, self.spatial)
         self.whole = options.get("whole", True) and not self.ceil_mode
         _take_filter(self, blurring, self.steps)
 
@@ -193,8 +191,7 @@ class _LPPool(Converted):
 
     def prepare(self, blurring: Blurring, **options: Any) -> None:
         super().prepare(blurring)
-        stride = self.kernel_size if self.stride is None else self.stride
-        self.steps = (stride,) * self.spatial if isinstance(stride, int) else tuple(stride)
+        self.steps = per_axis(self.kernel_size if self.stride is None else self.stride, self.spatial)
 
     def forward(self, input: Tensor) -> Tensor:
         dense = _LP_POOL[self.spatial](input, float(self.norm_type), self.kernel_size, 1)
@@ -293,7 +290,7 @@ class _DenseConv(Converted):
 
 def _convert_classes() -> dict[type[nn.Module], type[Converted]]:
     """A subclass of each of PyTorch's layers that can be anti-aliased, with a name by which it can be pickled."""
-    found: dict[type[nn.Module], type[Converted]] = {}
+    classes: dict[type[nn.Module], type[Converted]] = {}
     kinds: list[tuple[str, type[Converted], tuple[Any, ...]]] = [
         ("MaxPool", _MaxPool, (layers.MaxBlurPool1d, layers.MaxBlurPool2d, layers.MaxBlurPool3d)),
         ("AvgPool", _AvgPool, (layers.BlurPool1d, layers.BlurPool2d, layers.BlurPool3d)),
@@ -306,9 +303,9 @@ def _convert_classes() -> dict[type[nn.Module], type[Converted]]:
         for spatial in (1, 2, 3):
             original = getattr(nn, f"{prefix}{spatial}d")
             bases = (base, *ours[spatial - 1 : spatial], original)
-            found[original] = _subclass(original, bases, spatial)
-    found[nn.Upsample] = _subclass(nn.Upsample, (_Upsample, nn.Upsample), 0)
-    return found
+            classes[original] = _subclass(original, bases, spatial)
+    classes[nn.Upsample] = _subclass(nn.Upsample, (_Upsample, nn.Upsample), 0)
+    return classes
 
 
 def _subclass(original: type[nn.Module], bases: tuple[type, ...], spatial: int) -> type[Converted]:

@@ -37,7 +37,7 @@ _POOLED = ("adaptive_", "avg_pool", "max_pool", "mean", "sum", "var", "amax", "a
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A value through which all that became of a map goes on.
+    """A value on which all depends that is computed from a map later.
 
     Args:
         value: the map.
@@ -298,9 +298,16 @@ def _readers(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
 
 def runner_of(trace: Trace, values: Sequence[Value]) -> Host | None:
     """The module whose forward runs the activation that returns `values`, the same one each time: the last resort."""
-    found = {(node.method, node.turn) for value in values if (node := value.producer) is not None}
-    method, turn = next(iter(found)) if len({(one and one.module, two) for one, two in found}) == 1 else (None, None)
-    if method is None or turn is None or len(trace.calls_of(method.module)) != len(values):
+    first = values[0].producer
+    if first is None or first.method is None or first.turn is None:
+        return None
+    method, turn = first.method, first.turn
+    for producer in (value.producer for value in values):
+        if producer is None or producer.method is None or producer.turn != turn:
+            return None
+        if producer.method.module is not method.module:
+            return None
+    if len(trace.calls_of(method.module)) != len(values):
         return None
     counts = {call.activations_after - call.activations for call in trace.calls_of(method.module)}
     return Host(method.module, trace.paths[method.module], False, turn, *counts) if len(counts) == 1 else None

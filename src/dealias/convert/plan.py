@@ -10,15 +10,16 @@ from torch import nn
 
 from dealias.convert.downsampling import Site, Spot, find_downsampling, unreached_layers
 from dealias.convert.edits import AnswerConv, AnswerPool
+from dealias.convert.groups import Group
 from dealias.convert.placement import enclosing
-from dealias.convert.rules import Decision, Group, Rules, refuse
+from dealias.convert.rules import Decision, Rules, refuse
 from dealias.convert.trace import Trace
 
 RECIPES = ("same-size", "zhang2019")
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class SitePlan:
     """What is to be done at the sites of a layer, or of several layers whose maps meet.
 
     Args:
@@ -52,21 +53,21 @@ class Plan:
         """The sizes of the maps that each blur returns, call by call."""
         return [spot.output_size for spot in self.groups[0].spots]
 
-    def without(self, problem: str) -> Plan:
-        """The next best plan for the same sites, or none with `problem` as the reason."""
+    def without(self, problem: str) -> SitePlan:
+        """The next best plan for the same sites; a refusal for the reason `problem` where none is left."""
         if self.alternatives:
             return replace(self, decision=self.alternatives[0], alternatives=self.alternatives[1:])
         return replace(self, decision=refuse(problem))
 
 
-def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> list[Plan]:
+def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> list[SitePlan]:
     """What to do at every downsampling site of `trace`, by the layer that subsamples there, in order of first use."""
-    found = find_downsampling(trace)
+    downsampling = find_downsampling(trace)
     spots: dict[Any, list[Spot]] = {}
-    for spot in found.spots:
-        spots.setdefault(_key(trace, spot, stem), []).append(spot)
+    for spot in downsampling.spots:
+        spots.setdefault(_key(spot, stem), []).append(spot)
     groups = [_group(trace, members, stem, recipe) for members in spots.values()]
-    rules, plans, covered = Rules(trace, found, groups), list[Plan](), set[Group]()
+    rules, plans, covered = Rules(trace, downsampling.grids, groups), list[SitePlan](), set[Group]()
     for group in groups:
         if group in covered:
             continue
@@ -75,18 +76,18 @@ def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> li
             members, decisions = (group,), rules.decide_alone(group)
         covered.update(members)
         plans = [plan for plan in plans if plan.groups[0] not in members]
-        plans.append(Plan(decisions[0], members, tuple(decisions[1:])))
+        plans.append(SitePlan(decisions[0], members, tuple(decisions[1:])))
     plans = [_without_conflict(plan, plans, trace) for plan in plans]
     for kind, path, stride in unreached_layers(trace, model):
         reason = "example_input does not reach this layer by a call, so nothing is known of what follows it"
         site = Site(kind, path, stride, (), (), "not placed", reason=reason)
-        plans.append(Plan(refuse(reason), (), unreached=(site,)))
+        plans.append(SitePlan(refuse(reason), (), unreached=(site,)))
     return plans
 
 
-def _key(trace: Trace, spot: Spot, stem: bool) -> Any:
-    """One layer, or the function calls of one method that one answer covers."""
-    if spot.call is not None and spot.call.path is not None:
+def _key(spot: Spot, stem: bool) -> Any:
+    """What one change covers: a layer, or all calls of a function with the same arguments by one method."""
+    if spot.call is not None:
         return spot.call.module
     if spot.node.window is not None:
         method = spot.node.method
@@ -102,18 +103,17 @@ def _owner(spot: Spot) -> nn.Module:
 
 def _group(trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> Group:
     spot = spots[0]
-    is_layer = spot.call is not None and spot.call.path is not None
-    if spot.call is not None and is_layer:
+    if spot.call is not None:
         module = spot.call.module
     else:
         module = spot.node.method.module if spot.node.method is not None else _owner(spot)
-    return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, is_layer)
+    return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, spot.call is not None)
 
 
 def _site(spot: Spot, decision: Decision) -> Site:
     return Site(
         spot.kind,
-        "" if spot.call is None or spot.call.path is None else spot.call.path,
+        (spot.call and spot.call.path) or "",
         spot.stride,
         spot.input_size,
         spot.output_size,
@@ -123,7 +123,7 @@ def _site(spot: Spot, decision: Decision) -> Site:
     )
 
 
-def _without_conflict(plan: Plan, plans: Sequence[Plan], trace: Trace) -> Plan:
+def _without_conflict(plan: SitePlan, plans: Sequence[SitePlan], trace: Trace) -> SitePlan:
     """Refuse to answer function calls where another site in the same module makes the same call and is to stay."""
     for edit in plan.decision.edits:
         if not isinstance(edit, AnswerConv | AnswerPool):

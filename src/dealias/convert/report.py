@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dealias.convert.downsampling import GROWING, Site
-from dealias.convert.plan import Plan
-from dealias.convert.trace import ExampleInput, Node, Trace, call_arguments, undisturbed
+from dealias.convert.plan import SitePlan
+from dealias.convert.recording import ExampleInput, call_arguments, undisturbed
+from dealias.convert.trace import Node, Trace
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,8 +107,8 @@ def sites_table(sites: Sequence[Site], extra: Sequence[str] | None = None) -> Ta
 def build_report(
     models: tuple[nn.Module, nn.Module],
     traces: tuple[Trace, Trace],
-    plans: Sequence[Plan],
-    placed: Sequence[tuple[Plan, Sequence[nn.Module]]],
+    plans: Sequence[SitePlan],
+    placed: Sequence[tuple[SitePlan, Sequence[nn.Module]]],
     example_input: ExampleInput,
     **settings: Any,
 ) -> ConversionReport:
@@ -125,7 +126,7 @@ def build_report(
     )
 
 
-def _extra_flops(traces: tuple[Trace, Trace], plan: Plan, blurs: Sequence[nn.Module]) -> list[int]:
+def _extra_flops(traces: tuple[Trace, Trace], plan: SitePlan, blurs: Sequence[nn.Module]) -> list[int]:
     """By site: the convolution's FLOPs after less those before, and the blur's; a shared blur counts at the first."""
     extra = [0] * len(plan.sites)
     if not plan.is_placed:
@@ -142,7 +143,7 @@ def _extra_flops(traces: tuple[Trace, Trace], plan: Plan, blurs: Sequence[nn.Mod
     return extra
 
 
-def _taps_of_a_window(blur: Any, plan: Plan) -> int:
+def _taps_of_a_window(blur: Any, plan: SitePlan) -> int:
     """How many samples a blur adds up for each that it returns."""
     taps = blur.taps if hasattr(blur, "taps") else blur.blurring.taps(plan.sites[0].stride)
     return prod(len(one) for one in taps)

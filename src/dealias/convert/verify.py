@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dealias.convert.edits import Blur, Edit
+from dealias.convert.edits import Blur
 from dealias.convert.layers import Blurring
-from dealias.convert.plan import Plan
-from dealias.convert.trace import Call, ExampleInput, Trace, record
+from dealias.convert.plan import SitePlan
+from dealias.convert.recording import ExampleInput, record
+from dealias.convert.trace import Call, Trace
 from dealias.errors import InputError
 
 # Rounding makes relative differences of 1e-6; a grid that moved by a pixel, of 1e-1 and more.
@@ -29,12 +30,12 @@ class Problem:
     """What is wrong with a converted model, and whose fault it is, where that is known."""
 
     text: str
-    plan: Plan | None = None
+    plan: SitePlan | None = None
 
 
 def verified(
-    model: nn.Module, example_input: ExampleInput, trace: Trace, plans: Sequence[Plan], same_size: bool
-) -> list[Plan]:
+    model: nn.Module, example_input: ExampleInput, trace: Trace, plans: Sequence[SitePlan], same_size: bool
+) -> list[SitePlan]:
     """`plans`, of which each that fails is replaced by the next best for its sites.
 
     Without `same_size` maps may change their sizes, as in the paper's recipe, and then only calls are compared. One
@@ -42,7 +43,7 @@ def verified(
     """
     current = list(plans)
 
-    def problem_of(chosen: Sequence[Plan]) -> Problem | None:
+    def problem_of(chosen: Sequence[SitePlan]) -> Problem | None:
         placed = [plan for plan in chosen if plan.is_placed]
         return _problem(model, example_input, trace, placed, same_size) if placed else None
 
@@ -54,10 +55,10 @@ def verified(
     return current
 
 
-def _one_by_one(plans: list[Plan], problem_of: Callable[[Sequence[Plan]], Problem | None]) -> list[Plan]:
+def _one_by_one(plans: list[SitePlan], problem_of: Callable[[Sequence[SitePlan]], Problem | None]) -> list[SitePlan]:
     """Of each plan in turn the best that works together with those in front of it."""
     good = [plan for plan in plans if not plan.is_placed]
-    chosen: list[Plan] = []
+    chosen: list[SitePlan] = []
     for plan in plans:
         while plan.is_placed and (problem := problem_of([*good, *chosen, plan])) is not None:
             plan = plan.without(problem.text)
@@ -66,22 +67,18 @@ def _one_by_one(plans: list[Plan], problem_of: Callable[[Sequence[Plan]], Proble
 
 
 def apply(
-    model: nn.Module, plans: Sequence[Plan], blurring_of: Callable[[Plan], Blurring]
-) -> list[tuple[Plan, list[nn.Module]]]:
+    model: nn.Module, plans: Sequence[SitePlan], blurring_of: Callable[[SitePlan], Blurring]
+) -> list[tuple[SitePlan, list[nn.Module]]]:
     """Edit `model` by all placed `plans`; return each with its blurring layers."""
-    edits: list[tuple[int, Edit]] = [
-        (number, edit) for number, plan in enumerate(plans) for edit in plan.decision.edits
-    ]
-    blurs: list[list[nn.Module]] = [[] for _ in plans]
-    for number, edit in edits:
-        blur = edit.apply(model, blurring_of(plans[number]))
-        if blur is not None:
-            blurs[number].append(blur)
-    return list(zip(plans, blurs, strict=True))
+    placed = []
+    for plan in plans:
+        layers = [edit.apply(model, blurring_of(plan)) for edit in plan.decision.edits]
+        placed.append((plan, [layer for layer in layers if layer is not None]))
+    return placed
 
 
 def _problem(
-    model: nn.Module, example_input: ExampleInput, before: Trace, plans: Sequence[Plan], same_size: bool
+    model: nn.Module, example_input: ExampleInput, before: Trace, plans: Sequence[SitePlan], same_size: bool
 ) -> Problem | None:
     converted = copy.deepcopy(model)
     placed = apply(converted, plans, lambda plan: _UNFILTERED)
@@ -100,8 +97,8 @@ def _problem(
     return None if changed is None else Problem(changed)
 
 
-def _wrong_blur(after: Trace, plan: Plan, blurs: Sequence[nn.Module], same_size: bool) -> str | None:
-    """What a blur did otherwise than planned, if anything."""
+def _wrong_blur(after: Trace, plan: SitePlan, blurs: Sequence[nn.Module], same_size: bool) -> str | None:
+    """What a blur does that was not planned, if anything."""
     site, expected = plan.sites[0], plan.blurred_sizes
     for blur in blurs:
         calls = after.calls_of(blur)
@@ -127,8 +124,8 @@ def _is_read_unblurred(call: Call) -> bool:
     return source.returned or any(node.index > result.producer.index for node in source.consumers)
 
 
-def _changed_convolution(before: Trace, after: Trace, plans: Sequence[Plan], values: bool) -> str | None:
-    """What the first convolution sees that sees another map than before, e.g. as something pads by the stride."""
+def _changed_convolution(before: Trace, after: Trace, plans: Sequence[SitePlan], values: bool) -> str | None:
+    """How the map of a convolution changed, if one did: for example where padding is computed from the stride."""
     blurred_in_front = {
         spot.node
         for plan in plans

@@ -53,7 +53,7 @@ class Function:
 
 def _functions() -> dict[Any, Function]:
     """By whatever name they are called: functions of torch and of torch.nn.functional are partly the same."""
-    found: dict[Any, Function] = {
+    functions: dict[Any, Function] = {
         F.interpolate: Function("interpolate", 0, _INTERPOLATE),
         Tensor.__getitem__: Function("slice", 0, ("input", "index")),
     }
@@ -67,21 +67,21 @@ def _functions() -> dict[Any, Function]:
         for namespace in (F, torch):
             for kind, arguments in names.items():
                 if hasattr(namespace, f"{kind}{spatial}d"):
-                    found[getattr(namespace, f"{kind}{spatial}d")] = Function(kind, spatial, arguments)
+                    functions[getattr(namespace, f"{kind}{spatial}d")] = Function(kind, spatial, arguments)
             for mean in ("avg", "max"):
                 if hasattr(namespace, f"adaptive_{mean}_pool{spatial}d"):
                     function = getattr(namespace, f"adaptive_{mean}_pool{spatial}d")
-                    found[function] = Function(f"adaptive_{mean}_pool", spatial, _ADAPTIVE)
+                    functions[function] = Function(f"adaptive_{mean}_pool", spatial, _ADAPTIVE)
         indexed: dict[str, tuple[str, tuple[str, ...]]] = {f"max_pool{spatial}d_with_indices": ("max_pool", _MAX_POOL)}
         indexed[f"adaptive_max_pool{spatial}d_with_indices"] = ("adaptive_max_pool", _ADAPTIVE)
         for name, (kind, arguments) in indexed.items():
-            found[getattr(F, name)] = Function(kind, spatial, arguments, pair=True)
+            functions[getattr(F, name)] = Function(kind, spatial, arguments, pair=True)
     namespaces: tuple[Any, ...] = (F, torch, Tensor)
     for owner in namespaces:
         for name in _ACTIVATIONS:
             if hasattr(owner, name):
-                found[getattr(owner, name)] = Function("activation", 0, ("input",))
-    return found
+                functions[getattr(owner, name)] = Function("activation", 0, ("input",))
+    return functions
 
 
 FUNCTIONS = _functions()
@@ -103,7 +103,7 @@ class Window:
     spatial: int = 0  # 0 where the input decides
 
     def matches(self, other: Window) -> bool:
-        """Whether a call with the window `other` is meant; of a weight in `torch.fx` the size is not known."""
+        """Whether a call with the window `other` is one of these; `torch.fx` does not know the size of a weight."""
         return self == other or (other.kind == "conv" and not other.kernel and self.stride == other.stride)
 
     @property
@@ -166,15 +166,7 @@ def _steps(index: Any) -> tuple[Any, ...] | None:
     if not any(isinstance(part, slice) and part.step is not None and part.step > 1 for part in parts):
         return None
     # a stop may be a size of the map, or a symbol: the start and the step tell slices apart
-    return tuple(part if part is Ellipsis else _Slice(part.start, part.step) for part in parts)
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """The start and the step of a slice, which compare and hash."""
-
-    start: int | None = None
-    step: int | None = None
+    return tuple(part if part is Ellipsis else (part.start, part.step) for part in parts)
 
 
 def _plain(value: Any) -> Any:
