@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics import clustered_wilson_interval, measure_consistencies, measure_consistency
-from dealias.metrics.views import ShiftedViews
+from dealias.metrics.measure import ViewCounts
+from dealias.metrics.views import make_views
 from dealias.models import vgg_small
 
 
@@ -215,7 +216,7 @@ def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
     together = measure_consistencies(model, batches, modes)
     assert len(passes) == 3
     for mode, arguments in modes.items():
-        views = ShiftedViews(mode, **arguments)
+        views = make_views(mode, **arguments)
         with torch.no_grad():
             tops = model(views.of(images.double(), range(11))).argmax(1).view(11, -1).numpy()
         first, second = (tops[:, list(side)] for side in zip(*views.compared, strict=True))
@@ -234,3 +235,13 @@ def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
             else:
                 assert result.correct_consistency is None
     assert measure_consistency(model, images, mode="circular", max_shift=4).worst_case_accuracy is None
+
+
+def test_views_without_a_prediction_agree_with_nothing() -> None:
+    """-1 stands for logits with NaN: an image whose views all are so is neither unanimous nor consistent nor right."""
+    views, counts = make_views("circular", pairs=2), ViewCounts.none()
+    predictions = torch.tensor([[-1, -1, -1, -1], [2, 2, 2, 2], [2, 2, -1, -1], [2, 2, 2, 5]])
+    counts.add(predictions, torch.tensor([-1, 2, 2, 5]), views)
+    assert counts.unanimous == [0, 1, 0, 0]
+    assert counts.agreements == [0, 2, 1, 1]
+    assert counts.result(views, 0.95).unanimity == 0.25

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dealias.errors import InputError
 from dealias.evaluation.specs import ModelSpec
-from dealias.metrics.measure import check_logits
+from dealias.metrics.predictions import check_logits
 from dealias.models import Preprocessing, preprocessing_for
 
 

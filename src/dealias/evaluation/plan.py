@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dealias.evaluation.tasks import (
     ShiftTask,
     Task,
 )
-from dealias.metrics.views import WINDOWED, Mode
+from dealias.metrics.views import KINDS, Mode, network_views
 from dealias.models import Preprocessing
 from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS
 from dealias.perturb.released import read_video, released_corruption, released_videos
@@ -145,7 +145,7 @@ def make_plan(
             notes.append(f"Not measured, {', '.join(missing)}: {reason}.")
     groups = list(dict.fromkeys(network.preprocessing for network in networks))
     if any(not group.slides for group in groups):
-        missing = [name for name in chosen if _MODES.get(name) in WINDOWED]
+        missing = [name for name in chosen if name in _MODES and KINDS[_MODES[name]].windowed]
         if missing and len(missing) == len(chosen) and not any(group.slides for group in groups):
             raise InputError(f"metrics={','.join(missing)!r} cannot be measured: the network sees images whole")
         if missing:
@@ -221,15 +221,9 @@ def _frames(videos: Sequence[Path]) -> int:
 
 def shift_modes(metrics: Sequence[str], preprocessing: Preprocessing) -> dict[Mode, Mapping[str, Any]]:
     """The modes of consistency that the metrics ask for, with their arguments, as far as there is room to slide."""
-    window = {"crop_size": preprocessing.crop_size, "image_size": preprocessing.shift_size}
-    reach = {"max_shift": 32 if preprocessing.crop_size >= 64 else max(preprocessing.crop_size // 2, 1)}
-    modes: dict[Mode, Mapping[str, Any]] = {}
-    if "consistency" in metrics:
-        modes |= {"crop": window} if preprocessing.slides else {"circular": reach}
-    for name, mode in _MODES.items():
-        if name in metrics and (preprocessing.slides or mode not in WINDOWED):
-            modes[mode] = window if mode in WINDOWED else {"max_shift": 3} if mode == "zero_fill" else reach
-    return modes
+    wanted: list[Mode] = ["crop" if preprocessing.slides else "circular"] if "consistency" in metrics else []
+    wanted += [mode for name, mode in _MODES.items() if name in metrics]
+    return {mode: asdict(views) for mode, views in network_views(preprocessing, dict.fromkeys(wanted)).items()}
 
 
 def _names(metrics: Sequence[str], metric: str, names: Sequence[str], validation: Sequence[str]) -> list[str]:

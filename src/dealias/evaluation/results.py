@@ -19,7 +19,7 @@ from dealias.evaluation.tasks import ShiftTask
 from dealias.files import write_whole
 from dealias.metrics import alexnet_corruption_errors, clustered_wilson_interval, mean_interval, mean_normalised
 from dealias.metrics.intervals import wilson_interval
-from dealias.metrics.views import Mode, ShiftedViews
+from dealias.metrics.views import Mode, ShiftedViews, make_views
 from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES
 from dealias.perturb.sequences import PERTURBATIONS
 
@@ -186,7 +186,7 @@ def _shift_metrics(mine: _Mine, plan: Plan, group: int) -> Iterator[tuple[str, E
         if key in units[0][1]:
             yield name, _share(_by_image(units, itemgetter(key)))
     for mode, arguments in task.modes.items():
-        views = ShiftedViews(mode, seed=task.seed, **arguments)
+        views = make_views(mode, **{**arguments, "seed": task.seed})
         parts = [(positions, found[mode]) for positions, found in units]
         yield from _mode_metrics(mode, parts, views)
 

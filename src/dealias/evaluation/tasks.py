@@ -21,7 +21,7 @@ from dealias.errors import InputError
 from dealias.evaluation.network import Network
 from dealias.metrics.measure import ViewCounts, correct_probabilities
 from dealias.metrics.robustness import sequence_counts
-from dealias.metrics.views import WINDOWED, Mode, ShiftedViews
+from dealias.metrics.views import Mode, make_views
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
 from dealias.perturb.corruptions import SEVERITIES, corrupt
@@ -120,8 +120,8 @@ class ShiftTask(Task):
             found["top5"] = (leaders == right).any(1).int().tolist()
             found["nan"] = broken.int().tolist()
         for mode, arguments in self.modes.items():
-            shifts = ShiftedViews(mode, seed=self.seed, **arguments)
-            shifted = shifts.of(pixels if mode in WINDOWED else middle, positions)
+            shifts = make_views(mode, **{**arguments, "seed": self.seed})
+            shifted = shifts.of(pixels if shifts.windowed else middle, positions)
             logits = network.predict(shifted).view(len(pixels), shifts.count, -1)
             predictions = top1(logits)
             counts = ViewCounts.none()
