@@ -19,7 +19,8 @@ from torch import Tensor
 from dealias.data import Source
 from dealias.errors import InputError
 from dealias.evaluation.network import Network
-from dealias.metrics.measure import ViewCounts, correct_probabilities
+from dealias.metrics.measure import ViewCounts
+from dealias.metrics.predictions import correct_probabilities, top1
 from dealias.metrics.robustness import sequence_counts
 from dealias.metrics.views import Mode, make_views
 from dealias.models import Preprocessing
@@ -73,11 +74,6 @@ class Task(ABC):
             targets: the classes (N,); None where they are not the network's.
             positions: the number of each image in the source.
         """
-
-
-def top1(logits: Tensor) -> Tensor:
-    """The classes (...) of logits (..., classes), -1 where they are NaN."""
-    return logits.argmax(-1).masked_fill(logits.isnan().any(-1), -1)
 
 
 def in_rows(views: Tensor, network: Network) -> Tensor:

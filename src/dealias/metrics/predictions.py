@@ -1,12 +1,12 @@
 """Predictions: the top-1 class of logits, and checks of what networks return.
 
+>>> import torch
 >>> top1(torch.tensor([[0.1, 0.9], [torch.nan, 2.0]])).tolist()
 [1, -1]
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError

@@ -119,11 +119,12 @@ def _two(draw: Callable[[int, int], float], low: int, high: int) -> tuple[Offset
 class CircularViews(_PairViews):
     """Rolls, both axes drawn from [-max_shift, max_shift)."""
 
-    mode = "circular"
+    mode: ClassVar[Mode] = "circular"
     max_shift: int = CIRCULAR_REACH
 
     @property
     def reach(self) -> str:
+        """The range of the shifts."""
         return f"both axes from [-{self.max_shift}, {self.max_shift}) pixels"
 
     def _pair(self, draw: Random) -> tuple[Offset, Offset]:
@@ -137,7 +138,7 @@ class CircularViews(_PairViews):
 class FractionalViews(CircularViews):
     """Rolls by fractions of a pixel, both axes drawn uniformly from [-max_shift, max_shift)."""
 
-    mode = "fractional"
+    mode: ClassVar[Mode] = "fractional"
 
     def _pair(self, draw: Random) -> tuple[Offset, Offset]:
         return _two(draw.uniform, -self.max_shift, self.max_shift)
@@ -150,12 +151,13 @@ class FractionalViews(CircularViews):
 class ZeroFillViews(_PairViews):
     """Shifts, both axes drawn from [-max_shift, max_shift]; `fill` enters at the border."""
 
-    mode = "zero_fill"
+    mode: ClassVar[Mode] = "zero_fill"
     max_shift: int = ZERO_FILL_REACH
     fill: float = 0.0
 
     @property
     def reach(self) -> str:
+        """The range of the shifts."""
         return f"both axes from [-{self.max_shift}, {self.max_shift}] pixels"
 
     def _pair(self, draw: Random) -> tuple[Offset, Offset]:
@@ -169,7 +171,7 @@ class ZeroFillViews(_PairViews):
 class _WindowViews(ShiftedViews):
     """Windows of `crop_size` pixels of images resized to `image_size`, by default 8/7 of that."""
 
-    windowed = True
+    windowed: ClassVar[bool] = True
     crop_size: int = 224
     image_size: int | None = None
 
@@ -209,7 +211,7 @@ class _WindowViews(ShiftedViews):
 class CropViews(_WindowViews, _PairViews):
     """Two windows, both offsets drawn from 0..room - 1."""
 
-    mode = "crop"
+    mode: ClassVar[Mode] = "crop"
 
     def _pair(self, draw: Random) -> tuple[Offset, Offset]:
         return _two(draw.randrange, 0, self.room)
@@ -219,7 +221,7 @@ class CropViews(_WindowViews, _PairViews):
 class OnePixelViews(_WindowViews, _PairViews):
     """Two windows one pixel apart: any such pair, each as likely as the others."""
 
-    mode = "one_pixel"
+    mode: ClassVar[Mode] = "one_pixel"
 
     def _pair(self, draw: Random) -> tuple[Offset, Offset]:
         down, right = draw.choice(_NEIGHBOURS)
@@ -232,25 +234,28 @@ class OnePixelViews(_WindowViews, _PairViews):
 class DiagonalViews(_WindowViews):
     """The windows along the diagonal; the pairs are neighbours."""
 
-    mode = "diagonal"
+    mode: ClassVar[Mode] = "diagonal"
 
     @property
     def count(self) -> int:
+        """Number of views of an image."""
         return self.room + 1
 
     @property
     def compared(self) -> list[tuple[int, int]]:
+        """Each window with the next."""
         return [(view, view + 1) for view in range(self.room)]
 
     def shifts(self, index: int) -> Sequence[Offset]:
+        """The offsets (dy, dx) of the windows, the same for each image."""
         return [(offset, offset) for offset in range(self.count)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridViews(_WindowViews):
-    """The windows at every `step`-th offset, by default 5 x 5; the pairs are each of them with the one in the middle."""
+    """The windows at every `step`-th offset, by default 5 x 5, each compared with the one in the middle."""
 
-    mode = "grid"
+    mode: ClassVar[Mode] = "grid"
     step: int | None = None
 
     def __post_init__(self) -> None:
@@ -260,10 +265,12 @@ class GridViews(_WindowViews):
 
     @property
     def count(self) -> int:
+        """Number of views of an image."""
         return len(self._offsets) ** 2
 
     @property
     def compared(self) -> list[tuple[int, int]]:
+        """Each window with the next."""
         centre = self.count // 2
         return [(centre, view) for view in range(self.count) if view != centre]
 
@@ -272,6 +279,7 @@ class GridViews(_WindowViews):
         return range(0, self.room + 1, self.step or max(self.room // 4, 1))
 
     def shifts(self, index: int) -> Sequence[Offset]:
+        """The offsets (dy, dx) of the windows, the same for each image."""
         return [(top, left) for top in self._offsets for left in self._offsets]
 
 
