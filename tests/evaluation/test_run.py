@@ -39,7 +39,7 @@ def test_the_results_are_what_the_records_say(plain: Path) -> None:
     results, slides = read_results(plain)
     assert json.loads(json.dumps(results.as_json())) == read(plain)
     assert list(results.metrics) == list(results.networks) == list(results.sites) == ["plain", "blurred"]
-    assert results.reaches["plain"]["fractional"] == "both axes from [-16, 16) pixels"
+    assert results.reaches["plain"]["fractional"] == "up to 16 pixels on both axes"
     assert results.reaches["plain"]["crop"] == "windows of 32 pixels in 40"
     assert len(slides) == 8
 

@@ -24,8 +24,8 @@ from dealias.perturb.shifts import circular_shift, crop, fourier_shift, resize_a
 
 Mode: TypeAlias = Literal["crop", "circular", "fractional", "zero_fill", "diagonal", "one_pixel", "grid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-Offset: TypeAlias = tuple[float, float]
 CIRCULAR_REACH, ZERO_FILL_REACH = 32, 3
+_Offset: TypeAlias = tuple[float, float]
 _NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
@@ -51,26 +51,26 @@ class ShiftedViews(ABC):
 
     @property
     @abstractmethod
-    def count(self) -> int:
-        """Number of views of an image."""
-
-    @property
-    @abstractmethod
-    def compared(self) -> list[tuple[int, int]]:
-        """The pairs of views whose predictions are compared."""
-
-    @property
-    @abstractmethod
     def reach(self) -> str:
         """How far the shifts go, for people."""
 
     @abstractmethod
-    def shifts(self, index: int) -> Sequence[Offset]:
+    def shifts(self, index: int) -> Sequence[_Offset]:
         """The shifts (dy, dx) of the image of that number."""
 
     @abstractmethod
     def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
         """Each image, moved by a shift of its own."""
+
+    @property
+    def count(self) -> int:
+        """Number of views of an image."""
+        return len(self.shifts(0))
+
+    @property
+    def compared(self) -> list[tuple[int, int]]:
+        """The pairs of views whose predictions are compared."""
+        return [(view, view + 1) for view in range(0, self.count, 2)]
 
     def of(self, images: Tensor, indices: Sequence[int]) -> Tensor:
         """Views (N * count, C, h, w) of images (N, C, H, W), those of an image in a row.
@@ -80,37 +80,28 @@ class ShiftedViews(ABC):
             indices: the number of each image, on which its shifts depend.
         """
         shifts = [self.shifts(index) for index in indices]
-        whole = isinstance(shifts[0][0][0], int)
-        moves = torch.tensor(shifts, dtype=torch.int64 if whole else torch.float64, device=images.device)
-        dy, dx = moves.flatten(0, 1).unbind(1)
+        dtype = torch.int64 if isinstance(shifts[0][0][0], int) else torch.float64
+        dy, dx = torch.tensor(shifts, dtype=dtype, device=images.device).flatten(0, 1).unbind(1)
         return self._move(images.repeat_interleave(self.count, 0), dy, dx)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _PairViews(ShiftedViews):
-    """Pairs of shifts drawn at random: of an image, the same for the same seed and number."""
+    """Pairs of shifts drawn at random, the same for the same seed and number of the image."""
 
     pairs: int = 5
     seed: int = 0
 
-    @property
-    def count(self) -> int:
-        return 2 * self.pairs
-
-    @property
-    def compared(self) -> list[tuple[int, int]]:
-        return [(view, view + 1) for view in range(0, self.count, 2)]
-
-    def shifts(self, index: int) -> Sequence[Offset]:
+    def shifts(self, index: int) -> Sequence[_Offset]:
         draw = Random(f"{self.seed}/{index}")
         return [shift for _ in range(self.pairs) for shift in self._pair(draw)]
 
     @abstractmethod
-    def _pair(self, draw: Random) -> tuple[Offset, Offset]:
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         """The next two shifts."""
 
 
-def _two(draw: Callable[[int, int], float], low: int, high: int) -> tuple[Offset, Offset]:
+def _two(draw: Callable[[int, int], float], low: int, high: int) -> tuple[_Offset, _Offset]:
     """Two shifts with both axes drawn from the range."""
     return (draw(low, high), draw(low, high)), (draw(low, high), draw(low, high))
 
@@ -124,10 +115,10 @@ class CircularViews(_PairViews):
 
     @property
     def reach(self) -> str:
-        """The range of the shifts."""
-        return f"both axes from [-{self.max_shift}, {self.max_shift}) pixels"
+        """The largest shift."""
+        return f"up to {self.max_shift} pixels on both axes"
 
-    def _pair(self, draw: Random) -> tuple[Offset, Offset]:
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         return _two(draw.randrange, -self.max_shift, self.max_shift)
 
     def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
@@ -140,7 +131,7 @@ class FractionalViews(CircularViews):
 
     mode: ClassVar[Mode] = "fractional"
 
-    def _pair(self, draw: Random) -> tuple[Offset, Offset]:
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         return _two(draw.uniform, -self.max_shift, self.max_shift)
 
     def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
@@ -148,19 +139,14 @@ class FractionalViews(CircularViews):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroFillViews(_PairViews):
+class ZeroFillViews(CircularViews):
     """Shifts, both axes drawn from [-max_shift, max_shift]; `fill` enters at the border."""
 
     mode: ClassVar[Mode] = "zero_fill"
     max_shift: int = ZERO_FILL_REACH
     fill: float = 0.0
 
-    @property
-    def reach(self) -> str:
-        """The range of the shifts."""
-        return f"both axes from [-{self.max_shift}, {self.max_shift}] pixels"
-
-    def _pair(self, draw: Random) -> tuple[Offset, Offset]:
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         return _two(draw.randrange, -self.max_shift, self.max_shift + 1)
 
     def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
@@ -182,12 +168,10 @@ class _WindowViews(ShiftedViews):
 
     @property
     def wide(self) -> int:
-        """Pixels of the short side of an image."""
         return self.image_size or round(self.crop_size * 8 / 7)
 
     @property
     def room(self) -> int:
-        """The largest offset of a window."""
         return self.wide - self.crop_size
 
     @property
@@ -213,7 +197,7 @@ class CropViews(_WindowViews, _PairViews):
 
     mode: ClassVar[Mode] = "crop"
 
-    def _pair(self, draw: Random) -> tuple[Offset, Offset]:
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         return _two(draw.randrange, 0, self.room)
 
 
@@ -223,7 +207,7 @@ class OnePixelViews(_WindowViews, _PairViews):
 
     mode: ClassVar[Mode] = "one_pixel"
 
-    def _pair(self, draw: Random) -> tuple[Offset, Offset]:
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         down, right = draw.choice(_NEIGHBOURS)
         top = draw.randrange(max(-down, 0), self.room + 1 - max(down, 0))
         left = draw.randrange(max(-right, 0), self.room + 1 - max(right, 0))
@@ -232,23 +216,18 @@ class OnePixelViews(_WindowViews, _PairViews):
 
 @dataclass(frozen=True, kw_only=True)
 class DiagonalViews(_WindowViews):
-    """The windows along the diagonal; the pairs are neighbours."""
+    """The windows along the diagonal, each compared with the next."""
 
     mode: ClassVar[Mode] = "diagonal"
 
-    @property
-    def count(self) -> int:
-        """Number of views of an image."""
-        return self.room + 1
+    def shifts(self, index: int) -> Sequence[_Offset]:
+        """All offsets, for each image."""
+        return [(offset, offset) for offset in range(self.room + 1)]
 
     @property
     def compared(self) -> list[tuple[int, int]]:
-        """Each window with the next."""
+        """Neighbours."""
         return [(view, view + 1) for view in range(self.room)]
-
-    def shifts(self, index: int) -> Sequence[Offset]:
-        """The offsets (dy, dx) of the windows, the same for each image."""
-        return [(offset, offset) for offset in range(self.count)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,58 +239,39 @@ class GridViews(_WindowViews):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.count < 2:
+        if not self.compared:
             raise InputError(f"step={self.step!r} leaves a single window of {self.room + 1} offsets: use a smaller one")
 
-    @property
-    def count(self) -> int:
-        """Number of views of an image."""
-        return len(self._offsets) ** 2
+    def shifts(self, index: int) -> Sequence[_Offset]:
+        """All offsets, for each image."""
+        offsets = range(0, self.room + 1, self.step or max(self.room // 4, 1))
+        return [(top, left) for top in offsets for left in offsets]
 
     @property
     def compared(self) -> list[tuple[int, int]]:
-        """Each window with the next."""
+        """The middle with each of the others."""
         centre = self.count // 2
         return [(centre, view) for view in range(self.count) if view != centre]
 
-    @property
-    def _offsets(self) -> range:
-        return range(0, self.room + 1, self.step or max(self.room // 4, 1))
 
-    def shifts(self, index: int) -> Sequence[Offset]:
-        """The offsets (dy, dx) of the windows, the same for each image."""
-        return [(top, left) for top in self._offsets for left in self._offsets]
-
-
-_KINDS: tuple[type[ShiftedViews], ...] = (
-    CropViews,
-    CircularViews,
-    FractionalViews,
-    ZeroFillViews,
-    DiagonalViews,
-    OnePixelViews,
-    GridViews,
-)
-KINDS: dict[Mode, type[ShiftedViews]] = {kind.mode: kind for kind in _KINDS}
+_ALL = (CropViews, CircularViews, FractionalViews, ZeroFillViews, DiagonalViews, OnePixelViews, GridViews)
+KINDS: dict[Mode, type[ShiftedViews]] = {kind.mode: kind for kind in _ALL}
 
 
 def make_views(mode: Mode, **arguments: Any) -> ShiftedViews:
-    """The views of a mode.
+    """The views of a mode; the arguments are those of `measure_consistency` from `pairs` on.
 
-    Args:
-        mode: as for `measure_consistency`.
-        arguments: as for `measure_consistency`, from `pairs` on. None stands for the default; what belongs to other
-            modes is left out.
+    None stands for the default. Arguments of other modes are left out.
 
     Raises:
         InputError: the mode or an argument is unknown or out of range.
     """
     if mode not in KINDS:
         raise InputError(f"mode={mode!r} is unknown: use {', '.join(MODES[:-1])} or {MODES[-1]}")
-    known = dict.fromkeys(field.name for kind in _KINDS for field in fields(kind))
-    unknown = [name for name in arguments if name not in known]
-    if unknown:
-        raise InputError(f"mode={mode!r} takes no argument {unknown[0]}: use {', '.join(known)}")
+    known = dict.fromkeys(field.name for kind in _ALL for field in fields(kind))
+    for name in arguments:
+        if name not in known:
+            raise InputError(f"mode={mode!r} takes no argument {name}: use {', '.join(known)}")
     own = {field.name for field in fields(KINDS[mode])}
     return KINDS[mode](**{key: value for key, value in arguments.items() if key in own and value is not None})
 
@@ -323,15 +283,13 @@ def network_views(
 
     All tools measure with these reaches. Circular and fractional shifts go up to 32 pixels, as published for images of
     224; for networks that see less than 64 pixels, up to half the image. Zero-filled shifts go up to 3 pixels. Windows
-    slide in `shift_size` pixels of an image.
+    slide in `shift_size` pixels.
     """
     side = preprocessing.crop_size
-    arguments: dict[str, Any] = {"pairs": pairs, "seed": seed}
-    arguments |= {"crop_size": side, "image_size": preprocessing.shift_size}
-    reach = CIRCULAR_REACH if side >= 64 else max(side // 2, 1)
-    reaches: dict[Mode, int] = {"circular": reach, "fractional": reach, "zero_fill": ZERO_FILL_REACH}
+    circular = CIRCULAR_REACH if side >= 64 else max(side // 2, 1)
+    arguments = {"pairs": pairs, "seed": seed, "crop_size": side, "image_size": preprocessing.shift_size}
     return {
-        mode: make_views(mode, **arguments, max_shift=reaches.get(mode))
+        mode: make_views(mode, **arguments, max_shift=None if mode == "zero_fill" else circular)
         for mode in modes
         if preprocessing.slides or not KINDS[mode].windowed
     }
