@@ -38,7 +38,7 @@ def run_audit(
         images, output, limit, seed, workers, device, resume, on_progress: as for `dealias.evaluation.evaluate`.
 
     Returns:
-        What `results.json` holds.
+        The content of `results.json`.
 
     Raises:
         InputError, MissingExtraError: as for `dealias.evaluation.evaluate`.

@@ -1,4 +1,4 @@
-"""Dataclasses kept as JSON: one definition for those who write them and those who read them.
+"""Dataclasses kept as JSON: writers and readers share one definition.
 
 >>> from dataclasses import dataclass
 >>> @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def from_json(kind: type[_Record], stored: Any, file: str | Path) -> _Record:
     Args:
         kind: dataclasses, lists, dicts, tuples, `X | None`, literals and plain values, one in the other.
         stored: what `json.loads` gives, or `dataclasses.asdict`.
-        file: where it comes from, for the message.
+        file: its name, for the message.
 
     Raises:
         InputError: a key is missing, or a value has another type.

@@ -1,4 +1,4 @@
-"""A network that is evaluated: what runs it, and what it makes of images and classes."""
+"""A network that is evaluated: its device, its batches, its preprocessing and its classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation has to do: its tasks for each preprocessing, and the units of work that they take."""
+"""The plan of an evaluation: its tasks for each preprocessing, and their units of work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EvaluationPlan:
         request: with the metrics that can be measured.
         groups: the preprocessings; the networks of a group see the same views.
         tasks: for each group.
-        notes: what is not measured, and why.
+        notes: sentences on metrics that cannot be measured.
     """
 
     request: Request
@@ -49,10 +49,10 @@ def plan_evaluation(request: Request, networks: Sequence[Network]) -> Evaluation
     """The tasks of the metrics for each preprocessing.
 
     Raises:
-        InputError: a metric is unknown, or nothing of what is asked for can be measured.
+        InputError: a metric is unknown, or none of the metrics can be measured.
 
     Warns:
-        UserWarning: some of it cannot.
+        UserWarning: some of the metrics cannot be measured.
     """
     chosen = choose_metrics(request.metrics)
     groups = list(dict.fromkeys(network.preprocessing for network in networks))
@@ -67,7 +67,7 @@ def plan_evaluation(request: Request, networks: Sequence[Network]) -> Evaluation
 
 
 def _with_classes(chosen: list[str], request: Request, networks: Sequence[Network]) -> tuple[list[str], list[str]]:
-    """The metrics less those that need classes which a network does not know, and a note on these."""
+    """The metrics without those that need classes which a network does not know, and a note on these."""
     missing = [name for name in chosen if name in LABELLED]
     unmatched = next((network for network in networks if network.labels is None), None)
     if unmatched is None or not missing:

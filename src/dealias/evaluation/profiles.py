@@ -52,7 +52,7 @@ def run_profile(
         The profile of each network, by its label.
 
     Raises:
-        InputError: an argument will not do, or no image can be read.
+        InputError: an argument is out of range, or none of the images can be read.
         MissingExtraError: a package is not installed.
     """
     for name, value in (("count", count), ("reach", reach), ("batch_size", batch_size)):

@@ -1,4 +1,4 @@
-"""What the counts amount to: the records of `results.json` and `slides.json`, written here and read by the reports."""
+"""The results of an evaluation: the records of `results.json` and `slides.json`, which reports read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from dealias.evaluation.plan import EvaluationPlan
 from dealias.evaluation.store import Record
 from dealias.evaluation.tasks import FAMILIES
 from dealias.evaluation.tasks.base import Answers
-from dealias.evaluation.tasks.shifts import ShiftTask
 from dealias.files import write_whole
 from dealias.models import Preprocessing
 from dealias.profile import Profile
@@ -30,7 +29,7 @@ RESULTS, TABLE, SLIDES, TIMING = "results.json", "results.csv", "slides.json", "
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecord:
-    """A network that was evaluated: what `dealias.models.ModelSpec` says of it, and what it sees."""
+    """A network that was evaluated: the attributes of its `dealias.models.ModelSpec`, and its preprocessing."""
 
     name: str
     preprocessing: Preprocessing
@@ -51,9 +50,9 @@ class ImagesRecord:
     Attributes:
         place: where they come from.
         asked_for: how many there are, unreadable ones included.
-        skipped: names of those that could not be read, and why.
-        smaller_than_the_window: how many were enlarged for the first network.
-        not_a_number: for each network, on how many it returned NaN.
+        skipped: names of those that could not be read, and the reasons.
+        smaller_than_the_window: number of images that were enlarged for the first network.
+        not_a_number: number of images on which each network returned NaN.
     """
 
     place: str
@@ -63,9 +62,9 @@ class ImagesRecord:
     not_a_number: dict[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
-    """What `results.json` holds; where not said otherwise, for each network by its label.
+    """The content of `results.json`; most attributes have an entry for each network, by its label.
 
     Attributes:
         networks: the baseline first.
@@ -76,9 +75,9 @@ class Results:
         perturbations: `flip_rate` and `t5d` by perturbation.
         profiles: the downsampling sites' internal feature distances.
         curves: mean P(correct) at each offset along the diagonal.
-        reaches: how far the shifts go, by mode.
+        reaches: the range of the shifts, by mode.
         images: the images.
-        notes: what was not measured, and why.
+        notes: sentences on metrics that could not be measured.
         measured: the metrics.
         seed, difficulty: as asked for.
         level: of all intervals.
@@ -90,11 +89,11 @@ class Results:
     baseline: str
     metrics: dict[str, dict[str, Figure]]
     differences: dict[str, dict[str, Figure]]
-    corruptions: dict[str, dict[str, dict[str, Figure]]]
-    perturbations: dict[str, dict[str, dict[str, Figure]]]
-    profiles: dict[str, Profile]
-    curves: dict[str, list[float]]
-    reaches: dict[str, dict[str, str]]
+    corruptions: dict[str, dict[str, dict[str, Figure]]] = field(default_factory=dict)
+    perturbations: dict[str, dict[str, dict[str, Figure]]] = field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    reaches: dict[str, dict[str, str]] = field(default_factory=dict)
     images: ImagesRecord
     notes: list[str]
     measured: list[str]
@@ -138,8 +137,8 @@ def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequenc
         InputError: not one image could be read.
     """
     images = _images(records, plan, networks)
-    estimates: dict[str, Mapping[str, Estimate]] = {}
-    details: dict[str, dict[str, Any]] = {}
+    estimates: dict[str, dict[str, Estimate]] = {}
+    details: dict[str, Any] = {}
     for network in networks:
         label, group = network.spec.label, plan.groups.index(network.preprocessing)
         answers = Answers([record for record in records if record.group == group], label)
@@ -147,7 +146,7 @@ def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequenc
         for family in FAMILIES:
             tasks = [task for task in plan.tasks[group] if isinstance(task, family)]
             summary = family.summarise(tasks, answers, plan.request.rates)
-            estimates[label] = {**estimates[label], **summary.estimates}
+            estimates[label] |= summary.estimates
             for detail, value in summary.details.items():
                 details.setdefault(detail, {})[label] = value
     baseline, *others = estimates
@@ -159,11 +158,7 @@ def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequenc
         baseline=baseline,
         metrics={label: {key: each.figure for key, each in mine.items()} for label, mine in estimates.items()},
         differences={label: _differences(estimates[label], estimates[baseline]) for label in others},
-        corruptions=details.get("corruptions", {}),
-        perturbations=details.get("perturbations", {}),
-        profiles=details.get("profiles", {}),
-        curves=details.get("curves", {}),
-        reaches=_reaches(plan, networks),
+        **details,
         images=images,
         notes=plan.notes,
         measured=list(plan.request.metrics),
@@ -177,18 +172,6 @@ def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequenc
 
 def _differences(mine: Mapping[str, Estimate], baseline: Mapping[str, Estimate]) -> dict[str, Figure]:
     return {key: difference(estimate, baseline[key]) for key, estimate in mine.items() if key in baseline}
-
-
-def _reaches(plan: EvaluationPlan, networks: Sequence[Network]) -> dict[str, dict[str, str]]:
-    return {
-        network.spec.label: {
-            mode: shifts.reach
-            for task in plan.tasks[plan.groups.index(network.preprocessing)]
-            if isinstance(task, ShiftTask)
-            for mode, shifts in task.shifts.items()
-        }
-        for network in networks
-    }
 
 
 def _images(records: Sequence[Record], plan: EvaluationPlan, networks: Sequence[Network]) -> ImagesRecord:
@@ -260,10 +243,10 @@ def write_results(folder: Path, results: Results, slides: Sequence[Slide], timin
 
 
 def read_results(folder: str | Path) -> tuple[Results, list[Slide]]:
-    """What `write_results` wrote.
+    """The results and slides that `write_results` wrote.
 
     Raises:
-        InputError: the folder has no such files, or a key is missing or of another type.
+        InputError: a file cannot be read, or a key is missing or of another type.
         FileNotFoundError: a file is missing.
     """
     place = Path(folder)

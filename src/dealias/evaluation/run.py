@@ -1,4 +1,4 @@
-"""`evaluate`: plan the work, count unit by unit, keep every count, then tell what they amount to."""
+"""`evaluate`: plan the work, count unit by unit, keep every count, then summarise."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def evaluate(
         on_progress: told the stage and the fraction of the work done.
 
     Returns:
-        What `results.json` holds; in the other processes of torchrun an empty dict.
+        The content of `results.json`; in the other processes of torchrun an empty dict.
 
     Raises:
         InputError: an argument is out of range, or the folder has a run already, or one with other settings.
@@ -111,7 +111,7 @@ def evaluate(
 
 
 def _settings(plan: EvaluationPlan, networks: Sequence[Network]) -> dict[str, Any]:
-    """All that the counts depend on."""
+    """The settings on which the counts depend."""
     request = plan.request
     released = [task.source for task in plan.tasks[0] if task.source.place != request.source.place]
     return {
@@ -136,7 +136,7 @@ def _count_all(
     processes: int,
     on_progress: OnProgress,
 ) -> Mapping[str, float]:
-    """Count this process's part of the units; after each, the first process keeps what all of them found."""
+    """Count this process's part of the units; after each, the first process keeps the records of all."""
     started = time.perf_counter()
     waited = 0.0
     units, rounds = pending[rank::processes], -(-len(pending) // processes)

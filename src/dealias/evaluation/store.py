@@ -19,7 +19,7 @@ SETTINGS, COUNTS = "settings.json", "counts.jsonl"
 
 @dataclass(frozen=True)
 class Record:
-    """What was counted in a unit of work: a line of `counts.jsonl`.
+    """The counts of a unit of work: a line of `counts.jsonl`.
 
     Attributes:
         task: its name.
@@ -27,8 +27,8 @@ class Record:
         start: the first image.
         positions: numbers of the images that could be read, among all that the place has.
         numbers: of the same images, in the source.
-        skipped: numbers of the others, and why.
-        enlarged: how many images are smaller than what the networks see.
+        skipped: numbers of the others, and the reasons.
+        enlarged: number of images that are smaller than the window.
         counts: for each network; see `dealias.evaluation.tasks.base.Task.count`.
     """
 
@@ -43,7 +43,7 @@ class Record:
 
     @property
     def key(self) -> UnitKey:
-        """What tells a unit of work from the others: task, group of networks, first image."""
+        """The unit of work: task, group of networks, first image."""
         return self.task, self.group, self.start
 
 
@@ -52,7 +52,7 @@ class RunStore:
 
     Args:
         output: the folder.
-        settings: all that the counts depend on, as JSON has it.
+        settings: all on which the counts depend, as JSON.
         resume: continue a run of the same settings if there is one.
 
     Raises:

@@ -103,7 +103,7 @@ def _one_thread(worker: int) -> None:
 
 
 def count_unit(unit: Unit, loaded: Loaded, networks: Sequence[Network]) -> Record:
-    """What the networks of the unit's group answer, counted."""
+    """The counts of the answers that the networks of the unit's group give."""
     source = unit.task.source
     positions = [source.positions[number] for number in loaded.numbers]
     counts = {}

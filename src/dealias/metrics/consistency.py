@@ -30,8 +30,8 @@ def shift_consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:
         A float32 scalar.
 
     Raises:
-        InputError: the shapes differ or are others, there are no pairs, or a logit is NaN.
-        InputTypeError: a dtype that is neither.
+        InputError: the shapes are wrong or differ, there are no pairs, or a logit is NaN.
+        InputTypeError: the dtype is wrong.
     """
     return _agreements(logits_a, logits_b).float().mean()
 
@@ -47,7 +47,7 @@ class ShiftConsistency(Metric):
     The counts are integers, so the result is exact and the same on any number of processes.
 
     Raises:
-        InputError: as `shift_consistency`; or `compute` or `interval` come before any `update`.
+        InputError: as `shift_consistency`; or `compute` or `interval` is called before any `update`.
     """
 
     is_differentiable = False

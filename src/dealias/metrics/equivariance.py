@@ -31,7 +31,7 @@ Stage: TypeAlias = Literal["input", "max", "output"]
 Layer: TypeAlias = str | tuple[str, Stage]
 Shifts: TypeAlias = tuple[Sequence[int] | Tensor, Sequence[int] | Tensor]
 STAGES: dict[str, Stage] = {"max": "max", "subsampled": "output"}
-"""What is mapped at a pooling layer: title, and `stage` of `dealias.metrics.internal_feature_distance`."""
+"""The stages that `feature_maps` maps at a pooling layer: title, and `stage` of `internal_feature_distance`."""
 
 
 def internal_feature_distance(
@@ -50,9 +50,9 @@ def internal_feature_distance(
     pixels of 1 - cosine similarity over channels, of F(Shift(X)) and Shift(F(X)). 0 is perfect shift-equivariance. Two
     zero vectors have distance 0, a zero and another vector 1.
 
-    What reaches a layer is its stage "input". A max-pooling layer has one more: its maximum, taken at every pixel,
-    before its output, behind the blur if any and the subsampling. A circular maximum of a pool without padding keeps
-    the size of the map: it wraps around behind.
+    The stage "input" is the map that reaches a layer, "output" the map that leaves it. A max-pooling layer has a stage
+    in between: "max" is its maximum, taken at every pixel, in front of the blur and the subsampling. A circular maximum
+    of a pool without padding keeps the size of the map: it wraps around at the end.
 
     Args:
         model: run in eval mode, without gradients, on the device where it is; its modes are restored.
@@ -69,7 +69,7 @@ def internal_feature_distance(
 
     Raises:
         InputError: the layer is unknown, gives no feature maps or has no such stage, or an argument is out of range.
-        InputTypeError: `images` is no float tensor, or a shift is no integer.
+        InputTypeError: `images` is not a float tensor, or a shift is not an integer.
     """
     layers: list[Layer] = [(layer, stage)]
     distances = internal_feature_distances(
@@ -178,7 +178,7 @@ class _Probe:
         path, stage = (layer, "output") if isinstance(layer, str) else layer
         modules = dict(model.named_modules())
         if path not in modules:
-            raise InputError(f"layer={path!r} is no module of {type(model).__name__}: see model.named_modules()")
+            raise InputError(f"layer={path!r} is not a module of {type(model).__name__}: see model.named_modules()")
         module = modules[path]
         if stage not in get_args(Stage):
             raise InputError(f"stage={stage!r} is unknown: use input, max or output")
@@ -306,7 +306,7 @@ def check_shifts(shifts: Shifts | None, images: Tensor) -> tuple[list[int], list
 
     Raises:
         InputError: there are no two sequences, or one is empty.
-        InputTypeError: a shift is no integer.
+        InputTypeError: a shift is not an integer.
     """
     if shifts is None:
         return list(range(images.shape[2])), list(range(images.shape[3]))

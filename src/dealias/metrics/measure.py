@@ -26,12 +26,12 @@ Batches: TypeAlias = Tensor | Iterable[Tensor | Sequence[Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class ConsistencyResult:
-    """What `measure_consistency` found; shares, with confidence intervals at `level` whose units are the images.
+    """The findings of `measure_consistency`: shares, with confidence intervals at `level`; images are their units.
 
     Attributes:
         mode: as given.
-        reach: how far the shifts went, for people.
-        consistency: share of the pairs with the same top-1. One less it is the flip probability.
+        reach: the range of the shifts, in words.
+        consistency: share of the pairs with the same top-1; 1 - consistency is the flip probability.
         interval: of `consistency`.
         level: as given.
         agreements, total: numbers of pairs.
@@ -133,7 +133,7 @@ def measure_consistency(
         fill: of the mode zero_fill, in the units of the normalised images.
 
     Raises:
-        InputError: an argument is out of range, images are too small, there are none, or the model's logits have NaN.
+        InputError: an argument is out of range, images are too small or missing, or the model's logits contain NaN.
         InputTypeError: an argument is of the wrong type.
     """
     arguments: dict[str, Any] = {"pairs": pairs, "seed": seed, "crop_size": crop_size, "image_size": image_size}
@@ -241,7 +241,7 @@ def measure_shifts(
 
 @dataclass(frozen=True)
 class ViewCounts:
-    """What of an image's views is counted: whole numbers, one of each for each image.
+    """Counts of the views of images: whole numbers, one of each for each image.
 
     Attributes:
         agreements: compared pairs with the same top-1.

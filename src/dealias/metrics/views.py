@@ -52,7 +52,7 @@ class ShiftedViews(ABC):
     @property
     @abstractmethod
     def reach(self) -> str:
-        """How far the shifts go, for people."""
+        """The range of the shifts, in words."""
 
     @abstractmethod
     def shifts(self, index: int) -> Sequence[_Offset]:

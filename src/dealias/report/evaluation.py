@@ -1,11 +1,11 @@
-"""The report of an evaluation, from what its `results.json` and `slides.json` hold."""
+"""The report of an evaluation, from its `results.json` and `slides.json`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dealias.errors import InputError
 from dealias.evaluation.estimates import Figure
@@ -18,9 +18,13 @@ from dealias.report.comparisons import (
     plot_mean_probability,
     plot_severities,
 )
+from dealias.report.figures import Theme
 from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share
 from dealias.report.page import Table, render_page
 from dealias.report.profiles import Plot, drawn, profile_figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 _Row = TypeVar("_Row")
 
@@ -29,7 +33,7 @@ def write_report(folder: str | Path) -> Path:
     """Render `report.html` from the `results.json` and `slides.json` of an evaluation's folder.
 
     Raises:
-        InputError: the folder has no such files, or they are not an evaluation's.
+        InputError: a file is missing, or a key in it is missing or of another type.
     """
     try:
         results, slides = read_results(folder)
@@ -120,6 +124,11 @@ def evaluation_figures(results: Results) -> list[Plot]:
     return [*found, *_corruption_figures(results), *_perturbation_figures(results)]
 
 
+def _figure(key: str, plot: Callable[[Theme], MatplotlibFigure], more: str = "") -> Plot:
+    text = PLOT_TEXTS[key]
+    return text.heading, f"{text.text}{more}", text.alt, plot
+
+
 def _accuracy_figures(results: Results) -> Iterator[Plot]:
     key = consistency_key(results.metrics[results.baseline])
     points = {
@@ -128,46 +137,35 @@ def _accuracy_figures(results: Results) -> Iterator[Plot]:
         if key is not None and "accuracy" in figures and key in figures
     }
     if points and key is not None:
-        published, plot = key == "crop_consistency", PLOT_TEXTS["accuracy_consistency"]
-        text = f"{plot.text} Consistency: {FIGURE_TEXTS[key].definition}"
+        published, more = key == "crop_consistency", f" Consistency: {FIGURE_TEXTS[key].definition}"
         if published:
-            text += " In grey the paper's networks on ImageNet: compare where your images are ImageNet's too."
-        yield (
-            plot.heading,
-            text,
-            plot.alt,
+            more += " In grey the paper's networks on ImageNet: compare where your images are ImageNet's too."
+        yield _figure(
+            "accuracy_consistency",
             lambda theme: plot_accuracy_consistency(points, published=published, theme=theme),
+            more,
         )
 
 
 def _curve_figures(results: Results) -> Iterator[Plot]:
     if results.curves:
-        text = PLOT_TEXTS["curves"]
-        yield text.heading, text.text, text.alt, lambda theme: plot_mean_probability(results.curves, theme=theme)
+        yield _figure("curves", lambda theme: plot_mean_probability(results.curves, theme=theme))
 
 
 def _corruption_figures(results: Results) -> Iterator[Plot]:
-    tables = {label: _spaced(table) for label, table in results.corruptions.items() if table}
+    tables = {label: table for label, table in results.corruptions.items() if table}
     if not tables:
         return
     means = {
-        label: {name: 100 * sum(figure.value for figure in row.values()) / len(row) for name, row in table.items()}
+        label: {name: 100 * sum(cell.value for cell in row.values()) / len(row) for name, row in _spaced(table).items()}
         for label, table in tables.items()
     }
-    errors = {label: {name: _as_json(row) for name, row in results.corruptions[label].items()} for label in tables}
-    text = PLOT_TEXTS["corruptions"]
-    yield (
-        text.heading,
-        text.text,
-        text.alt,
-        lambda theme: plot_bars(means, "error (%), mean over severities", theme=theme),
-    )
-    text = PLOT_TEXTS["severities"]
-    yield text.heading, text.text, text.alt, lambda theme: plot_severities(errors, theme=theme)
-
-
-def _as_json(figures: Mapping[str, Figure]) -> dict[str, dict[str, Any]]:
-    return {key: asdict(figure) for key, figure in figures.items()}
+    errors = {
+        label: {name: {severity: asdict(cell) for severity, cell in row.items()} for name, row in table.items()}
+        for label, table in tables.items()
+    }
+    yield _figure("corruptions", lambda theme: plot_bars(means, "error (%), mean over severities", theme=theme))
+    yield _figure("severities", lambda theme: plot_severities(errors, theme=theme))
 
 
 def _perturbation_figures(results: Results) -> Iterator[Plot]:
@@ -176,20 +174,17 @@ def _perturbation_figures(results: Results) -> Iterator[Plot]:
         for label, table in results.perturbations.items()
         if table
     }
-    if not rates:
-        return
-    text = PLOT_TEXTS["perturbations"]
-    values = {label: {name: 100 * rate.value for name, rate in row.items()} for label, row in rates.items()}
-    intervals = {
-        label: {name: [100 * end for end in rate.interval or ()] for name, rate in row.items()}
-        for label, row in rates.items()
-    }
-    yield (
-        text.heading,
-        f"{text.text} Difficulty {results.difficulty}.",
-        text.alt,
-        lambda theme: plot_bars(values, "flip rate (%)", intervals=intervals, theme=theme),
-    )
+    if rates:
+        values = {label: {name: 100 * rate.value for name, rate in row.items()} for label, row in rates.items()}
+        ends = {
+            label: {name: [100 * end for end in rate.interval or ()] for name, rate in row.items()}
+            for label, row in rates.items()
+        }
+        yield _figure(
+            "perturbations",
+            lambda theme: plot_bars(values, "flip rate (%)", intervals=ends, theme=theme),
+            f" Difficulty {results.difficulty}.",
+        )
 
 
 def _spaced(table: Mapping[str, _Row]) -> dict[str, _Row]:

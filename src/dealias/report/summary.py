@@ -1,4 +1,4 @@
-"""The demo's two networks side by side, from what its `results.json` holds: tables and notes."""
+"""Tables and notes of the demo's two networks, from its `results.json`."""
 
 from __future__ import annotations
 

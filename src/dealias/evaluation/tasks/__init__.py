@@ -1,7 +1,7 @@
-"""What an evaluation measures: one class for each metric family, in a file of its own.
+"""The metrics of an evaluation: one class for each metric family, in a file of its own.
 
-A class owns its metrics' names and texts, the texts of its figures and plots, its tasks, their views and counts, and
-what these amount to. A new family is a new file and its line in `FAMILIES`; all tables of names are made from that.
+A class owns its metrics' names and texts, the texts of its figures and plots, its tasks, their views, their counts and
+the summary of these. A new family is a new file and its line in `FAMILIES`; all tables of names are made from that.
 """
 
 from __future__ import annotations

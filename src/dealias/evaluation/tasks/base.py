@@ -1,4 +1,4 @@
-"""What a metric family is made of: its texts, the tasks that it plans, and what it makes of their counts.
+"""The parts of a metric family: its texts, the tasks that it plans, and the summary of their counts.
 
 A task makes the views of an image in the loader's processes, as bytes, and counts the networks' logits, in whole
 numbers for each image. (Curves of probabilities are not counts; they are kept for each image too.)
@@ -31,10 +31,10 @@ Rates: TypeAlias = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Metric:
-    """What `metrics` may name.
+    """A metric that `metrics` may name.
 
     Attributes:
-        text: what it measures, in a line.
+        text: says in a line what it measures.
         labelled: whether it needs the images' classes.
         default: whether it is measured unless others are named.
     """
@@ -50,9 +50,9 @@ class FigureText:
 
     Attributes:
         name: in tables.
-        definition: what it is, in a sentence.
+        definition: says in a sentence what it is.
         is_fraction: whether it is shown in percent.
-        finding: what follows the network's name in a sentence, up to the figure.
+        finding: the words of a sentence between the network's name and the figure.
     """
 
     name: str
@@ -82,7 +82,7 @@ class PlotText:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured; the attributes are the arguments of `dealias.evaluation.evaluate`.
+    """The measurements that were asked for; the attributes are the arguments of `dealias.evaluation.evaluate`.
 
     Raises:
         InputError: `difficulty` is out of range.
@@ -128,11 +128,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a family found out about a network.
+    """The findings of a family about a network.
 
     Attributes:
         estimates: by the names of `Task.FIGURES`.
-        details: more than single figures, by the fields of `dealias.evaluation.results.Results` that hold them.
+        details: tables, curves and profiles, by the fields of `dealias.evaluation.results.Results` that hold them.
     """
 
     estimates: Mapping[str, Estimate]
@@ -144,7 +144,7 @@ class Task(ABC):
     """A metric family as a class; as an object, one kind of views of the images of a source.
 
     Attributes:
-        name: of the task, which its records bear.
+        name: of the task; its records have it too.
         source: the images.
         seed: of the random draws.
         images_per_unit: how many images are worked on, and counted, at once.
@@ -154,7 +154,7 @@ class Task(ABC):
     FIGURES: ClassVar[Mapping[str, FigureText]] = {}
     PLOTS: ClassVar[Mapping[str, PlotText]] = {}
     labelled: ClassVar[bool] = False
-    """Whether `count` takes the classes."""
+    """Whether `count` needs the classes."""
 
     name: str
     source: Source
@@ -163,7 +163,7 @@ class Task(ABC):
 
     @classmethod
     def measures(cls, metric: str, preprocessing: Preprocessing) -> bool:
-        """Whether one of the family's metrics can be measured on such images."""
+        """Whether one of the family's metrics can be measured with that preprocessing."""
         return True
 
     @classmethod
@@ -174,10 +174,10 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def summarise(cls, tasks: Sequence[Any], answers: Answers, rates: Rates | None) -> Summary:
-        """What the counts of a network amount to."""
+        """The findings about a network, from its counts."""
 
     def open(self, number: int) -> Any:
-        """What `views` is given of an image: a Pillow picture.
+        """The image as `views` takes it: a Pillow picture.
 
         Raises:
             InputError: the image cannot be read.
@@ -186,11 +186,11 @@ class Task(ABC):
 
     @abstractmethod
     def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
-        """What the networks see of a picture: bytes (views, C, H, W)."""
+        """The views of a picture that the networks see: bytes (views, C, H, W)."""
 
     @abstractmethod
     def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
-        """What is counted of a network's answers to views (N, views, C, H, W), bytes: lists with one entry an image.
+        """The counts of a network's answers to views (N, views, C, H, W), bytes: lists with one entry for each image.
 
         Args:
             views: of the images.
@@ -207,7 +207,7 @@ def logits_of(views: Tensor, network: Network) -> Tensor:
 
 
 def by_image(parts: Iterable[Part], pick: Callable[[Counts], Sequence[Any]]) -> dict[int, Any]:
-    """What `pick` finds in the counts, by the image's number."""
+    """The values that `pick` takes from the counts, by the image's number."""
     return {
         position: value for positions, counts in parts for position, value in zip(positions, pick(counts), strict=True)
     }

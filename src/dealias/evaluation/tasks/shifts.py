@@ -170,10 +170,11 @@ class ShiftTask(Task):
 
     @classmethod
     def summarise(cls, tasks: Sequence[Any], answers: Answers, rates: Rates | None) -> Summary:
-        """Accuracies, the figures of each mode, and the curve of mean P(correct) along the diagonal."""
+        """Accuracies, the figures and the reach of each mode, and the curve of mean P(correct) along the diagonal."""
         estimates: dict[str, Estimate] = {}
-        details: dict[str, Any] = {}
+        details: dict[str, Any] = {"reaches": {}}
         for task in tasks:
+            details["reaches"] = {mode: shifts.reach for mode, shifts in task.shifts.items()}
             parts = answers.of(task)
             if not parts:
                 continue
