@@ -7,7 +7,7 @@ numbers for each image. (Curves of probabilities are not counts; they are kept f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -206,10 +206,10 @@ def logits_of(views: Tensor, network: Network) -> Tensor:
     return logits.view(*views.shape[:2], -1)
 
 
-def by_image(parts: Iterable[Part], pick: Callable[[Counts], Sequence[Any]]) -> dict[int, Any]:
-    """The values that `pick` takes from the counts, by the image's number."""
+def by_image(parts: Iterable[Part], key: str) -> dict[int, Any]:
+    """The counts under that key, by the image's number."""
     return {
-        position: value for positions, counts in parts for position, value in zip(positions, pick(counts), strict=True)
+        position: value for positions, counts in parts for position, value in zip(positions, counts[key], strict=True)
     }
 
 

@@ -6,7 +6,6 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -118,8 +117,8 @@ class SequenceTask(Task):
         found = {task.perturbation: parts for task in tasks if (parts := answers.of(task))}
         for name in in_order(PERTURBATIONS, found):
             pairs = found[name][0][1]["pairs"][0]
-            flips[name] = fraction(by_image(found[name], itemgetter("flips")), pairs)
-            moved = by_image(found[name], itemgetter("moved"))
+            flips[name] = fraction(by_image(found[name], "flips"), pairs)
+            moved = by_image(found[name], "moved")
             moves[name] = mean({position: count / pairs for position, count in moved.items()})
         table = {name: {"flip_rate": flips[name].figure, "t5d": moves[name].figure} for name in flips}
         estimates = _mean_rates("flip_rate", "mfr", flips, rates) | _mean_rates("t5d", "mt5d", moves, rates)

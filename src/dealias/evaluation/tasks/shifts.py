@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -180,7 +179,7 @@ class ShiftTask(Task):
                 continue
             for key, name in (("top1", "accuracy"), ("top5", "top5_accuracy")):
                 if key in parts[0][1]:
-                    estimates[name] = fraction(by_image(parts, itemgetter(key)))
+                    estimates[name] = fraction(by_image(parts, key))
             for mode, shifts in task.shifts.items():
                 of_mode = [(positions, counts[mode]) for positions, counts in parts]
                 estimates |= dict(_mode_estimates(of_mode, shifts))
@@ -225,22 +224,22 @@ def _count_views(logits: Tensor, targets: Tensor | None, shifts: ShiftedViews) -
 
 def _mode_estimates(parts: Sequence[Part], shifts: ShiftedViews) -> Iterator[tuple[str, Estimate]]:
     mode = shifts.mode
-    agreements = fraction(by_image(parts, itemgetter("agreements")), len(shifts.compared))
+    agreements = fraction(by_image(parts, "agreements"), len(shifts.compared))
     if mode == "one_pixel":
         low, high = agreements.interval or (0.0, 1.0)
         flips = {position: 1 - value for position, value in agreements.each.items()}
         yield "one_pixel_flip_probability", Estimate(1 - agreements.value, (1 - high, 1 - low), len(flips), flips)
         return
     yield f"{mode}_consistency", agreements
-    yield f"{mode}_unanimity", fraction(by_image(parts, itemgetter("unanimous")))
+    yield f"{mode}_unanimity", fraction(by_image(parts, "unanimous"))
     if "right_pairs" not in parts[0][1]:
         return
-    right, pairs = (list(by_image(parts, itemgetter(key)).values()) for key in ("right_agreements", "right_pairs"))
+    right, pairs = (list(by_image(parts, key).values()) for key in ("right_agreements", "right_pairs"))
     if any(pairs):
         interval = clustered_wilson_interval(right, pairs)
         yield f"{mode}_correct_consistency", Estimate(sum(right) / sum(pairs), interval, len(pairs))
     if mode == "grid":
-        counts = by_image(parts, itemgetter("right_views"))
+        counts = by_image(parts, "right_views")
         yield "worst_case_accuracy", fraction({key: int(count == shifts.count) for key, count in counts.items()})
     if mode == "diagonal":
-        yield "probability_variation", mean(by_image(parts, itemgetter("variation")))
+        yield "probability_variation", mean(by_image(parts, "variation"))
