@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.data import digits_split, photos
-from dealias.evaluation import STAGES, feature_maps, measure_accuracy, measure_shifts
 from dealias.files import prepare_output, write_whole
+from dealias.metrics.equivariance import STAGES, feature_maps
+from dealias.metrics.measure import measure_accuracy, measure_shifts
 from dealias.metrics.views import Mode
 from dealias.models import create_model, default_normalization, efficientnet_lite0, imagenet_labels
 from dealias.perturb import circular_shift, crop
 from dealias.progress import OnProgress, Stages
 from dealias.report import picture_bytes, picture_source, plot_feature_distance, plot_shift_curves, render_page
-from dealias.report.summary import distance_table, format_share, metric_notes, summary_rows
+from dealias.report.metric_text import format_share
+from dealias.report.summary import distance_table, metric_notes, summary_rows
 from dealias.runtime import versions
 from dealias.training import fit
 

@@ -42,7 +42,7 @@ def gather(found: _Found, rank: int, processes: int) -> list[_Found]:
     return everything or []
 
 
-def share(found: _Found, processes: int) -> _Found:
+def broadcast(found: _Found, processes: int) -> _Found:
     """What the first process found."""
     if processes == 1:
         return found

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,24 +67,3 @@ def test_folders_that_cannot_be_read_or_written(error_of: Callable[..., str], im
     assert "empty" in error_of("audit", "dealias:vgg_small", "--images", empty, "--output", tmp_path / "out")
     blocked = images / "a" / "0.jpg" / "out"
     assert "cannot be written" in error_of("demo", "--quick", "--output", blocked)
-
-
-def test_audit_writes_a_report_and_names_skipped_files(
-    run: Callable[..., int], capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
-):
-    out = tmp_path / "out"
-    arguments = ("audit", "dealias:vgg_small", "--images", images, "--output", out, "--filter", "1,2,1")
-    assert run(*arguments) == 0
-    assert capsys.readouterr().out.rstrip().splitlines()[-1] == str(out / "report.html")
-    results = json.loads((out / "results.json").read_text())
-    assert results["images"] == 4
-    assert [Path(item["path"]).name for item in results["skipped"]] == ["truncated.jpg"]
-    assert results["baseline"]["accuracy"] is None  # 2 folders, 10 classes
-    for network in ("baseline", "antialiased"):
-        assert 0 <= results[network]["crop_consistency"] <= 1
-        low, high = results[network]["circular_consistency_interval"]
-        assert low <= results[network]["circular_consistency"] <= high
-    page = (out / "report.html").read_text()
-    assert "truncated.jpg" in page
-    assert "b<i>" not in page
-    assert sorted(path.name for path in out.iterdir()) == ["report.html", "results.json"]

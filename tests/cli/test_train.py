@@ -41,7 +41,7 @@ def test_train_finetune_and_compare(
     assert capsys.readouterr().out.strip() == str(tmp_path / "both" / "report.html")
     page = (tmp_path / "both" / "report.html").read_text()
     assert all(text in page for text in ("base", "tuned", "Training loss", "Throughput", "zero-fill consistency"))
-    assert "is no folder of a training run" in error_of("report", base, tmp_path)
+    assert "is not the folder of a training run" in error_of("report", base, tmp_path)
 
 
 def test_settings_behind_the_models_name(run: Callable[..., int], tmp_path: Path) -> None:

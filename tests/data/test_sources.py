@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from dealias.data import open_source
 from dealias.errors import InputError
+from dealias.optional import import_torchvision
 
 
 def _picture(number: int) -> Image.Image:
@@ -110,3 +112,60 @@ def test_hugging_face_datasets_on_disk(tmp_path: Path) -> None:
     stored.remove_columns("kind").save_to_disk(str(tmp_path / "unlabelled"))
     with pytest.raises(InputError, match="has the columns picture"):
         open_source(tmp_path / "unlabelled")
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    for seed, (name, size) in enumerate(
+        {
+            "dog/b.JPG": (300, 260),
+            "dog/a.png": (256, 256),
+            "cat/10.png": (40, 30),
+            "cat/9.webp": (640, 300),
+            "cat/deep/er/1.bmp": (260, 700),
+            "ant/x.tiff": (333, 299),
+        }.items()
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        _picture(seed).resize(size).save(tmp_path / name)
+    (tmp_path / "dog" / "notes.txt").write_text("not an image")
+    (tmp_path / "readme.md").write_text("neither")
+    return tmp_path
+
+
+def test_folders_are_torchvisions_image_folder(mixed: Path) -> None:
+    import_torchvision()
+    from torchvision.datasets import ImageFolder
+
+    reference, source = ImageFolder(str(mixed)), open_source(mixed)
+    assert source.classes == reference.classes == ["ant", "cat", "dog"]
+    assert [str(mixed / name) for name in source.names] == [path for path, _ in reference.samples]
+    assert source.labels == reference.targets
+    assert [source.read(number).size for number in range(6)] == [image.size for image, _ in reference]
+
+
+def test_folders_that_are_refused(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("bad")
+    (root / "hollow" / "cat").mkdir(parents=True)
+    (root / "flat").mkdir()
+    _picture(1).save(root / "flat" / "a.png")
+    for path, message in [
+        (root / "nowhere", "is no folder"),
+        (mixed / "readme.md", "no uncompressed tar"),
+        (root / "hollow", "hold no images"),
+        (root / "flat", "no class subfolders"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            open_source(path)
+    with pytest.raises(InputError, match="limit=0"):
+        open_source(mixed, limit=0)
+    user = os.geteuid()
+    mixed.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)  # root may read everything
+        with pytest.raises(InputError, match="cannot be read"):
+            open_source(mixed)
+    finally:
+        os.seteuid(user)
+        mixed.chmod(0o755)

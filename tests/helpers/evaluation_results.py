@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from dealias.report import picture_bytes, picture_source
+from dealias.data.pictures import picture_url
+from dealias.evaluation.results import Results, Slide
+from dealias.records import from_json
 
 PLAIN, BLURRED = "plain", "blurred"
 
@@ -35,8 +36,13 @@ def _profile(scale: float) -> dict[str, Any]:
     return {"sites": [site, {**site, "path": "features.7"}], "missed": ["slice"], "dy": shifts, "dx": shifts}
 
 
-def results() -> dict[str, Any]:
-    """What `results.json` holds."""
+def results() -> Results:
+    """What `results.json` holds, as the record that writers and readers share."""
+    return from_json(Results, stored_results(), "results.json")
+
+
+def stored_results() -> dict[str, Any]:
+    """The same as JSON."""
     shares = {"accuracy": 0.7, "top5_accuracy": 0.9, "crop_consistency": 0.85, "probability_variation": 0.02}
     shares |= {"mean_corruption_error": 0.6, "mean_flip_rate": 0.1}
     names = ("fog", "gaussian_noise", "jpeg_compression")
@@ -50,7 +56,8 @@ def results() -> dict[str, Any]:
         "action": "max at stride 1, then BlurPool2d(stride=2)",
         "reason": None,
     }
-    preprocessing = {"image_size": 256, "crop_size": 224, "interpolation": "bilinear"}
+    preprocessing = {"image_size": 256, "crop_size": 224, "shift_size": 256, "channels": 3}
+    preprocessing |= {"interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.2] * 3}
     return {
         "networks": {
             PLAIN: {"name": "torchvision:resnet18", "preprocessing": preprocessing},
@@ -61,7 +68,7 @@ def results() -> dict[str, Any]:
             PLAIN: {key: _figure(value) for key, value in shares.items()},
             BLURRED: {key: _figure(value + 0.03) for key, value in shares.items()},
         },
-        "differences": {BLURRED: {key: {"value": 0.03, "interval": [0.01, 0.05]} for key in shares}},
+        "differences": {BLURRED: {key: {"value": 0.03, "interval": [0.01, 0.05], "images": None} for key in shares}},
         "corruptions": {
             label: {name: {str(s): _figure(shift + 0.1 * s) for s in range(1, 6)} for name in names}
             for label, shift in ((PLAIN, 0.3), (BLURRED, 0.2))
@@ -72,6 +79,7 @@ def results() -> dict[str, Any]:
         },
         "profiles": {PLAIN: _profile(0.4), BLURRED: _profile(0.1)},
         "curves": {PLAIN: [0.5, 0.6, 0.4, 0.5], BLURRED: [0.6, 0.61, 0.6, 0.62]},
+        "reaches": {label: {"crop": "windows of 224 pixels in 256"} for label in (PLAIN, BLURRED)},
         "images": {
             "place": "images",
             "asked_for": 101,
@@ -89,10 +97,11 @@ def results() -> dict[str, Any]:
     }
 
 
-def slides() -> list[dict[str, Any]]:
+def slides() -> list[Slide]:
     """What `slides.json` holds."""
-    picture = Image.fromarray(np.add.outer(np.arange(40), np.arange(40)).astype(np.uint8) * 3)
+    shade = np.add.outer(np.arange(40), np.arange(40)).astype(np.uint8) * 3
     curves = {PLAIN: [0.1, 0.2, 0.3, 0.4, 0.5], BLURRED: [0.9] * 5}
-    slide = {"label": "cat <b>", "shifts": [0, 1, 2, 3, 4], "curves": curves, "crop": 36, "size": 40}
-    source = picture_source(picture_bytes(picture))
-    return [{**slide, "name": name, "source": source} for name in ("one.png", "two.png")]
+    return [
+        Slide(name, "cat <b>", [0, 1, 2, 3, 4], curves, crop=36, size=40, source=picture_url(shade[None]))
+        for name in ("one.png", "two.png")
+    ]

@@ -100,3 +100,19 @@ def test_mean_interval_is_scipys() -> None:
     assert mean_interval([1.0]) == (-np.inf, np.inf)
     with pytest.raises(InputError, match="needs values"):
         mean_interval([])
+    few = np.array([0.1, 0.9, 0.4])
+    expected = stats.t.interval(0.95, 2, loc=few.mean(), scale=stats.sem(few))
+    assert mean_interval(few.tolist()) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("counts", [[5, 4, 1, 0, 5, 3], [2, 5, 1], [5, 5, 4, 5, 0, 1, 2, 3]])
+def test_few_clusters_have_the_formula_s_interval(counts: list[int]) -> None:
+    """The variance of the images' means with n - 1 degrees of freedom, and Student's t in place of the normal."""
+    means, level = np.array(counts) / 5, 0.9
+    images, true = len(means), means.mean()
+    z, t = stats.norm.ppf((1 + level) / 2), stats.t.ppf((1 + level) / 2, images - 1)
+    effective = np.clip(true * (1 - true) / (means.var(ddof=1) / images), images, 5 * images) * (z / t) ** 2
+    assert images < effective / (z / t) ** 2 < 5 * images
+    centre = (true + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    half = z * np.sqrt(true * (1 - true) / effective + z**2 / (4 * effective**2)) / (1 + z**2 / effective)
+    assert clustered_wilson_interval(counts, 5, level) == pytest.approx((centre - half, centre + half), abs=2e-3)

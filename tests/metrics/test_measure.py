@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics import clustered_wilson_interval, measure_consistencies, measure_consistency
-from dealias.metrics.views import ShiftedViews
+from dealias.metrics.measure import ViewCounts, measure_accuracy, measure_shifts
+from dealias.metrics.views import make_views
 from dealias.models import vgg_small
 
 
@@ -215,7 +216,7 @@ def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
     together = measure_consistencies(model, batches, modes)
     assert len(passes) == 3
     for mode, arguments in modes.items():
-        views = ShiftedViews(mode, **arguments)
+        views = make_views(mode, **arguments)
         with torch.no_grad():
             tops = model(views.of(images.double(), range(11))).argmax(1).view(11, -1).numpy()
         first, second = (tops[:, list(side)] for side in zip(*views.compared, strict=True))
@@ -234,3 +235,38 @@ def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
             else:
                 assert result.correct_consistency is None
     assert measure_consistency(model, images, mode="circular", max_shift=4).worst_case_accuracy is None
+
+
+def test_views_without_a_prediction_agree_with_nothing() -> None:
+    """-1 stands for logits with NaN: an image whose views all are so is neither unanimous nor consistent nor right."""
+    views, counts = make_views("circular", pairs=2), ViewCounts.none()
+    predictions = torch.tensor([[-1, -1, -1, -1], [2, 2, 2, 2], [2, 2, -1, -1], [2, 2, 2, 5]])
+    counts.add(predictions, torch.tensor([-1, 2, 2, 5]), views)
+    assert counts.unanimous == [0, 1, 0, 0]
+    assert counts.agreements == [0, 2, 1, 1]
+    assert counts.result(views, 0.95).unanimity == 0.25
+
+
+class _Reads(nn.Module):
+    """A classifier that answers with the image's first pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.one_hot(x[:, 0, 0, 0].long(), 4).float()
+
+
+def test_accuracy_counts_and_brackets() -> None:
+    images = torch.arange(4.0).repeat(25).view(100, 1, 1, 1).expand(100, 1, 3, 3)
+    targets = torch.arange(4).repeat(25)
+    targets[:10] = (targets[:10] + 1) % 4
+    found = measure_accuracy(_Reads(), images, targets, batch_size=7)
+    assert found["accuracy"] == pytest.approx(0.9)
+    # Wilson's interval for 90 of 100, from Wilson (1927)
+    assert found["accuracy_interval"] == pytest.approx([0.8256, 0.9448], abs=1e-4)
+
+
+def test_shifts_name_each_mode() -> None:
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8).contiguous()
+    found = measure_shifts(_Reads(), images, {"circular": {"max_shift": 4}, "zero_fill": {"max_shift": 3}}, seed=0)
+    assert found["circular_consistency"] == 1.0
+    assert found["zero_fill_consistency"] < 1.0
+    assert set(found) == {f"{mode}_consistency{end}" for mode in ("circular", "zero_fill") for end in ("", "_interval")}

@@ -8,12 +8,13 @@ import torch
 from scipy import ndimage
 
 from dealias.errors import InputError
-from dealias.metrics.views import ShiftedViews
+from dealias.metrics.views import MODES, ShiftedViews, make_views, network_views
+from dealias.models import preprocessing_for
 
 
 def corners(mode: str, images: int, **arguments: int) -> tuple[np.ndarray, ShiftedViews]:
     """The offsets (images, views, 2) of windows of 9 in images of 13 whose pixels tell their place."""
-    views = ShiftedViews(mode, crop_size=9, image_size=13, **arguments)
+    views = make_views(mode, crop_size=9, image_size=13, **arguments)
     places = torch.arange(169.0).view(1, 1, 13, 13).expand(images, 1, 13, 13)
     first = views.of(places, range(images))[:, 0, 0, 0].view(images, views.count).numpy().astype(int)
     return np.stack([first // 13, first % 13], -1), views
@@ -41,9 +42,9 @@ def test_the_grid_has_every_step_and_compares_with_the_middle() -> None:
 def test_fractional_shifts_are_fourier_shifts_drawn_from_the_whole_range() -> None:
     size, generator = 15, torch.Generator().manual_seed(0)
     image = torch.rand(1, 2, size, size, generator=generator, dtype=torch.float64)
-    views = ShiftedViews("fractional", pairs=60, max_shift=4, seed=3)
+    views = make_views("fractional", pairs=60, max_shift=4, seed=3)
     shifted = views.of(image, [5])
-    shifts = np.array(views._shifts(5))
+    shifts = np.array(views.shifts(5))
     assert shifts.min() < -3.5
     assert shifts.max() > 3.5
     assert np.abs(shifts - shifts.round()).max() > 0.4
@@ -51,3 +52,36 @@ def test_fractional_shifts_are_fourier_shifts_drawn_from_the_whole_range() -> No
         for channel in range(2):
             spectrum = ndimage.fourier_shift(np.fft.fft2(image[0, channel].numpy()), (dy, dx))
             np.testing.assert_allclose(shifted[view, channel].numpy(), np.fft.ifft2(spectrum).real, atol=1e-12)
+
+
+def test_reaches_of_networks_of_three_sizes() -> None:
+    """224 pixels in 256 as published; half of 48 pixels; 32 pixels that are seen whole."""
+    for preprocessing, circular, room in [
+        (preprocessing_for("torchvision:resnet50"), 32, 32),
+        (preprocessing_for("torchvision:resnet50", crop_size=64), 32, 9),
+        (preprocessing_for("torchvision:resnet50", crop_size=48), 24, 7),
+        (preprocessing_for("dealias:vgg_small"), 16, None),
+    ]:
+        found = network_views(preprocessing, MODES, pairs=300, seed=4)
+        windowed = {"crop", "diagonal", "one_pixel", "grid"}
+        assert set(found) == set(MODES) - (set() if room else windowed)
+        for mode, low, high in [
+            ("circular", -circular, circular - 1),
+            ("fractional", -circular, circular),
+            ("zero_fill", -3, 3),
+            *([("crop", 0, room - 1), ("diagonal", 0, room), ("grid", 0, room - room % (room // 4))] if room else []),
+        ]:
+            drawn = np.array(found[mode].shifts(0)).round()
+            assert (drawn.min(), drawn.max()) == (low, high), (mode, preprocessing)
+            assert str(circular if mode == "circular" else 3 if mode == "zero_fill" else "") in found[mode].reach
+
+
+def test_arguments_of_other_modes_are_left_out_and_unknown_ones_refused() -> None:
+    assert make_views("circular", max_shift=None, step=3, crop_size=5) == make_views("circular")
+    with pytest.raises(InputError, match="no argument reach"):
+        make_views("circular", reach=5)
+    with pytest.raises(InputError, match="mode='spiral'"):
+        make_views("spiral")
+    for arguments, message in [({"pairs": 0}, "pairs=0"), ({"crop_size": 9, "image_size": 9}, "image_size=9")]:
+        with pytest.raises(InputError, match=message):
+            make_views("crop", **arguments)

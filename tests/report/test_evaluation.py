@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers.evaluation_results import results, slides
+from helpers.evaluation_results import results, slides, stored_results
 
 from dealias.errors import InputError
+from dealias.evaluation.results import Results, write_results
 from dealias.profile import Profile
+from dealias.records import from_json
 from dealias.report.comparisons import (
     plot_accuracy_consistency,
     plot_bars,
@@ -19,9 +21,13 @@ from dealias.report.comparisons import (
     published_filters,
     published_networks,
 )
-from dealias.report.evaluation import render_evaluation, rewrite_report
-from dealias.report.metrics import evaluation_columns, evaluation_finding, evaluation_rows
-from dealias.report.summary import METRICS
+from dealias.report.evaluation import (
+    evaluation_columns,
+    evaluation_finding,
+    evaluation_rows,
+    render_evaluation,
+    write_report,
+)
 
 
 def test_rows_show_figures_and_changes() -> None:
@@ -31,11 +37,22 @@ def test_rows_show_figures_and_changes() -> None:
     assert rows[3][1:] == ["0.0200 (0.0000 to 0.0700)", "0.0500 (0.0000 to 0.1000)", "+0.0300 (+0.0100 to +0.0500)"]
 
 
-def test_the_finding_says_when_images_are_too_few() -> None:
-    found = results()
-    assert evaluation_finding(found) == "plain: crop consistency 85.0% on 100 images; blurred 88.0%."
-    found["differences"]["blurred"]["crop_consistency"]["interval"] = [-0.01, 0.07]
-    assert "88.0%, not told apart by this many images." in evaluation_finding(found)
+def test_the_finding_is_a_sentence_and_says_when_images_are_too_few() -> None:
+    found = "plain gives two random windows of one image the same top-1 class in 85.0% of cases (100 images); blurred: "
+    assert evaluation_finding(results()) == f"{found}88.0%."
+    stored = stored_results()
+    stored["differences"]["blurred"]["crop_consistency"]["interval"] = [-0.01, 0.07]
+    assert evaluation_finding(_read(stored)) == f"{found}88.0%, not told apart by this many images."
+    for label in ("plain", "blurred"):
+        stored["metrics"][label] = {"mean_flip_rate": stored["metrics"][label]["mean_flip_rate"]}
+    stored["differences"]["blurred"] = {}
+    assert evaluation_finding(_read(stored)) == "plain: mean flip rate 10.0% on 100 images."
+    stored["metrics"]["plain"] = {}
+    assert evaluation_finding(_read(stored)) == "plain was measured; see below."
+
+
+def _read(stored: dict[str, Any]) -> Results:
+    return from_json(Results, stored, "results.json")
 
 
 def test_the_page_says_what_was_left_out_and_escapes_names() -> None:
@@ -47,13 +64,18 @@ def test_the_page_says_what_was_left_out_and_escapes_names() -> None:
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
 
 
-def test_notes_begin_like_sentences() -> None:
-    assert METRICS["top5_accuracy"].note.startswith("Top-5 accuracy: share of images")
-    assert METRICS["mce"].note.startswith("mCE: ")
+def test_the_page_says_how_far_shifts_go_and_which_network_was_not_trained() -> None:
+    page = render_evaluation(results(), [])
+    assert "Shifts of plain: crop, windows of 224 pixels in 256." in page
+    untrained = "blurred has the weights of plain and was not trained after the conversion"
+    assert untrained in page
+    stored = stored_results()
+    stored["networks"]["blurred"] |= {"weights": "mine.pth", "sha256": "0"}
+    assert untrained not in render_evaluation(_read(stored), [])
 
 
 def test_plots_draw_what_they_are_given() -> None:
-    found = results()
+    found = stored_results()
     points = {
         label: {"accuracy": figures["accuracy"], "consistency": figures["crop_consistency"]}
         for label, figures in found["metrics"].items()
@@ -80,15 +102,14 @@ def test_plots_draw_what_they_are_given() -> None:
     assert [site.path for site in profiles["plain"].ranked()] == ["features.3", "features.7"]
 
 
-def test_the_page_is_written_again_from_its_data(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text(json.dumps(results()))
-    with pytest.raises(InputError, match=r"no folder of a finished evaluation.*slides\.json; give"):
-        rewrite_report(tmp_path)
-    (tmp_path / "slides.json").write_text(json.dumps(slides()))
-    assert rewrite_report(tmp_path).read_text() == render_evaluation(results(), slides())
+def test_the_page_is_written_from_its_data(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not the folder of a finished evaluation.*results\.json; give"):
+        write_report(tmp_path)
+    write_results(tmp_path, results(), slides(), {})
+    assert write_report(tmp_path).read_text() == render_evaluation(results(), slides())
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read as a finished evaluation"):
-        rewrite_report(tmp_path)
+    with pytest.raises(InputError, match=r"results\.json' cannot be read"):
+        write_report(tmp_path)
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(InputError, match="results of another command"):
-        rewrite_report(tmp_path)
+    with pytest.raises(InputError, match=r"results\.json' lacks the key networks"):
+        write_report(tmp_path)

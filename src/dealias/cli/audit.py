@@ -1,53 +1,37 @@
-"""`dealias demo` and `dealias audit`: the whole job, and the report."""
+"""`dealias audit`: a network beside its anti-aliased copy."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
-from dealias.cli.common import ConfiguredModel, FilterText, Limit, NewHead, Output, Seed, Weights, app, show_progress
-from dealias.filters import parse_filter
-
-
-def show_results(results: dict[str, Any], folder: Path) -> None:
-    """Print the finding, the table of the networks and the path of the report."""
-    from dealias.report.summary import summary_rows
-
-    table = Table("", *results["networks"].values())
-    for row in summary_rows(results):
-        table.add_row(*row)
-    console = Console()
-    console.print(results["finding"], style="bold", markup=False, highlight=False)
-    console.print(table)
-    console.print(folder / "report.html", soft_wrap=True, highlight=False)
-
-
-@app.command()
-def demo(
-    output: Output = Path("runs/demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="The short form, about a minute.")] = False,
-    seed: Seed = 0,
-) -> None:
-    """Show the problem on photographs, then train a network with and without anti-aliasing and compare."""
-    from dealias.demo import run_demo
-
-    with show_progress() as on_progress:
-        results = run_demo(output, seed=seed, quick=quick, on_progress=on_progress)
-    show_results(results, output)
+from dealias.cli.common import (
+    ConfiguredModel,
+    Device,
+    FilterText,
+    Limit,
+    NewHead,
+    Output,
+    Resume,
+    Seed,
+    Weights,
+    Workers,
+    app,
+    show_progress,
+)
+from dealias.cli.evaluate import Images, show_evaluation
 
 
 @app.command()
 def audit(
     model: ConfiguredModel,
-    images: Annotated[Path, typer.Option(help="Folder of images with one subfolder for each class.")],
+    images: Images,
     weights: Weights = None,
     new_head: NewHead = False,
     filter: FilterText = "bin4",
     limit: Limit = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    resume: Resume = False,
     output: Output = Path("runs/audit"),
     seed: Seed = 0,
 ) -> None:
@@ -61,9 +45,13 @@ def audit(
             output,
             weights=weights,
             new_head=new_head,
-            filter=parse_filter(filter),
+            filter=filter,
             limit=limit,
             seed=seed,
+            workers=workers,
+            device=device,
+            resume=resume,
             on_progress=on_progress,
         )
-    show_results(results, output)
+    if results:  # torchrun's first process tells
+        show_evaluation(output)

@@ -31,11 +31,13 @@ Models = Annotated[
     ),
 ]
 
+Images = Annotated[str, typer.Option(help="Class folders, WebDataset shards or a Hugging Face dataset on disk.")]
+
 
 @app.command()
 def evaluate(
     models: Models,
-    images: Annotated[str, typer.Option(help="Class folders, WebDataset shards or a Hugging Face dataset on disk.")],
+    images: Images,
     metrics: Annotated[
         str, typer.Option(help="Separated by commas, or all: see docs/evaluation.md.")
     ] = "accuracy,consistency,diagonal,equivariance",
@@ -58,10 +60,9 @@ def evaluate(
     """Measure networks side by side: accuracy, shift consistency, ImageNet-C, ImageNet-P, and where aliasing enters."""
     from dealias.errors import InputError
     from dealias.evaluation import evaluate as run
-    from dealias.report.metrics import evaluation_columns, evaluation_finding, evaluation_rows
 
     if batch_size != "auto" and not batch_size.isdecimal():
-        raise InputError(f"batch_size={batch_size!r} is no number: use auto or a number of images")
+        raise InputError(f"batch_size={batch_size!r} is not a number: use auto or a number of images")
     with show_progress() as on_progress:
         results = run(
             models,
@@ -82,17 +83,25 @@ def evaluate(
             imagenet_p_rates=imagenet_p_rates,
             on_progress=on_progress,
         )
-    if not results:
-        return  # torchrun's first process tells
+    if results:  # torchrun's first process tells
+        show_evaluation(output)
+
+
+def show_evaluation(folder: Path) -> None:
+    """Print the finding, the table of the networks and the path of the report."""
+    from dealias.evaluation.results import read_results
+    from dealias.report.evaluation import evaluation_columns, evaluation_finding, evaluation_rows
+
+    results, _ = read_results(folder)
     console = Console()
     console.print(evaluation_finding(results), style="bold", markup=False, highlight=False)
     table = Table(*evaluation_columns(results))
     for row in evaluation_rows(results):
         table.add_row(*row)
     console.print(table)
-    if skipped := results["images"]["skipped"]:
+    if skipped := results.images.skipped:
         console.print(f"{len(skipped)} files were skipped: see the report", markup=False, highlight=False)
-    console.print(output / "report.html", soft_wrap=True, highlight=False)
+    console.print(folder / "report.html", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -106,14 +115,14 @@ def report(
 ) -> None:
     """Write the report of an evaluation again, or compare training runs on one page."""
     from dealias.errors import InputError
-    from dealias.report.evaluation import rewrite_report
+    from dealias.report.evaluation import write_report
     from dealias.report.training import is_training_run, write_comparison
 
     if all(is_training_run(run) for run in runs):
         page = write_comparison(runs, output or runs[0])
     elif len(runs) == 1:
-        page = rewrite_report(runs[0])
+        page = write_report(runs[0])
     else:
         others = ", ".join(str(run) for run in runs if not is_training_run(run))
-        raise InputError(f"run={others!r} is no folder of a training run: only those can be compared")
+        raise InputError(f"run={others!r} is not the folder of a training run: only those can be compared")
     Console().print(page, soft_wrap=True, highlight=False)

@@ -30,7 +30,7 @@ def profile(
     seed: Seed = 0,
 ) -> None:
     """Rank a network's downsampling sites by the shift-variance they add: where to look first when it flickers."""
-    from dealias.evaluation.profiling import run_profile
+    from dealias.evaluation.profiles import run_profile
 
     with show_progress() as on_progress:
         profiles = run_profile(

@@ -52,7 +52,7 @@ def repair(
     resume: Resume = False,
 ) -> None:
     """Anti-alias a trained network and repair it with unlabelled images; fails where it agrees too little."""
-    from dealias.report.summary import format_share
+    from dealias.report.metric_text import format_share
     from dealias.training.repair_folder import repair_from_folder
 
     with show_progress() as on_progress:

@@ -1,4 +1,4 @@
-"""Picture files, decoded by Pillow.
+"""Picture files, decoded and encoded by Pillow.
 
 >>> import io
 >>> from PIL import Image
@@ -10,11 +10,15 @@ torch.Size([3, 30, 40])
 
 from __future__ import annotations
 
+import base64
+import io
 import struct
 import warnings
 from os import PathLike
 from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -62,3 +66,11 @@ def _to_rgb(image: Any, image_module: Any) -> Any:
         image = image.convert("RGBA")
         image = image_module.alpha_composite(image_module.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def picture_url(pixels: npt.NDArray[np.uint8]) -> str:
+    """Bytes (1 or 3, H, W) as a `data:` URL of a JPEG."""
+    buffer = io.BytesIO()
+    colours = np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0).copy()
+    require("PIL.Image").fromarray(colours).save(buffer, format="JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,17 +1,12 @@
-"""The whole evaluation of networks side by side, and the measurements that the demo and the audit share."""
+"""The whole evaluation of networks side by side.
 
-from dealias.evaluation.plan import METRICS
-from dealias.evaluation.run import DEFAULT_METRICS, evaluate
-from dealias.evaluation.shared import STAGES, feature_maps, measure_accuracy, measure_shifts
-from dealias.evaluation.specs import ModelSpec
+The imports run downward: `store`, `estimates`, `network`, `tasks`, `units`, `plan`, `results`, `slides`, `run`.
+`dealias.report` stands above and reads `results` and the texts of `tasks`. No module here imports it; the last step of
+`evaluate` and of `run_profile`, which writes the page, calls it.
+"""
 
-__all__ = [
-    "DEFAULT_METRICS",
-    "METRICS",
-    "STAGES",
-    "ModelSpec",
-    "evaluate",
-    "feature_maps",
-    "measure_accuracy",
-    "measure_shifts",
-]
+from dealias.evaluation.run import evaluate
+from dealias.evaluation.tasks import DEFAULT_METRICS, METRICS
+from dealias.models import ModelSpec
+
+__all__ = ["DEFAULT_METRICS", "METRICS", "ModelSpec", "evaluate"]

@@ -1,4 +1,4 @@
-"""A network that is evaluated: what runs it, and what it makes of images and classes."""
+"""A network that is evaluated: its device, its batches, its preprocessing and its classes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dealias.errors import InputError
-from dealias.evaluation.specs import ModelSpec
-from dealias.metrics.measure import check_logits
-from dealias.models import Preprocessing, preprocessing_for
+from dealias.metrics.predictions import check_logits
+from dealias.models import ModelSpec, Preprocessing, preprocessing_for
 
 
 @dataclass
@@ -23,7 +22,7 @@ class Network:
         model: in eval mode, on its device.
         preprocessing: of its images.
         device: where it runs.
-        batch_size: of a forward pass, at most; halved where the device's memory does not do.
+        batch_size: of a forward pass, at most; halved where the device's memory is too small.
         classes: number of its logits.
         labels: its class of each class of the images; None where they do not match.
     """

@@ -1,75 +1,31 @@
-"""Which metrics there are, and the units of work that they take."""
+"""The plan of an evaluation: its tasks for each preprocessing, and their units of work."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from dealias.data import Source, open_source
 from dealias.errors import InputError
-from dealias.evaluation.loading import Unit
 from dealias.evaluation.network import Network
-from dealias.evaluation.tasks import (
-    CorruptionTask,
-    EquivarianceTask,
-    ReleasedCorruptionTask,
-    ReleasedSequenceTask,
-    SequenceTask,
-    ShiftTask,
-    Task,
-)
-from dealias.metrics.views import WINDOWED, Mode
+from dealias.evaluation.tasks import FAMILIES, LABELLED, choose_metrics
+from dealias.evaluation.tasks.base import Request, Task
+from dealias.evaluation.units import Unit
 from dealias.models import Preprocessing
-from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS
-from dealias.perturb.released import read_video, released_corruption, released_videos
-from dealias.perturb.sequences import PERTURBATIONS, VALIDATION_PERTURBATIONS
-
-METRICS = {
-    "accuracy": "top-1 and top-5 accuracy",
-    "consistency": "agreement of two random crops (Zhang 2019); of circular shifts for networks of 32 x 32 images",
-    "circular": "agreement of two random circular shifts",
-    "fractional": "the same for shifts by fractions of a pixel",
-    "zero-fill": "agreement of two random shifts that move zeros in",
-    "diagonal": "P(correct) along the diagonal and its variation",
-    "one-pixel": "probability that one pixel changes the prediction",
-    "grid": "accuracy in the worst of 25 windows",
-    "equivariance": "internal feature distance at the downsampling sites",
-    "imagenet-c": "errors on 15 corruptions at 5 severities",
-    "imagenet-c-extra": "errors on the 4 corruptions for validation",
-    "imagenet-p": "flip rate and T5D on 10 perturbation sequences",
-    "imagenet-p-extra": "the same on the 4 for validation",
-}
-"""The names of the metrics that `evaluate` knows, and what they are."""
-
-LABELLED = ("accuracy", "grid", "imagenet-c", "imagenet-c-extra")
-_MODES: dict[str, Mode] = {
-    "circular": "circular",
-    "fractional": "fractional",
-    "zero-fill": "zero_fill",
-    "diagonal": "diagonal",
-    "one-pixel": "one_pixel",
-    "grid": "grid",
-}
-MAPPED_IMAGES = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """The work of an evaluation.
 
     Attributes:
-        metrics: what is measured.
+        request: with the metrics that can be measured.
         groups: the preprocessings; the networks of a group see the same views.
         tasks: for each group.
-        notes: what is not measured, and why.
+        notes: sentences on metrics that cannot be measured.
     """
 
-    source: Source
-    metrics: list[str]
+    request: Request
     groups: list[Preprocessing]
     tasks: list[list[Task]]
     notes: list[str]
@@ -88,156 +44,55 @@ class Plan:
         """The task of that name for the networks of that group."""
         return next(task for task in self.tasks[group] if task.name == name)
 
-    def of_group(self, networks: Sequence[Network], group: int) -> list[Network]:
-        """The networks of that group."""
-        return [network for network in networks if network.preprocessing == self.groups[group]]
 
-
-def choose_metrics(names: Sequence[str]) -> list[str]:
-    """The metrics named, each once, in the order of `METRICS`.
+def plan_evaluation(request: Request, networks: Sequence[Network]) -> EvaluationPlan:
+    """The tasks of the metrics for each preprocessing.
 
     Raises:
-        InputError: a name is unknown, or there are none.
-    """
-    wanted = list(METRICS) if "all" in names else list(names)
-    unknown = [name for name in wanted if name not in METRICS]
-    if unknown or not wanted:
-        raise InputError(f"metrics={','.join(names)!r}: use all, or some of {', '.join(METRICS)}")
-    return [name for name in METRICS if name in wanted]
-
-
-def make_plan(
-    source: Source,
-    networks: Sequence[Network],
-    metrics: Sequence[str],
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    difficulty: int = 1,
-    imagenet_c: str | Path | None = None,
-    imagenet_p: str | Path | None = None,
-) -> Plan:
-    """The tasks of the metrics for each preprocessing; arguments as for `evaluate`.
-
-    Raises:
-        InputError: a metric is unknown, or nothing of what is asked for can be measured.
+        InputError: a metric is unknown, or none of the metrics can be measured.
 
     Warns:
-        UserWarning: some of it cannot.
+        UserWarning: some of the metrics cannot be measured.
     """
-    if difficulty not in (1, 2, 3):
-        raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")
-    chosen = choose_metrics(metrics)
-    notes = []
-    mismatched = [network for network in networks if network.labels is None]
-    if mismatched:
-        missing = [name for name in chosen if name in LABELLED]
-        first = mismatched[0]
-        classes = f"{len(source.classes)} classes" if source.classes else f"classes up to {max(source.labels)}"
-        reason = (
-            f"the images have {classes} and {first.spec.label} has {first.classes}; classes match where their numbers "
-            "are the same, or where all folders bear ImageNet's names (n01440764)"
-        )
-        chosen = [name for name in chosen if name not in LABELLED]
-        if missing and not chosen:
-            raise InputError(f"metrics={','.join(missing)!r} cannot be measured: {reason}")
-        if missing:
-            notes.append(f"Not measured, {', '.join(missing)}: {reason}.")
+    chosen = choose_metrics(request.metrics)
     groups = list(dict.fromkeys(network.preprocessing for network in networks))
-    if any(not group.slides for group in groups):
-        missing = [name for name in chosen if _MODES.get(name) in WINDOWED]
-        if missing and len(missing) == len(chosen) and not any(group.slides for group in groups):
-            raise InputError(f"metrics={','.join(missing)!r} cannot be measured: the network sees images whole")
-        if missing:
-            notes.append(f"Not measured where networks see images whole: {', '.join(missing)}.")
+    chosen, unmatched = _with_classes(chosen, request, networks)
+    chosen, whole = _with_room(chosen, groups)
+    notes = unmatched + whole
     for note in notes:
         warnings.warn(note, stacklevel=3)
-    arguments: dict[str, Any] = {"seed": seed, "limit": limit, "difficulty": difficulty}
-    arguments |= {"imagenet_c": imagenet_c, "imagenet_p": imagenet_p}
-    tasks = [_tasks(source, chosen, group, **arguments) for group in groups]
-    return Plan(source, chosen, groups, tasks, notes)
+    request = replace(request, metrics=chosen)
+    tasks = [[task for family in FAMILIES for task in family.plan(request, group)] for group in groups]
+    return EvaluationPlan(request, groups, tasks, notes)
 
 
-def _tasks(
-    source: Source,
-    metrics: Sequence[str],
-    preprocessing: Preprocessing,
-    *,
-    seed: int,
-    limit: int | None,
-    difficulty: int,
-    imagenet_c: str | Path | None,
-    imagenet_p: str | Path | None,
-) -> list[Task]:
-    tasks: list[Task] = []
-    modes = shift_modes(metrics, preprocessing)
-    if modes or "accuracy" in metrics:
-        tasks.append(ShiftTask("shifts", source, seed, images_per_unit=32, modes=modes, accuracy="accuracy" in metrics))
-    if "equivariance" in metrics:
-        few = source.limited(MAPPED_IMAGES, seed)
-        tasks.append(EquivarianceTask("equivariance", few, seed, images_per_unit=MAPPED_IMAGES))
-    corruptions = _names(metrics, "imagenet-c", CORRUPTIONS, VALIDATION_CORRUPTIONS)
-    for name in corruptions:
-        if imagenet_c is None:
-            tasks.append(CorruptionTask(f"imagenet-c/{name}", source, seed, corruption=name))
-            continue
-        for severity in SEVERITIES:
-            stored = open_source(released_corruption(imagenet_c, name, severity), limit=limit, seed=seed)
-            _check_classes(stored.classes, source, imagenet_c)
-            tasks.append(
-                ReleasedCorruptionTask(
-                    f"imagenet-c/{name}/{severity}",
-                    stored,
-                    seed,
-                    images_per_unit=32,
-                    corruption=name,
-                    severity=severity,
-                )
-            )
-    for name in _names(metrics, "imagenet-p", PERTURBATIONS, VALIDATION_PERTURBATIONS):
-        settings: dict[str, Any] = {"images_per_unit": 8, "perturbation": name, "difficulty": difficulty}
-        if imagenet_p is None:
-            tasks.append(SequenceTask(f"imagenet-p/{name}", source, seed, **settings))
-            continue
-        videos = released_videos(imagenet_p, name, difficulty=difficulty)
-        labels = sorted({label for _, label in videos})
-        paths = [path for path, _ in videos]
-        numbers, files = (
-            [labels.index(label) for _, label in videos],
-            [str(path.relative_to(imagenet_p)) for path in paths],
-        )
-        stored = Source.of_all(imagenet_p, labels, numbers, files, paths.__getitem__).limited(limit, seed)
-        tasks.append(ReleasedSequenceTask(f"imagenet-p/{name}", stored, seed, **settings, frames=_frames(paths)))
-    return tasks
+def _with_classes(chosen: list[str], request: Request, networks: Sequence[Network]) -> tuple[list[str], list[str]]:
+    """The metrics without those that need classes which a network does not know, and a note on these."""
+    missing = [name for name in chosen if name in LABELLED]
+    unmatched = next((network for network in networks if network.labels is None), None)
+    if unmatched is None or not missing:
+        return chosen, []
+    source = request.source
+    classes = f"{len(source.classes)} classes" if source.classes else f"classes up to {max(source.labels)}"
+    reason = (
+        f"the images have {classes} and {unmatched.spec.label} has {unmatched.classes}; classes match where their "
+        "numbers are the same, or where all folders bear ImageNet's names (n01440764)"
+    )
+    if missing == chosen:
+        raise InputError(f"metrics={','.join(missing)!r} cannot be measured: {reason}")
+    rest = [name for name in chosen if name not in missing]
+    return rest, [f"Not measured, {', '.join(missing)}: {reason}."]
 
 
-def _frames(videos: Sequence[Path]) -> int:
-    """How many frames the first readable video has; 0 if there is none."""
-    for video in videos:
-        with suppress(InputError):
-            return len(read_video(video))
-    return 0
-
-
-def shift_modes(metrics: Sequence[str], preprocessing: Preprocessing) -> dict[Mode, Mapping[str, Any]]:
-    """The modes of consistency that the metrics ask for, with their arguments, as far as there is room to slide."""
-    window = {"crop_size": preprocessing.crop_size, "image_size": preprocessing.shift_size}
-    reach = {"max_shift": 32 if preprocessing.crop_size >= 64 else max(preprocessing.crop_size // 2, 1)}
-    modes: dict[Mode, Mapping[str, Any]] = {}
-    if "consistency" in metrics:
-        modes |= {"crop": window} if preprocessing.slides else {"circular": reach}
-    for name, mode in _MODES.items():
-        if name in metrics and (preprocessing.slides or mode not in WINDOWED):
-            modes[mode] = window if mode in WINDOWED else {"max_shift": 3} if mode == "zero_fill" else reach
-    return modes
-
-
-def _names(metrics: Sequence[str], metric: str, names: Sequence[str], validation: Sequence[str]) -> list[str]:
-    return [*(names if metric in metrics else ()), *(validation if f"{metric}-extra" in metrics else ())]
-
-
-def _check_classes(classes: list[str] | None, source: Source, place: str | Path) -> None:
-    if classes != source.classes:
-        raise InputError(
-            f"imagenet_c={str(place)!r} has other classes than images={source.place!r}: both need the same subfolders"
-        )
+def _with_room(chosen: list[str], groups: Sequence[Preprocessing]) -> tuple[list[str], list[str]]:
+    """The metrics, and a note on those that slide a window where a network sees images whole."""
+    possible = {
+        name: [family.measures(name, group) for group in groups]
+        for name in chosen
+        for family in FAMILIES
+        if name in family.METRICS
+    }
+    missing = [name for name in chosen if not all(possible[name])]
+    if missing and not any(map(any, possible.values())):
+        raise InputError(f"metrics={','.join(missing)!r} cannot be measured: the network sees images whole")
+    return chosen, [f"Not measured where networks see images whole: {', '.join(missing)}."] if missing else []

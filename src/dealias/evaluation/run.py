@@ -1,4 +1,4 @@
-"""`evaluate`: plan the work, count unit by unit, keep every count, then tell what they amount to."""
+"""`evaluate`: plan the work, count unit by unit, keep every count, then summarise."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dealias.convert import sites
 from dealias.data import open_source
 from dealias.data.classes import match_classes
 from dealias.errors import InputError
-from dealias.evaluation.loading import Loaded, Unit, load_units
 from dealias.evaluation.network import Network, build_network
-from dealias.evaluation.plan import Plan, make_plan
-from dealias.evaluation.results import read_rates, summarise, write_results
+from dealias.evaluation.plan import EvaluationPlan, plan_evaluation
+from dealias.evaluation.results import summarise, write_results
 from dealias.evaluation.slides import make_slides
-from dealias.evaluation.specs import ModelSpec, label_models
-from dealias.evaluation.store import Record, RunStore, unit_key
+from dealias.evaluation.store import Record, RunStore
+from dealias.evaluation.tasks import DEFAULT_METRICS
+from dealias.evaluation.tasks.base import Request
+from dealias.evaluation.tasks.sequences import read_rates
+from dealias.evaluation.units import Unit, count_unit, load_units
+from dealias.models import ModelSpec
+from dealias.models.spec import label_models
 from dealias.progress import OnProgress
-from dealias.runtime import default_workers, gather, pick_device, process_group, share, versions
-
-DEFAULT_METRICS = ("accuracy", "consistency", "diagonal", "equivariance")
+from dealias.runtime import broadcast, default_workers, gather, pick_device, process_group
 
 
 def evaluate(
@@ -72,10 +71,10 @@ def evaluate(
         on_progress: told the stage and the fraction of the work done.
 
     Returns:
-        What `results.json` holds; in the other processes of torchrun an empty dict.
+        The content of `results.json`; in the other processes of torchrun an empty dict.
 
     Raises:
-        InputError: an argument will not do, or the folder has a run already, or one with other settings.
+        InputError: an argument is out of range, or the folder has a run already, or one with other settings.
         MissingExtraError: a package is not installed.
     """
     if batch_size is not None and batch_size < 1:
@@ -92,71 +91,55 @@ def evaluate(
     ]
     for network in networks:
         network.labels = match_classes(source, network.classes)
-    plan = make_plan(
-        source,
-        networks,
-        metrics,
-        seed=seed,
-        limit=limit,
-        difficulty=difficulty,
-        imagenet_c=imagenet_c,
-        imagenet_p=imagenet_p,
-    )
-    settings = {
-        "models": [spec.identity() for spec in specs],
-        "labels": [spec.label for spec in specs],
-        "preprocessing": [asdict(network.preprocessing) for network in networks],
-        "metrics": plan.metrics,
-        "images": source.fingerprint(),
-        "count": len(source),
-        "seed": seed,
-        "difficulty": difficulty,
-        "released": [task.source.fingerprint() for task in plan.tasks[0] if task.source.place != source.place],
-    }
+    request = Request(source, metrics, seed, limit, difficulty, imagenet_c, imagenet_p, rates)
+    plan = plan_evaluation(request, networks)
     with process_group() as (rank, processes):
-        store = RunStore(output, settings, resume=resume) if rank == 0 else None
-        done = share({unit_key(record) for record in store.records()} if store else set(), processes)
+        store = RunStore(output, _settings(plan, networks), resume=resume) if rank == 0 else None
+        done = broadcast({record.key for record in store.records()} if store else set(), processes)
         pending = [unit for unit in plan.units if unit.key not in done]
-        timing = _count_all(
-            pending[rank::processes],
-            networks,
-            plan,
-            store,
-            default_workers(processes) if workers is None else workers,
-            rank,
-            processes,
-            rounds=-(-len(pending) // processes),
-            on_progress=on_progress,
-        )
+        reading = default_workers(processes) if workers is None else workers
+        timing = _count_all(pending, networks, store, reading, rank, processes, on_progress)
         if store is None:
             return {}
         on_progress("writing the report", 0.97)
-        results = summarise(store.records(), plan, networks, settings, rates=rates)
-        results["sites"] = {
-            each.spec.label: [asdict(site) for site in sites(each.model, each.blank())] for each in networks
-        }
-        results["versions"] = versions()
-        slides = make_slides(store.records(), plan, networks)
-        write_results(store.folder, results, slides, timing)
+        records = store.records()
+        results = summarise(records, plan, networks)
+        write_results(store.folder, results, make_slides(records, plan, networks), timing)
+        _write_page(store.folder)
         on_progress("writing the report", 1.0)
-        return results
+        return results.as_json()
+
+
+def _settings(plan: EvaluationPlan, networks: Sequence[Network]) -> dict[str, Any]:
+    """The settings on which the counts depend."""
+    request = plan.request
+    released = [task.source for task in plan.tasks[0] if task.source.place != request.source.place]
+    return {
+        "models": [network.spec.identity() for network in networks],
+        "labels": [network.spec.label for network in networks],
+        "preprocessing": [asdict(network.preprocessing) for network in networks],
+        "metrics": request.metrics,
+        "images": request.source.fingerprint(),
+        "count": len(request.source),
+        "seed": request.seed,
+        "difficulty": request.difficulty,
+        "released": [source.fingerprint() for source in released],
+    }
 
 
 def _count_all(
-    units: Sequence[Unit],
+    pending: Sequence[Unit],
     networks: Sequence[Network],
-    plan: Plan,
     store: RunStore | None,
     workers: int,
     rank: int,
     processes: int,
-    *,
-    rounds: int,
     on_progress: OnProgress,
 ) -> Mapping[str, float]:
-    """Count this process's units; after each, the first process keeps what all of them found."""
+    """Count this process's part of the units; after each, the first process keeps the records of all."""
     started = time.perf_counter()
     waited = 0.0
+    units, rounds = pending[rank::processes], -(-len(pending) // processes)
     loaded = load_units(units, workers)
     for step in range(rounds):
         record: Record | None = None
@@ -164,7 +147,7 @@ def _count_all(
             before = time.perf_counter()
             found = next(loaded)
             waited += time.perf_counter() - before
-            record = _count(units[found.unit], found, networks, plan)
+            record = count_unit(units[found.unit], found, networks)
         for each in gather(record, rank, processes):
             if each is not None and store is not None:
                 store.append(each)
@@ -172,24 +155,7 @@ def _count_all(
     return {"seconds": time.perf_counter() - started, "waited_for_images": waited, "workers": workers}
 
 
-def _count(unit: Unit, loaded: Loaded, networks: Sequence[Network], plan: Plan) -> Record:
-    """The record of one unit; see `dealias.evaluation.store`."""
-    source = unit.task.source
-    positions = [source.positions[number] for number in loaded.numbers]
-    counts = {}
-    if loaded.views is not None:
-        views = torch.from_numpy(loaded.views)
-        labels = [source.labels[number] for number in loaded.numbers]
-        for network in plan.of_group(networks, unit.group):
-            targets = network.targets(labels) if unit.task.labelled else None
-            counts[network.spec.label] = unit.task.count(views, network, targets, positions)
-    return {
-        "task": unit.task.name,
-        "group": unit.group,
-        "start": unit.start,
-        "positions": positions,
-        "numbers": loaded.numbers,
-        "skipped": loaded.skipped,
-        "enlarged": loaded.enlarged,
-        "counts": counts,
-    }
+def _write_page(folder: Path) -> None:
+    from dealias.report.evaluation import write_report  # report stands above: see dealias.evaluation
+
+    write_report(folder)

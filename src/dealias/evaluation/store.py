@@ -5,20 +5,46 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
+from dealias.records import from_json
 
-Record: TypeAlias = dict[str, Any]
 UnitKey: TypeAlias = tuple[str, int, int]
 SETTINGS, COUNTS = "settings.json", "counts.jsonl"
 
 
-def unit_key(record: Record) -> UnitKey:
-    """What tells a unit of work from the others: task, group of networks, first image."""
-    return record["task"], record["group"], record["start"]
+@dataclass(frozen=True)
+class Record:
+    """The counts of a unit of work: a line of `counts.jsonl`.
+
+    Attributes:
+        task: its name.
+        group: of the networks with one preprocessing.
+        start: the first image.
+        positions: numbers of the images that could be read, among all that the place has.
+        numbers: of the same images, in the source.
+        skipped: numbers of the others, and the reasons.
+        enlarged: number of images that are smaller than the window.
+        counts: for each network; see `dealias.evaluation.tasks.base.Task.count`.
+    """
+
+    task: str
+    group: int
+    start: int
+    positions: list[int]
+    numbers: list[int]
+    skipped: list[tuple[int, str]]
+    enlarged: int
+    counts: dict[str, dict[str, Any]]
+
+    @property
+    def key(self) -> UnitKey:
+        """The unit of work: task, group of networks, first image."""
+        return self.task, self.group, self.start
 
 
 class RunStore:
@@ -26,7 +52,7 @@ class RunStore:
 
     Args:
         output: the folder.
-        settings: all that the counts depend on, as JSON has it.
+        settings: all on which the counts depend, as JSON.
         resume: continue a run of the same settings if there is one.
 
     Raises:
@@ -44,24 +70,28 @@ class RunStore:
             _check_same(str(output), json.loads(stored.read_text()), wanted)
         elif not stored.exists() and any(self.folder.iterdir()):
             raise InputError(f"output={str(output)!r} has other files: name a new folder, or one of an evaluation")
-        else:  # a run that counted nothing is none
+        else:  # a run that counted nothing is replaced
             write_whole(stored, json.dumps(wanted, indent=1) + "\n")
         self._drop_half_a_line()
 
     def records(self) -> list[Record]:
-        """What is there so far, each unit once."""
+        """The records so far, each unit once, in order.
+
+        Raises:
+            InputError: a line is not a record.
+        """
         if not self._lines.exists():
             return []
-        found = {unit_key(record): record for record in _parsed(self._lines)}
-        return list(found.values())
+        found = {record.key: record for record in _parsed(self._lines)}
+        return [found[key] for key in sorted(found)]
 
     def append(self, record: Record) -> None:
-        """Keep a unit's counts, though the process be killed next.
+        """Keep a unit's counts, even if the process is killed next.
 
         Raises:
             InputError: the disk is full, or the folder has gone.
         """
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(vars(record), separators=(",", ":")).encode() + b"\n"
         try:
             with open(self._lines, "ab", buffering=0) as file:
                 written = file.write(line)
@@ -86,10 +116,12 @@ class RunStore:
 def _parsed(path: Path) -> Iterator[Record]:
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
+            place = f"{path}, line {number}"
             try:
-                yield json.loads(line)
+                stored = json.loads(line)
             except json.JSONDecodeError:
-                raise InputError(f"{str(path)!r} is damaged in line {number}: start again in another folder") from None
+                raise InputError(f"{place!r} is damaged: start again in another folder") from None
+            yield from_json(Record, stored, place)
 
 
 def _check_same(output: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

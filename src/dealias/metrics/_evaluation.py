@@ -1,4 +1,4 @@
-"""What the functions share that run networks."""
+"""Helpers of the functions that run networks."""
 
 from __future__ import annotations
 

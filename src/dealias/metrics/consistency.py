@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError, InputTypeError
+from dealias.errors import InputError
 from dealias.metrics._torchmetrics import Metric
 from dealias.metrics.intervals import wilson_interval
+from dealias.metrics.predictions import checked_classes
 
 _Count = TypeVar("_Count", int, Tensor)
 
@@ -29,8 +30,8 @@ def shift_consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:
         A float32 scalar.
 
     Raises:
-        InputError: the shapes differ or are others, there are no pairs, or a logit is NaN.
-        InputTypeError: a dtype that is neither.
+        InputError: the shapes are wrong or differ, there are no pairs, or a logit is NaN.
+        InputTypeError: the dtype is wrong.
     """
     return _agreements(logits_a, logits_b).float().mean()
 
@@ -46,7 +47,7 @@ class ShiftConsistency(Metric):
     The counts are integers, so the result is exact and the same on any number of processes.
 
     Raises:
-        InputError: as `shift_consistency`; or `compute` or `interval` come before any `update`.
+        InputError: as `shift_consistency`; or `compute` or `interval` is called before any `update`.
     """
 
     is_differentiable = False
@@ -83,22 +84,6 @@ class ShiftConsistency(Metric):
         return wilson_interval(agreements, _check_updated(total), level)
 
 
-def top1(name: str, predictions: Tensor) -> Tensor:
-    """The classes (N,) of logits (N, classes), or of classes as they are."""
-    if not isinstance(predictions, Tensor):
-        raise InputTypeError(f"{name} must be a torch.Tensor, got {type(predictions).__name__}")
-    if predictions.ndim == 2 and predictions.is_floating_point() and predictions.shape[1]:
-        if predictions.isnan().any():
-            raise InputError(f"{name} has NaN in row {int(predictions.isnan().any(1).nonzero()[0])}")
-        return predictions.argmax(1)
-    if predictions.ndim == 1 and not predictions.is_floating_point() and not predictions.is_complex():
-        return predictions
-    raise (InputError if predictions.ndim not in (1, 2) else InputTypeError)(
-        f"{name} is {predictions.dtype} of shape {tuple(predictions.shape)}: "
-        "use float logits (N, classes) or integer classes (N,)"
-    )
-
-
 def _check_updated(total: _Count) -> _Count:
     if not total:
         raise InputError("ShiftConsistency has no pairs yet: call update(logits_a, logits_b) first")
@@ -106,7 +91,7 @@ def _check_updated(total: _Count) -> _Count:
 
 
 def _agreements(logits_a: Tensor, logits_b: Tensor) -> Tensor:
-    first, second = top1("logits_a", logits_a), top1("logits_b", logits_b)
+    first, second = checked_classes("logits_a", logits_a), checked_classes("logits_b", logits_b)
     if first.shape != second.shape or (logits_a.ndim == logits_b.ndim and logits_a.shape != logits_b.shape):
         raise InputError(
             f"logits_a has shape {tuple(logits_a.shape)} and logits_b {tuple(logits_b.shape)}: "

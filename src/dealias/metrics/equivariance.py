@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,8 @@ from dealias.perturb.shifts import circular_shift
 Stage: TypeAlias = Literal["input", "max", "output"]
 Layer: TypeAlias = str | tuple[str, Stage]
 Shifts: TypeAlias = tuple[Sequence[int] | Tensor, Sequence[int] | Tensor]
+STAGES: dict[str, Stage] = {"max": "max", "subsampled": "output"}
+"""The stages that `feature_maps` maps at a pooling layer: title, and `stage` of `internal_feature_distance`."""
 
 
 def internal_feature_distance(
@@ -46,9 +50,9 @@ def internal_feature_distance(
     pixels of 1 - cosine similarity over channels, of F(Shift(X)) and Shift(F(X)). 0 is perfect shift-equivariance. Two
     zero vectors have distance 0, a zero and another vector 1.
 
-    What reaches a layer is its stage "input". A max-pooling layer has one more: its maximum, taken at every pixel,
-    before its output, behind the blur if any and the subsampling. A circular maximum of a pool without padding keeps
-    the size of the map: it wraps around behind.
+    The stage "input" is the map that reaches a layer, "output" the map that leaves it. A max-pooling layer has a stage
+    in between: "max" is its maximum, taken at every pixel, in front of the blur and the subsampling. A circular maximum
+    of a pool without padding keeps the size of the map: it wraps around at the end.
 
     Args:
         model: run in eval mode, without gradients, on the device where it is; its modes are restored.
@@ -65,7 +69,7 @@ def internal_feature_distance(
 
     Raises:
         InputError: the layer is unknown, gives no feature maps or has no such stage, or an argument is out of range.
-        InputTypeError: `images` is no float tensor, or a shift is no integer.
+        InputTypeError: `images` is not a float tensor, or a shift is not an integer.
     """
     layers: list[Layer] = [(layer, stage)]
     distances = internal_feature_distances(
@@ -125,6 +129,30 @@ def internal_feature_distances(
     return dict(zip(layers, (1 - means).clamp_min(0), strict=True))
 
 
+def feature_maps(
+    network: nn.Module, images: Tensor, layers: Mapping[str, str], shifts: range
+) -> dict[tuple[str, str], npt.NDArray[np.float64]]:
+    """Internal feature distance (dy, dx) over `shifts` on both axes, for each (title, stage of `STAGES`).
+
+    Args:
+        network: any network.
+        images: (N, C, H, W), normalised as the network expects.
+        layers: the module path of each title; the stage "max" is there for max-pooling layers alone.
+        shifts: in pixels, for both axes.
+    """
+    maximum = (nn.MaxPool2d, MaxBlurPool2d)
+    wanted: dict[tuple[str, str], Layer] = {
+        (title, name): (path, stage)
+        for title, path in layers.items()
+        for name, stage in STAGES.items()
+        if stage == "output" or isinstance(network.get_submodule(path), maximum)
+    }
+    if not wanted:
+        return {}
+    distances = internal_feature_distances(network, images, list(wanted.values()), shifts=(shifts, shifts))
+    return {key: distances[layer].numpy() for key, layer in wanted.items()}
+
+
 @dataclass
 class _Probe:
     """Compares the features of one stage of one module, shift by shift, with those of the images themselves.
@@ -150,7 +178,7 @@ class _Probe:
         path, stage = (layer, "output") if isinstance(layer, str) else layer
         modules = dict(model.named_modules())
         if path not in modules:
-            raise InputError(f"layer={path!r} is no module of {type(model).__name__}: see model.named_modules()")
+            raise InputError(f"layer={path!r} is not a module of {type(model).__name__}: see model.named_modules()")
         module = modules[path]
         if stage not in get_args(Stage):
             raise InputError(f"stage={stage!r} is unknown: use input, max or output")
@@ -278,7 +306,7 @@ def check_shifts(shifts: Shifts | None, images: Tensor) -> tuple[list[int], list
 
     Raises:
         InputError: there are no two sequences, or one is empty.
-        InputTypeError: a shift is no integer.
+        InputTypeError: a shift is not an integer.
     """
     if shifts is None:
         return list(range(images.shape[2])), list(range(images.shape[3]))

@@ -17,20 +17,21 @@ from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics._evaluation import evaluating, placed_like
-from dealias.metrics.consistency import top1
 from dealias.metrics.intervals import clustered_wilson_interval, wilson_interval
-from dealias.metrics.views import Mode, ShiftedViews
+from dealias.metrics.predictions import check_logits, checked_classes, correct_probabilities
+from dealias.metrics.views import Mode, ShiftedViews, make_views
 
 Batches: TypeAlias = Tensor | Iterable[Tensor | Sequence[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class ConsistencyResult:
-    """What `measure_consistency` found; shares, with confidence intervals at `level` whose units are the images.
+    """The findings of `measure_consistency`: shares, with confidence intervals at `level`; images are their units.
 
     Attributes:
         mode: as given.
-        consistency: share of the pairs with the same top-1. One less it is the flip probability.
+        reach: the range of the shifts, in words.
+        consistency: share of the pairs with the same top-1; 1 - consistency is the flip probability.
         interval: of `consistency`.
         level: as given.
         agreements, total: numbers of pairs.
@@ -50,6 +51,7 @@ class ConsistencyResult:
     """
 
     mode: str
+    reach: str
     consistency: float
     interval: tuple[float, float]
     level: float
@@ -131,7 +133,7 @@ def measure_consistency(
         fill: of the mode zero_fill, in the units of the normalised images.
 
     Raises:
-        InputError: an argument is out of range, images are too small, there are none, or the model's logits have NaN.
+        InputError: an argument is out of range, images are too small or missing, or the model's logits contain NaN.
         InputTypeError: an argument is of the wrong type.
     """
     arguments: dict[str, Any] = {"pairs": pairs, "seed": seed, "crop_size": crop_size, "image_size": image_size}
@@ -176,7 +178,7 @@ def measure_consistencies(
         raise InputError("modes is empty: name at least one")
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size!r} is too small: it must be at least 1")
-    kinds = {mode: ShiftedViews(mode, **arguments) for mode, arguments in modes.items()}
+    kinds = {mode: make_views(mode, **arguments) for mode, arguments in modes.items()}
     counts = {mode: ViewCounts.none() for mode in modes}
     chunk = max(1, batch_size // max(views.count for views in kinds.values()))
     probabilities: list[Tensor] = []
@@ -191,7 +193,7 @@ def measure_consistencies(
             for mode, views in kinds.items():
                 shifted = views.of(placed, range(done, done + len(batch)))
                 logits = torch.cat([check_logits(model(part)) for part in torch.split(shifted, batch_size)])
-                predictions = top1("the model's output", logits).view(len(batch), views.count)
+                predictions = checked_classes("the model's output", logits).view(len(batch), views.count)
                 counts[mode].add(predictions, classes, views)
                 if mode == "diagonal":
                     assert classes is not None  # checked above
@@ -206,9 +208,40 @@ def measure_consistencies(
     return {mode: counts[mode].result(kinds[mode], level, curve if mode == "diagonal" else None) for mode in kinds}
 
 
+def measure_accuracy(network: nn.Module, images: Tensor, targets: Tensor, batch_size: int = 64) -> dict[str, Any]:
+    """`accuracy` of a network in eval mode, a fraction, and its 95% Wilson interval `accuracy_interval`."""
+    with torch.no_grad():
+        pairs = [
+            (images[start : start + batch_size], targets[start : start + batch_size])
+            for start in range(0, len(images), batch_size)
+        ]
+        correct = sum(int((network(x).argmax(1) == y).sum()) for x, y in pairs)
+    interval = wilson_interval(correct, len(images))
+    return {"accuracy": correct / len(images), "accuracy_interval": [float(bound) for bound in interval]}
+
+
+def measure_shifts(
+    network: nn.Module, images: Tensor, modes: Mapping[Mode, Mapping[str, Any]], *, seed: int
+) -> dict[str, Any]:
+    """`MODE_consistency`, a fraction, and its 95% interval `MODE_consistency_interval`, for each of `modes`.
+
+    Args:
+        network: a classifier.
+        images: (N, C, H, W), normalised as the network expects.
+        modes: for each mode of `dealias.metrics.measure_consistency` its keyword arguments.
+        seed: of the shifts.
+    """
+    results: dict[str, Any] = {}
+    for mode, arguments in modes.items():
+        found = measure_consistency(network, images, mode=mode, seed=seed, **arguments)
+        results[f"{mode}_consistency"] = found.consistency
+        results[f"{mode}_consistency_interval"] = list(found.interval)
+    return results
+
+
 @dataclass(frozen=True)
 class ViewCounts:
-    """What of an image's views is counted: whole numbers, one of each for each image.
+    """Counts of the views of images: whole numbers, one of each for each image.
 
     Attributes:
         agreements: compared pairs with the same top-1.
@@ -258,6 +291,7 @@ class ViewCounts:
             )
         return ConsistencyResult(
             mode=views.mode,
+            reach=views.reach,
             consistency=sum(self.agreements) / (images * trials),
             interval=clustered_wilson_interval(self.agreements, trials, level),
             level=level,
@@ -289,22 +323,3 @@ def _chunks(images: Batches, targets: Tensor | None, size: int) -> Iterator[tupl
         for start in range(0, len(pixels), size):
             part = slice(start, start + size)
             yield pixels[part], None if classes is None else torch.as_tensor(classes)[part]
-
-
-def check_logits(output: object) -> Tensor:
-    """The output of a classifier, or an error that says what it is instead."""
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"the model's output is {found}: shift consistency takes classifiers with logits (N, classes)")
-    return output
-
-
-def correct_probabilities(logits: Tensor, classes: Tensor) -> Tensor:
-    """P(correct) (N, views) of logits (N, views, classes)."""
-    known = logits.shape[-1]
-    if int(classes.min()) < 0 or int(classes.max()) >= known:
-        raise InputError(
-            f"targets from {int(classes.min())} to {int(classes.max())}: the model knows classes 0 to {known - 1}"
-        )
-    index = classes.to(logits.device).view(-1, 1, 1).expand(-1, logits.shape[1], 1)
-    return logits.float().softmax(-1).gather(-1, index).squeeze(-1).cpu()

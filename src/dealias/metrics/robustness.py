@@ -24,8 +24,8 @@ from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics._torchmetrics import Metric
-from dealias.metrics.consistency import top1
 from dealias.metrics.intervals import student_t_quantile, upper_tail, wilson_interval
+from dealias.metrics.predictions import checked_classes
 
 SEVERITIES = 5
 VALIDATION_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
@@ -240,7 +240,7 @@ class CorruptionError(Metric):
             InputTypeError: another dtype.
         """
         row, column = self._cell(corruption, severity)
-        predictions = top1("logits", logits)
+        predictions = checked_classes("logits", logits)
         if target.ndim != 1 or target.is_floating_point() or target.shape != predictions.shape:
             raise InputError(
                 f"target is {target.dtype} of shape {tuple(target.shape)}: use integer classes ({len(predictions)},),"
@@ -329,7 +329,7 @@ def sequence_counts(logits: Tensor, *, noise: bool = False, difficulty: int = 1)
 def _flips(logits: Tensor, noise: bool, difficulty: int) -> Tensor:
     """Bool (sequences, pairs)."""
     _check_sequences(logits, difficulty, dimensions=(2, 3) if not _is_float(logits) else (3,))
-    classes = top1("logits", logits.flatten(0, 1)).view(logits.shape[:2])
+    classes = checked_classes("logits", logits.flatten(0, 1)).view(logits.shape[:2])
     earlier, later = _pairs(classes, noise, difficulty)
     return earlier != later
 

@@ -1,6 +1,6 @@
-"""The shifted copies of an image whose predictions are compared: the published forms of shift consistency.
+"""Shifted views of images: one class for each kind of shift, and how far each of them reaches.
 
->>> views = ShiftedViews("crop", pairs=2, crop_size=28, image_size=32)
+>>> views = make_views("crop", pairs=2, crop_size=28, image_size=32)
 >>> views.count, views.compared
 (4, [(0, 1), (2, 3)])
 >>> views.of(torch.rand(3, 1, 32, 32), indices=[0, 1, 2]).shape
@@ -9,119 +9,287 @@ torch.Size([12, 1, 28, 28])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from random import Random
-from typing import Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from dealias.errors import InputError
+from dealias.models.inputs import Preprocessing
 from dealias.perturb.shifts import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
 Mode: TypeAlias = Literal["crop", "circular", "fractional", "zero_fill", "diagonal", "one_pixel", "grid"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-WINDOWED = ("crop", "diagonal", "one_pixel", "grid")
-"""The modes that slide a window over an image, which has more pixels than the network sees."""
-_DEFAULT_MAX_SHIFT = {"circular": 32, "fractional": 32, "zero_fill": 3}
+CIRCULAR_REACH, ZERO_FILL_REACH = 32, 3
+_Offset: TypeAlias = tuple[float, float]
 _NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
-class ShiftedViews:
-    """Which shifts of an image a mode makes, and which of them it compares; see `measure_consistency`.
+@dataclass(frozen=True, kw_only=True)
+class ShiftedViews(ABC):
+    """One kind of shift: the views of an image, and the pairs of them whose predictions are compared.
 
-    Args:
-        mode, pairs, seed, crop_size, image_size, max_shift, step, fill: as for `measure_consistency`.
-
-    Attributes:
-        count: number of views of an image.
-        compared: the pairs of views whose predictions are compared.
+    The attributes of its subclasses are the arguments of `measure_consistency`.
 
     Raises:
-        InputError: an argument is out of range.
+        InputError: an attribute is out of range.
     """
 
-    def __init__(
-        self,
-        mode: Mode,
-        *,
-        pairs: int = 5,
-        seed: int = 0,
-        crop_size: int = 224,
-        image_size: int | None = None,
-        max_shift: int | None = None,
-        step: int | None = None,
-        fill: float = 0.0,
-    ) -> None:
-        if mode not in MODES:
-            raise InputError(f"mode={mode!r} is unknown: use {', '.join(MODES[:-1])} or {MODES[-1]}")
-        for name, value in (("pairs", pairs), ("crop_size", crop_size), ("max_shift", max_shift), ("step", step)):
+    mode: ClassVar[Mode]
+    windowed: ClassVar[bool] = False
+    """Whether a window slides over an image that has more pixels than the network sees."""
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "crop_size", "max_shift", "step"):
+            value = getattr(self, name, None)
             if value is not None and value < 1:
                 raise InputError(f"{name}={value!r} is too small: it must be at least 1")
-        self.mode, self.seed, self.fill, self.crop_size = mode, seed, fill, crop_size
-        self.max_shift = max_shift or _DEFAULT_MAX_SHIFT.get(mode, 0)
-        self.image_size = image_size or round(crop_size * 8 / 7)
-        self.room = self.image_size - crop_size
-        if mode in WINDOWED and self.room < 1:
-            raise InputError(f"image_size={self.image_size} must be larger than crop_size={crop_size}")
-        offsets = range(0, self.room + 1, step or max(self.room // 4, 1))
-        self._grid = [(top, left) for top in offsets for left in offsets]
-        if mode == "diagonal":
-            self.count = self.room + 1
-            self.compared = [(view, view + 1) for view in range(self.room)]
-        elif mode == "grid":
-            self.count = len(self._grid)
-            centre = self.count // 2
-            self.compared = [(centre, view) for view in range(self.count) if view != centre]
-        else:
-            self.count = 2 * pairs
-            self.compared = [(view, view + 1) for view in range(0, self.count, 2)]
-        if not self.compared:
-            raise InputError(f"step={step!r} leaves a single window of {self.room + 1} offsets: use a smaller one")
+
+    @property
+    @abstractmethod
+    def reach(self) -> str:
+        """The range of the shifts, in words."""
+
+    @abstractmethod
+    def shifts(self, index: int) -> Sequence[_Offset]:
+        """The shifts (dy, dx) of the image of that number."""
+
+    @abstractmethod
+    def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
+        """Each image, moved by a shift of its own."""
+
+    @property
+    def count(self) -> int:
+        """Number of views of an image."""
+        return len(self.shifts(0))
+
+    @property
+    def compared(self) -> list[tuple[int, int]]:
+        """The pairs of views whose predictions are compared."""
+        return [(view, view + 1) for view in range(0, self.count, 2)]
 
     def of(self, images: Tensor, indices: Sequence[int]) -> Tensor:
         """Views (N * count, C, h, w) of images (N, C, H, W), those of an image in a row.
 
         Args:
-            images: float, at least `image_size` pixels on the short side for windowed modes.
+            images: float, at least `image_size` pixels on the short side where a window slides.
             indices: the number of each image, on which its shifts depend.
         """
-        if self.mode in WINDOWED:
-            height, width = images.shape[2:]
-            if min(height, width) < self.image_size:
-                raise InputError(
-                    f"images of {height}x{width} are smaller than image_size={self.image_size}: "
-                    f"resize them, or pass a smaller crop_size and image_size"
-                )
-            images = resize_and_crop(images, self.image_size)
-        shifts = [self._shifts(index) for index in indices]
-        copies = images.repeat_interleave(self.count, 0)
-        if self.mode == "fractional":
-            dy, dx = torch.tensor(shifts, dtype=torch.float64, device=images.device).flatten(0, 1).unbind(1)
-            return fourier_shift(copies, dy, dx)
-        dy, dx = torch.tensor(shifts, dtype=torch.int64, device=images.device).flatten(0, 1).unbind(1)
-        if self.mode == "circular":
-            return circular_shift(copies, dy, dx)
-        if self.mode == "zero_fill":
-            return zero_fill_shift(copies, dy, dx, self.fill)
-        return crop(copies, dy, dx, self.crop_size)
+        shifts = [self.shifts(index) for index in indices]
+        dtype = torch.int64 if isinstance(shifts[0][0][0], int) else torch.float64
+        dy, dx = torch.tensor(shifts, dtype=dtype, device=images.device).flatten(0, 1).unbind(1)
+        return self._move(images.repeat_interleave(self.count, 0), dy, dx)
 
-    def _shifts(self, index: int) -> Sequence[tuple[float, float]]:
-        if self.mode == "diagonal":
-            return [(offset, offset) for offset in range(self.count)]
-        if self.mode == "grid":
-            return self._grid
-        draw, reach = Random(f"{self.seed}/{index}"), self.max_shift
-        if self.mode == "fractional":
-            return [(draw.uniform(-reach, reach), draw.uniform(-reach, reach)) for _ in range(self.count)]
-        if self.mode == "one_pixel":
-            return [shift for _ in range(self.count // 2) for shift in self._neighbours(draw)]
-        low, high = {"crop": (0, self.room), "circular": (-reach, reach), "zero_fill": (-reach, reach + 1)}[self.mode]
-        return [(draw.randrange(low, high), draw.randrange(low, high)) for _ in range(self.count)]
 
-    def _neighbours(self, draw: Random) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Two windows one pixel apart: any such pair, each as likely as the others."""
+@dataclass(frozen=True, kw_only=True)
+class _PairViews(ShiftedViews):
+    """Pairs of shifts drawn at random, the same for the same seed and number of the image."""
+
+    pairs: int = 5
+    seed: int = 0
+
+    def shifts(self, index: int) -> Sequence[_Offset]:
+        draw = Random(f"{self.seed}/{index}")
+        return [shift for _ in range(self.pairs) for shift in self._pair(draw)]
+
+    @abstractmethod
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
+        """The next two shifts."""
+
+
+def _two(draw: Callable[[int, int], float], low: int, high: int) -> tuple[_Offset, _Offset]:
+    """Two shifts with both axes drawn from the range."""
+    return (draw(low, high), draw(low, high)), (draw(low, high), draw(low, high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircularViews(_PairViews):
+    """Rolls, both axes drawn from [-max_shift, max_shift)."""
+
+    mode: ClassVar[Mode] = "circular"
+    max_shift: int = CIRCULAR_REACH
+
+    @property
+    def reach(self) -> str:
+        """The largest shift."""
+        return f"up to {self.max_shift} pixels on both axes"
+
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
+        return _two(draw.randrange, -self.max_shift, self.max_shift)
+
+    def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
+        return circular_shift(images, dy, dx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FractionalViews(CircularViews):
+    """Rolls by fractions of a pixel, both axes drawn uniformly from [-max_shift, max_shift)."""
+
+    mode: ClassVar[Mode] = "fractional"
+
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
+        return _two(draw.uniform, -self.max_shift, self.max_shift)
+
+    def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
+        return fourier_shift(images, dy, dx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroFillViews(CircularViews):
+    """Shifts, both axes drawn from [-max_shift, max_shift]; `fill` enters at the border."""
+
+    mode: ClassVar[Mode] = "zero_fill"
+    max_shift: int = ZERO_FILL_REACH
+    fill: float = 0.0
+
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
+        return _two(draw.randrange, -self.max_shift, self.max_shift + 1)
+
+    def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
+        return zero_fill_shift(images, dy, dx, self.fill)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WindowViews(ShiftedViews):
+    """Windows of `crop_size` pixels of images resized to `image_size`, by default 8/7 of that."""
+
+    windowed: ClassVar[bool] = True
+    crop_size: int = 224
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.room < 1:
+            raise InputError(f"image_size={self.wide} must be larger than crop_size={self.crop_size}")
+
+    @property
+    def wide(self) -> int:
+        return self.image_size or round(self.crop_size * 8 / 7)
+
+    @property
+    def room(self) -> int:
+        return self.wide - self.crop_size
+
+    @property
+    def reach(self) -> str:
+        return f"windows of {self.crop_size} pixels in {self.wide}"
+
+    def of(self, images: Tensor, indices: Sequence[int]) -> Tensor:
+        height, width = images.shape[2:]
+        if min(height, width) < self.wide:
+            raise InputError(
+                f"images of {height}x{width} are smaller than image_size={self.wide}: "
+                f"resize them, or pass a smaller crop_size and image_size"
+            )
+        return super().of(resize_and_crop(images, self.wide), indices)
+
+    def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
+        return crop(images, dy, dx, self.crop_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropViews(_WindowViews, _PairViews):
+    """Two windows, both offsets drawn from 0..room - 1."""
+
+    mode: ClassVar[Mode] = "crop"
+
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
+        return _two(draw.randrange, 0, self.room)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePixelViews(_WindowViews, _PairViews):
+    """Two windows one pixel apart: any such pair, each as likely as the others."""
+
+    mode: ClassVar[Mode] = "one_pixel"
+
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         down, right = draw.choice(_NEIGHBOURS)
         top = draw.randrange(max(-down, 0), self.room + 1 - max(down, 0))
         left = draw.randrange(max(-right, 0), self.room + 1 - max(right, 0))
         return (top, left), (top + down, left + right)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagonalViews(_WindowViews):
+    """The windows along the diagonal, each compared with the next."""
+
+    mode: ClassVar[Mode] = "diagonal"
+
+    def shifts(self, index: int) -> Sequence[_Offset]:
+        """All offsets, for each image."""
+        return [(offset, offset) for offset in range(self.room + 1)]
+
+    @property
+    def compared(self) -> list[tuple[int, int]]:
+        """Neighbours."""
+        return [(view, view + 1) for view in range(self.room)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridViews(_WindowViews):
+    """The windows at every `step`-th offset, by default 5 x 5, each compared with the one in the middle."""
+
+    mode: ClassVar[Mode] = "grid"
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.compared:
+            raise InputError(f"step={self.step!r} leaves a single window of {self.room + 1} offsets: use a smaller one")
+
+    def shifts(self, index: int) -> Sequence[_Offset]:
+        """All offsets, for each image."""
+        offsets = range(0, self.room + 1, self.step or max(self.room // 4, 1))
+        return [(top, left) for top in offsets for left in offsets]
+
+    @property
+    def compared(self) -> list[tuple[int, int]]:
+        """The middle with each of the others."""
+        centre = self.count // 2
+        return [(centre, view) for view in range(self.count) if view != centre]
+
+
+_ALL = (CropViews, CircularViews, FractionalViews, ZeroFillViews, DiagonalViews, OnePixelViews, GridViews)
+KINDS: dict[Mode, type[ShiftedViews]] = {kind.mode: kind for kind in _ALL}
+
+
+def make_views(mode: Mode, **arguments: Any) -> ShiftedViews:
+    """The views of a mode; the arguments are those of `measure_consistency` from `pairs` on.
+
+    None stands for the default. Arguments of other modes are left out.
+
+    Raises:
+        InputError: the mode or an argument is unknown or out of range.
+    """
+    if mode not in KINDS:
+        raise InputError(f"mode={mode!r} is unknown: use {', '.join(MODES[:-1])} or {MODES[-1]}")
+    known = dict.fromkeys(field.name for kind in _ALL for field in fields(kind))
+    for name in arguments:
+        if name not in known:
+            raise InputError(f"mode={mode!r} takes no argument {name}: use {', '.join(known)}")
+    own = {field.name for field in fields(KINDS[mode])}
+    return KINDS[mode](**{key: value for key, value in arguments.items() if key in own and value is not None})
+
+
+def network_views(
+    preprocessing: Preprocessing, modes: Iterable[Mode], *, pairs: int = 5, seed: int = 0
+) -> dict[Mode, ShiftedViews]:
+    """The views of those modes for a network; windows are left out where it sees images whole.
+
+    All tools measure with these reaches. Circular and fractional shifts go up to 32 pixels, as published for images of
+    224; for networks that see less than 64 pixels, up to half the image. Zero-filled shifts go up to 3 pixels. Windows
+    slide in `shift_size` pixels.
+    """
+    side = preprocessing.crop_size
+    circular = CIRCULAR_REACH if side >= 64 else max(side // 2, 1)
+    arguments = {"pairs": pairs, "seed": seed, "crop_size": side, "image_size": preprocessing.shift_size}
+    return {
+        mode: make_views(mode, **arguments, max_shift=None if mode == "zero_fill" else circular)
+        for mode in modes
+        if preprocessing.slides or not KINDS[mode].windowed
+    }

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,22 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
             "the weights, the new head and the anti-aliasing"
         )
     return spec.name, own
+
+
+def label_models(models: Sequence[ModelSpec | str]) -> list[ModelSpec]:
+    """The networks, each with a label of its own.
+
+    Raises:
+        InputError: there are none, or two have the same label.
+    """
+    specs = [ModelSpec.parse(model) if isinstance(model, str) else model for model in models]
+    if not specs:
+        raise InputError("models is empty: name at least one network")
+    labelled: list[ModelSpec] = []
+    for spec in specs:
+        own = spec.label or spec.name.partition(":")[2] + (f" + {spec.antialias}" if spec.antialias else "")
+        same = sum(each.label == own or each.label.startswith(f"{own} #") for each in labelled)
+        if same and spec.label:
+            raise InputError(f"label={own!r} names two networks: give each its own")
+        labelled.append(replace(spec, label=f"{own} #{same + 1}" if same else own))
+    return labelled

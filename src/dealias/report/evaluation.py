@@ -1,138 +1,212 @@
-"""The report of an evaluation, from what its `results.json` and `slides.json` hold."""
+"""The report of an evaluation, from its `results.json` and `slides.json`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from dealias.errors import InputError
+from dealias.evaluation.estimates import Figure
+from dealias.evaluation.results import NetworkRecord, Results, Slide, read_results
 from dealias.files import write_whole
-from dealias.profile import Profile
+from dealias.profile import SiteProfile
 from dealias.report.comparisons import (
     plot_accuracy_consistency,
     plot_bars,
     plot_mean_probability,
     plot_severities,
 )
-from dealias.report.metrics import consistency_key, evaluation_columns, evaluation_finding, evaluation_rows
-from dealias.report.page import render_page
+from dealias.report.figures import Theme
+from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share
+from dealias.report.page import Table, render_page
 from dealias.report.profiles import Plot, drawn, profile_figures
-from dealias.report.summary import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+_Row = TypeVar("_Row")
 
 
-def evaluation_figures(results: Mapping[str, Any]) -> list[Plot]:
+def write_report(folder: str | Path) -> Path:
+    """Render `report.html` from the `results.json` and `slides.json` of an evaluation's folder.
+
+    Raises:
+        InputError: a file is missing, or a key in it is missing or of another type.
+    """
+    try:
+        results, slides = read_results(folder)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"run={str(folder)!r} is not the folder of a finished evaluation or of a training run: there is no "
+            f"{error.filename}; give the --output of dealias evaluate or train"
+        ) from None
+    page = Path(folder) / "report.html"
+    write_whole(page, render_evaluation(results, slides))
+    return page
+
+
+def render_evaluation(results: Results, slides: Sequence[Slide]) -> str:
+    """The report as one HTML page with everything in it."""
+    labels = list(results.metrics)
+    return render_page(
+        title=f"dealias evaluation of {', '.join(labels)}",
+        finding=evaluation_finding(results),
+        photos_heading="Your images, the least stable first",
+        photos=[asdict(slide) for slide in slides],
+        figures=drawn(evaluation_figures(results)),
+        summary={"columns": evaluation_columns(results), "rows": evaluation_rows(results)}
+        if any(results.metrics.values())
+        else None,
+        tables=[*_corruption_tables(results), *site_tables(results)],
+        notes=list(_notes(results)),
+    )
+
+
+def evaluation_columns(results: Results) -> list[str]:
+    """The metric, the baseline, and each other network with its change from that."""
+    first, *others = results.metrics
+    return ["", first, *(column for label in others for column in (label, "change"))]
+
+
+def evaluation_rows(results: Results) -> list[list[str]]:
+    """A row for each metric that a network has, under `evaluation_columns`."""
+    first, *others = results.metrics
+    rows = []
+    for key, text in FIGURE_TEXTS.items():
+        if not any(key in figures for figures in results.metrics.values()):
+            continue
+        row = [text.name, format_figure(key, results.metrics[first].get(key))]
+        for label in others:
+            change = results.differences[label].get(key)
+            row.append(format_figure(key, results.metrics[label].get(key)))
+            row.append("" if change is None else format_figure(key, change, signed=True))
+        rows.append(row)
+    return rows
+
+
+def consistency_key(figures: Mapping[str, Figure]) -> str | None:
+    """The form of consistency that stands for the others: windows', else circular shifts'."""
+    return next((key for key in ("crop_consistency", "circular_consistency") if key in figures), None)
+
+
+def evaluation_finding(results: Results) -> str:
+    """The result in a sentence."""
+    baseline = results.baseline
+    figures = results.metrics[baseline]
+    key = consistency_key(figures) or next(iter(figures), None)
+    if key is None:
+        return f"{baseline} was measured; see below."
+    text, images = FIGURE_TEXTS[key], f"{figures[key].images:,} images"
+    others = []
+    for label, differences in results.differences.items():
+        if key in differences:
+            low, high = differences[key].interval or (-1.0, 1.0)
+            verdict = "" if low > 0 or high < 0 else ", not told apart by this many images"
+            others.append(f"{label}: {_plain(key, results.metrics[label][key])}{verdict}")
+    if text.finding:
+        found = f"{baseline} {text.finding} {_plain(key, figures[key])} of cases ({images})"
+    else:
+        found = f"{baseline}: {text.name} {_plain(key, figures[key])} on {images}"
+    return f"{'; '.join([found, *others])}."
+
+
+def _plain(key: str, figure: Figure) -> str:
+    return format_share(figure.value) if FIGURE_TEXTS[key].is_fraction else f"{figure.value:.4f}"
+
+
+def evaluation_figures(results: Results) -> list[Plot]:
     """Heading, text, alternative text and plot of every figure for which there are results."""
-    metrics = results["metrics"]
-    found: list[Plot] = []
-    key = consistency_key(metrics[results["baseline"]])
+    profiles = {label: profile for label, profile in results.profiles.items() if profile.sites}
+    found = [*_accuracy_figures(results), *_curve_figures(results)]
+    found += profile_figures(profiles) if profiles else []
+    return [*found, *_corruption_figures(results), *_perturbation_figures(results)]
+
+
+def _figure(key: str, plot: Callable[[Theme], MatplotlibFigure], more: str = "") -> Plot:
+    text = PLOT_TEXTS[key]
+    return text.heading, f"{text.text}{more}", text.alt, plot
+
+
+def _accuracy_figures(results: Results) -> Iterator[Plot]:
+    key = consistency_key(results.metrics[results.baseline])
     points = {
-        label: {"accuracy": figures["accuracy"], "consistency": figures[key]}
-        for label, figures in metrics.items()
+        label: {"accuracy": asdict(figures["accuracy"]), "consistency": asdict(figures[key])}
+        for label, figures in results.metrics.items()
         if key is not None and "accuracy" in figures and key in figures
     }
     if points and key is not None:
-        published = key == "crop_consistency"
-        text = f"Up and to the right is better. Consistency: {METRICS[key].definition}"
+        published, more = key == "crop_consistency", f" Consistency: {FIGURE_TEXTS[key].definition}"
         if published:
-            text += " In grey the paper's networks on ImageNet: compare where your images are ImageNet's too."
-        found.append(
-            (
-                "Accuracy against consistency",
-                text,
-                "Scatter plot of accuracy against consistency.",
-                lambda theme: plot_accuracy_consistency(points, published=published, theme=theme),
-            )
+            more += " In grey the paper's networks on ImageNet: compare where your images are ImageNet's too."
+        yield _figure(
+            "accuracy_consistency",
+            lambda theme: plot_accuracy_consistency(points, published=published, theme=theme),
+            more,
         )
-    if results["curves"]:
-        found.append(
-            (
-                "P(correct) along the diagonal",
-                "Mean over all images at each offset of the window. Single images vary far more: see the slider.",
-                "Line plot of the mean probability of the correct class against the shift.",
-                lambda theme: plot_mean_probability(results["curves"], theme=theme),
-            )
-        )
-    profiles = {label: Profile.from_json(stored) for label, stored in results["profiles"].items()}
-    profiles = {label: profile for label, profile in profiles.items() if profile.sites}
-    if profiles:
-        found += profile_figures(profiles)
-    corruptions = {label: table for label, table in results["corruptions"].items() if table}
-    if corruptions:
-        found += _corruption_figures(corruptions)
-    flips = {label: _spaced(table) for label, table in results["perturbations"].items() if table}
-    if flips:
-        found.append(
-            (
-                "Flip rates (ImageNet-P)",
-                f"How often the top-1 class changes along a perturbation sequence, difficulty {results['difficulty']}.",
-                "Bars of the flip rate on each perturbation.",
-                lambda theme: plot_bars(
-                    {
-                        label: {name: 100 * row["flip_rate"]["value"] for name, row in t.items()}
-                        for label, t in flips.items()
-                    },
-                    "flip rate (%)",
-                    intervals={
-                        label: {name: [100 * end for end in row["flip_rate"]["interval"]] for name, row in t.items()}
-                        for label, t in flips.items()
-                    },
-                    theme=theme,
-                ),
-            )
-        )
-    return found
 
 
-def _corruption_figures(
-    corruptions: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> list[Plot]:
+def _curve_figures(results: Results) -> Iterator[Plot]:
+    if results.curves:
+        yield _figure("curves", lambda theme: plot_mean_probability(results.curves, theme=theme))
+
+
+def _corruption_figures(results: Results) -> Iterator[Plot]:
+    tables = {label: table for label, table in results.corruptions.items() if table}
+    if not tables:
+        return
     means = {
-        label: {name: 100 * sum(cell["value"] for cell in row.values()) / len(row) for name, row in table.items()}
-        for label, table in ((label, _spaced(table)) for label, table in corruptions.items())
+        label: {name: 100 * sum(cell.value for cell in row.values()) / len(row) for name, row in _spaced(table).items()}
+        for label, table in tables.items()
     }
-    return [
-        (
-            "Corruption errors (ImageNet-C)",
-            "Top-1 error on corrupted images, the mean over severities.",
-            "Bars of the error on each corruption.",
-            lambda theme: plot_bars(means, "error (%), mean over severities", theme=theme),
-        ),
-        (
-            "The same at each severity",
-            "Top-1 error at severities 1 to 5.",
-            "Line plots of the error against the severity, one for each corruption.",
-            lambda theme: plot_severities(corruptions, theme=theme),
-        ),
-    ]
+    errors = {
+        label: {name: {severity: asdict(cell) for severity, cell in row.items()} for name, row in table.items()}
+        for label, table in tables.items()
+    }
+    yield _figure("corruptions", lambda theme: plot_bars(means, "error (%), mean over severities", theme=theme))
+    yield _figure("severities", lambda theme: plot_severities(errors, theme=theme))
 
 
-def _spaced(table: Mapping[str, Any]) -> dict[str, Any]:
+def _perturbation_figures(results: Results) -> Iterator[Plot]:
+    rates = {
+        label: {name: row["flip_rate"] for name, row in _spaced(table).items()}
+        for label, table in results.perturbations.items()
+        if table
+    }
+    if rates:
+        values = {label: {name: 100 * rate.value for name, rate in row.items()} for label, row in rates.items()}
+        ends = {
+            label: {name: [100 * end for end in rate.interval or ()] for name, rate in row.items()}
+            for label, row in rates.items()
+        }
+        yield _figure(
+            "perturbations",
+            lambda theme: plot_bars(values, "flip rate (%)", intervals=ends, theme=theme),
+            f" Difficulty {results.difficulty}.",
+        )
+
+
+def _spaced(table: Mapping[str, _Row]) -> dict[str, _Row]:
     """Names for people: "motion blur"."""
     return {name.replace("_", " "): row for name, row in table.items()}
 
 
-def site_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def site_tables(results: Results) -> list[Table]:
     """A table of the downsampling sites for each network."""
-    tables = []
-    for label, found in results["sites"].items():
-        profile = results["profiles"].get(label)
-        measured = {site["path"]: site for site in profile["sites"]} if profile else {}
+    tables: list[Table] = []
+    for label, found in results.sites.items():
+        profile = results.profiles.get(label)
+        measured = {site.path: site for site in profile.sites} if profile else {}
         columns = ["site", "kind", "stride", "size", "anti-aliasing"]
         columns += ["distance before", "after", "added", "periodicity"] if measured else []
         rows = []
         for site in found:
-            sizes = " to ".join("x".join(map(str, size)) for size in (site["input_size"], site["output_size"]) if size)
-            what = site["action"] or site["reason"] or site["status"]
-            row = [site["path"] or "(function)", site["kind"].replace("_", " "), _times(site["stride"]), sizes, what]
-            here = measured.get(site["path"])
-            if measured and here is not None:
-                row += [f"{here[key]:.4f}" for key in ("before", "after", "added")]
-                row.append("-" if here["periodicity"] is None else f"{here['periodicity']:.2f}")
-            elif measured:
-                row += ["-"] * 4
-            rows.append(row)
+            sizes = " to ".join("x".join(map(str, size)) for size in (site.input_size, site.output_size) if size)
+            done = site.action or site.reason or site.status
+            stride = "x".join(map(str, site.stride))
+            row = [site.path or "(function)", site.kind.replace("_", " "), stride, sizes, done]
+            rows.append(row + _distances(measured.get(site.path)) if measured else row)
         text = "What dealias.antialias does there, or why it does nothing."
         if measured:
             text += (
@@ -142,99 +216,81 @@ def site_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return tables
 
 
-def _times(stride: Iterable[int]) -> str:
-    return "x".join(map(str, stride))
+def _distances(site: SiteProfile | None) -> list[str]:
+    if site is None:
+        return ["-"] * 4
+    distances = [f"{value:.4f}" for value in (site.before, site.after, site.added)]
+    return [*distances, "-" if site.periodicity is None else f"{site.periodicity:.2f}"]
 
 
-def render_evaluation(results: Mapping[str, Any], slides: Sequence[Mapping[str, Any]]) -> str:
-    """The report as one HTML page with everything in it.
-
-    Args:
-        results: what `results.json` holds.
-        slides: what `slides.json` holds.
-    """
-    labels = list(results["metrics"])
-    return render_page(
-        title=f"dealias evaluation of {', '.join(labels)}",
-        finding=evaluation_finding(results),
-        photos_heading="Your images, the least stable first",
-        photos=slides,
-        figures=drawn(evaluation_figures(results)),
-        summary={"columns": evaluation_columns(results), "rows": evaluation_rows(results)}
-        if any(results["metrics"].values())
-        else None,
-        tables=[*_table_of_corruptions(results), *site_tables(results)],
-        notes=_notes(results),
-    )
+def _corruption_tables(results: Results) -> Iterator[Table]:
+    for label, table in results.corruptions.items():
+        if table:
+            severities = [f"severity {severity}" for severity in next(iter(table.values()))]
+            rows = [
+                [name, *(f"{100 * figure.value:.1f}" for figure in row.values())]
+                for name, row in _spaced(table).items()
+            ]
+            yield {"heading": f"Corruption errors of {label} (%)", "columns": ["", *severities], "rows": rows}
 
 
-def _table_of_corruptions(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tables = []
-    for label, table in results["corruptions"].items():
-        if not table:
-            continue
-        rows = [
-            [name, *(f"{100 * cell['value']:.1f}" for cell in row.values())] for name, row in _spaced(table).items()
-        ]
-        severities = [f"severity {severity}" for severity in next(iter(table.values()))]
-        tables.append({"heading": f"Corruption errors of {label} (%)", "columns": ["", *severities], "rows": rows})
-    return tables
-
-
-def _notes(results: Mapping[str, Any]) -> list[str]:
-    images = results["images"]
-    notes = [
-        text.note for key, text in METRICS.items() if any(key in figures for figures in results["metrics"].values())
-    ]
-    notes.append(
+def _notes(results: Results) -> Iterator[str]:
+    for key, text in FIGURE_TEXTS.items():
+        if any(key in figures for figures in results.metrics.values()):
+            yield text.note
+    for label, reaches in results.reaches.items():
+        if reaches:
+            shifts = "; ".join(f"{mode.replace('_', '-')}, {reach}" for mode, reach in reaches.items())
+            yield f"Shifts of {label}: {shifts}."
+    yield (
         "Intervals are 95%; the images are their independent units. Change: from "
-        f"{results['baseline']}, with the interval of paired images, in percentage points where the figure is a share."
+        f"{results.baseline}, with the interval of paired images, in percentage points where the figure is a fraction."
     )
-    for label, network in results["networks"].items():
-        size = network["preprocessing"]
-        made = [network["name"], f"anti-aliased with {network['antialias']}" if "antialias" in network else ""]
-        made.append(
-            f"weights {network['weights']}" if "weights" in network else "random weights unless its name gives some"
+    for label, network in results.networks.items():
+        yield _network_note(label, network)
+        yield from _untrained_note(label, results)
+    yield from _image_notes(results)
+    yield "All figures are in results.json and results.csv beside this page."
+    yield ", ".join(f"{name} {version}" for name, version in results.versions.items()) + "."
+
+
+def _network_note(label: str, network: NetworkRecord) -> str:
+    size = network.preprocessing
+    made = [network.name]
+    made += [f"anti-aliased with {network.antialias}"] if network.antialias else []
+    made.append(f"weights {network.weights}" if network.weights else "random weights unless its name gives some")
+    return (
+        f"{label}: {', '.join(made)}; short side resized to {size.image_size} ({size.interpolation}), "
+        f"{size.crop_size} x {size.crop_size} seen."
+    )
+
+
+def _untrained_note(label: str, results: Results) -> Iterator[str]:
+    network, baseline = results.networks[label], results.networks[results.baseline]
+    if (
+        network.antialias
+        and not baseline.antialias
+        and (network.name, network.sha256)
+        == (
+            baseline.name,
+            baseline.sha256,
         )
-        notes.append(
-            f"{label}: {', '.join(part for part in made if part)}; short side resized to {size['image_size']} "
-            f"({size['interpolation']}), {size['crop_size']} x {size['crop_size']} seen."
+    ):
+        yield (
+            f"{label} has the weights of {results.baseline} and was not trained after the conversion: its figures are "
+            "a starting point for training, not a result. A network gains from anti-aliasing once trained with it."
         )
-    notes.append(f"{images['asked_for']:,} images of {images['place']}; seed {results['seed']}.")
-    notes += results["notes"]
-    if images["smaller_than_the_window"]:
-        notes.append(f"{images['smaller_than_the_window']:,} images are smaller than what the network sees; enlarged.")
-    notes += [
-        f"{label} returned NaN for {count:,} images: no prediction, so wrong and unstable."
-        for label, count in images["not_a_number"].items()
-        if count
-    ]
-    if images["skipped"]:
-        notes.append(f"{len(images['skipped']):,} files were skipped:")
-        notes += [f"{name}: {reason}" for name, reason in images["skipped"][:50]]
-    notes.append("All figures are in results.json and results.csv beside this page.")
-    notes.append(", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".")
-    return notes
 
 
-def rewrite_report(folder: str | Path) -> Path:
-    """Render `report.html` again from the `results.json` and `slides.json` of an evaluation's folder.
-
-    Raises:
-        InputError: the folder has no such files, or they are not an evaluation's.
-    """
-    place = Path(folder)
-    try:
-        results, slides = (json.loads((place / name).read_text()) for name in ("results.json", "slides.json"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"run={str(folder)!r} is no folder of a finished evaluation or of a training run: there is no "
-            f"{error.filename}; give the --output of dealias evaluate or train"
-        ) from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"run={str(folder)!r} cannot be read as a finished evaluation: {error}") from None
-    if not isinstance(results, dict) or "measured" not in results:
-        raise InputError(f"run={str(folder)!r} has results of another command: give the folder of an evaluation")
-    page = place / "report.html"
-    write_whole(page, render_evaluation(results, slides))
-    return page
+def _image_notes(results: Results) -> Iterator[str]:
+    images = results.images
+    yield f"{images.asked_for:,} images of {images.place}; seed {results.seed}."
+    yield from results.notes
+    if images.smaller_than_the_window:
+        yield f"{images.smaller_than_the_window:,} images are smaller than what the network sees; enlarged."
+    for label, count in images.not_a_number.items():
+        if count:
+            yield f"{label} returned NaN for {count:,} images: no prediction, so wrong and unstable."
+    if images.skipped:
+        yield f"{len(images.skipped):,} files were skipped:"
+        yield from (f"{name}: {reason}" for name, reason in images.skipped[:50])

@@ -14,9 +14,9 @@ from dealias.files import prepare_output, write_whole
 from dealias.optional import require
 from dealias.report.comparisons import WIDTH, series_color
 from dealias.report.figures import Theme, new_figure, styled
+from dealias.report.metric_text import FIGURE_TEXTS, format_share
 from dealias.report.page import render_page
 from dealias.report.profiles import Plot, drawn
-from dealias.report.summary import METRICS, format_share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ def _labelled(runs: Sequence[TrainingRun], folders: Sequence[str | Path]) -> dic
 def render_training(runs: Mapping[str, TrainingRun]) -> str:
     """The page as HTML with everything in it."""
     columns, rows = _table(runs)
-    notes = [METRICS[key].note for key in ("accuracy", *_consistencies(runs))]
+    notes = [FIGURE_TEXTS[key].note for key in ("accuracy", *_consistencies(runs))]
     notes.append("Accuracy and consistency: of the validation images, after each epoch. Best: the highest accuracy.")
     for label, run in runs.items():
         chosen = {key: value for key, value in run.config.items() if value is not None and key != "versions"}
@@ -124,7 +124,7 @@ def _finding(runs: Mapping[str, TrainingRun]) -> str:
     best = {label: max(record["accuracy"] for record in run.epochs) for label, run in measured.items()}
     first = max(best, key=lambda label: best[label])
     shares = [
-        f"{METRICS[key].name} {format_share(measured[first].epochs[-1][key])}"
+        f"{FIGURE_TEXTS[key].name} {format_share(measured[first].epochs[-1][key])}"
         for key in _consistencies({first: measured[first]})
     ]
     among = "" if len(runs) == 1 else f", the highest of {len(runs)} runs"
@@ -134,7 +134,7 @@ def _finding(runs: Mapping[str, TrainingRun]) -> str:
 def _table(runs: Mapping[str, TrainingRun]) -> tuple[list[str], list[list[str]]]:
     keys = _consistencies(runs)
     rows = [["network"], ["anti-aliased"], ["shift augmentation"], ["epochs done"], ["images per second"]]
-    rows += [["accuracy, best"], ["accuracy, last"], *([f"{METRICS[key].name}, last"] for key in keys)]
+    rows += [["accuracy, best"], ["accuracy, last"], *([f"{FIGURE_TEXTS[key].name}, last"] for key in keys)]
     for run in runs.values():
         config = run.config
         speed = run.timing[-1]["images_per_second"] if run.timing else None
@@ -161,7 +161,7 @@ def _figures(runs: Mapping[str, TrainingRun]) -> list[Plot]:
             label: [(record["epoch"] + 1, 100 * record[key]) for record in run.epochs if key in record]
             for label, run in runs.items()
         }
-        found.append(_plot(METRICS[key].title, points, "epoch", "%"))
+        found.append(_plot(FIGURE_TEXTS[key].title, points, "epoch", "%"))
     losses = {
         label: _smoothed([(record["step"], record["loss"]) for record in run.steps]) for label, run in runs.items()
     }

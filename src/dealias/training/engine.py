@@ -13,7 +13,8 @@ from torch.optim import Optimizer, lr_scheduler
 
 from dealias.errors import InputError
 from dealias.metrics._evaluation import evaluating
-from dealias.metrics.measure import ViewCounts, check_logits
+from dealias.metrics.measure import ViewCounts
+from dealias.metrics.predictions import check_logits
 from dealias.metrics.views import Mode, ShiftedViews
 from dealias.optional import require
 from dealias.training.settings import Settings

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from dealias.data import Source
 from dealias.errors import InputError
-from dealias.metrics.views import Mode, ShiftedViews
+from dealias.metrics.views import Mode, ShiftedViews, network_views
 from dealias.models import Preprocessing
 from dealias.optional import require
 from dealias.training.settings import Settings
@@ -229,14 +229,8 @@ class ValidationImages(Dataset["tuple[Tensor, dict[Mode, Tensor], Tensor]"]):
 
 def views_for(preprocessing: Preprocessing, pairs: int, seed: int) -> dict[Mode, ShiftedViews]:
     """The shifts that validation compares: Zhang's two crops, or circular and zero-filled ones of whole images."""
-    if preprocessing.slides:
-        size, wide = preprocessing.crop_size, preprocessing.shift_size
-        return {"crop": ShiftedViews("crop", pairs=pairs, seed=seed, crop_size=size, image_size=wide)}
-    reach = max(preprocessing.crop_size // 2, 1)
-    return {
-        "circular": ShiftedViews("circular", pairs=pairs, seed=seed, max_shift=reach),
-        "zero_fill": ShiftedViews("zero_fill", pairs=pairs, seed=seed, max_shift=3),
-    }
+    modes: tuple[Mode, ...] = ("crop",) if preprocessing.slides else ("circular", "zero_fill")
+    return network_views(preprocessing, modes, pairs=pairs, seed=seed)
 
 
 @dataclass(frozen=True)

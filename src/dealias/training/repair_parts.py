@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dealias.convert import Site
 from dealias.errors import InputError
 from dealias.metrics import measure_consistency, wilson_interval
-from dealias.metrics.views import Mode, ShiftedViews
+from dealias.metrics.views import Mode, make_views
 from dealias.perturb import crop
 
 
@@ -61,7 +61,7 @@ class Domain:
             self.mode, self.shifts = "zero_fill", {"max_shift": 3}
         self.shifts["seed"] = seed
         # two pairs: four shifts of an image beside itself
-        self._averaged = ShiftedViews(self.mode, pairs=2, **self.shifts)
+        self._averaged = make_views(self.mode, pairs=2, **self.shifts)
 
     def whole(self, indices: Sequence[int]) -> Tensor:
         """Images (n, C, H, W) before a window is cut out."""

@@ -17,7 +17,7 @@ import dealias
 from dealias.errors import InputError
 from dealias.filters import parse_filter
 from dealias.metrics._evaluation import evaluating
-from dealias.metrics.measure import check_logits
+from dealias.metrics.predictions import check_logits
 from dealias.models import create_model, default_input_size, is_listed
 from dealias.progress import OnProgress
 from dealias.runtime import default_workers

@@ -15,12 +15,11 @@ from torch import Tensor
 from dealias.data import mnist_digits, open_source, photos
 from dealias.errors import InputError
 from dealias.evaluation.network import build_network
-from dealias.evaluation.specs import ModelSpec, label_models
 from dealias.files import prepare_output, write_whole
-from dealias.models import Preprocessing
+from dealias.models import ModelSpec, Preprocessing
+from dealias.models.spec import label_models
 from dealias.profile import Profile, profile_model
 from dealias.progress import OnProgress
-from dealias.report.profiles import render_profiles
 from dealias.runtime import pick_device, versions
 
 
@@ -53,7 +52,7 @@ def run_profile(
         The profile of each network, by its label.
 
     Raises:
-        InputError: an argument will not do, or no image can be read.
+        InputError: an argument is out of range, or none of the images can be read.
         MissingExtraError: a package is not installed.
     """
     for name, value in (("count", count), ("reach", reach), ("batch_size", batch_size)):
@@ -82,6 +81,8 @@ def run_profile(
         "seed": seed,
         "versions": versions(),
     }
+    from dealias.report.profiles import render_profiles  # report stands above: see dealias.evaluation
+
     write_whole(folder / "profile.json", json.dumps(stored, indent=1) + "\n")
     write_whole(folder / "profile.csv", _table(profiles))
     write_whole(folder / "report.html", render_profiles(stored))

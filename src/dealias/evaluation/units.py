@@ -1,4 +1,4 @@
-"""Units of work: which images of which task, read and perturbed in the loader's processes, one after the other."""
+"""Units of work: some images of a task, read and perturbed in the loader's processes, then counted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from dealias.errors import InputError
-from dealias.evaluation.store import UnitKey
-from dealias.evaluation.tasks import Task
+from dealias.evaluation.network import Network
+from dealias.evaluation.store import Record, UnitKey
+from dealias.evaluation.tasks.base import Task
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
 
@@ -30,7 +31,7 @@ class Unit:
 
     @property
     def key(self) -> UnitKey:
-        """See `dealias.evaluation.store.unit_key`."""
+        """See `dealias.evaluation.store.Record.key`."""
         return self.task.name, self.group, self.start
 
 
@@ -81,7 +82,7 @@ class Units(Dataset[Loaded]):
 
 
 def load_units(units: Sequence[Unit], workers: int) -> Iterator[Loaded]:
-    """The units in order, read ahead by so many processes, or as they are asked for."""
+    """The units in order, read ahead by so many processes; without processes, read as they are asked for."""
     loader = DataLoader(
         Units(units),
         batch_size=None,
@@ -99,3 +100,20 @@ def _as_it_is(loaded: Any) -> Any:
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
+
+
+def count_unit(unit: Unit, loaded: Loaded, networks: Sequence[Network]) -> Record:
+    """The counts of the answers that the networks of the unit's group give."""
+    source = unit.task.source
+    positions = [source.positions[number] for number in loaded.numbers]
+    counts = {}
+    if loaded.views is not None:
+        views = torch.from_numpy(loaded.views)
+        labels = [source.labels[number] for number in loaded.numbers]
+        for network in networks:
+            if network.preprocessing == unit.preprocessing:
+                targets = network.targets(labels) if unit.task.labelled else None
+                counts[network.spec.label] = unit.task.count(views, network, targets, positions)
+    return Record(
+        unit.task.name, unit.group, unit.start, positions, loaded.numbers, loaded.skipped, loaded.enlarged, counts
+    )

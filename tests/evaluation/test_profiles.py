@@ -9,7 +9,7 @@ import pytest
 
 from dealias.data import mnist_digits
 from dealias.errors import InputError
-from dealias.evaluation.profiling import run_profile
+from dealias.evaluation.profiles import run_profile
 
 MODEL = "dealias:vgg_small"
 
@@ -27,6 +27,6 @@ def test_bad_arguments(tmp_path: Path) -> None:
 
 
 def test_more_images_than_packages_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dealias.evaluation.profiling.mnist_digits", lambda: tuple(x[:7] for x in mnist_digits()))
+    monkeypatch.setattr("dealias.evaluation.profiles.mnist_digits", lambda: tuple(x[:7] for x in mnist_digits()))
     run_profile([MODEL], None, tmp_path, count=9, reach=2)
     assert json.loads((tmp_path / "profile.json").read_text())["images"]["count"] == {"vgg_small": 7}

@@ -1,0 +1,33 @@
+"""`dealias demo`: the whole job on real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dealias.cli.common import Output, Seed, app, show_progress
+
+
+@app.command()
+def demo(
+    output: Output = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="The short form, about a minute.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Show the problem on photographs, then train a network with and without anti-aliasing and compare."""
+    from dealias.demo import run_demo
+    from dealias.report.summary import summary_rows
+
+    with show_progress() as on_progress:
+        results = run_demo(output, seed=seed, quick=quick, on_progress=on_progress)
+    table = Table("", *results["networks"].values())
+    for row in summary_rows(results):
+        table.add_row(*row)
+    console = Console()
+    console.print(results["finding"], style="bold", markup=False, highlight=False)
+    console.print(table)
+    console.print(output / "report.html", soft_wrap=True, highlight=False)

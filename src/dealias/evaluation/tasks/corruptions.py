@@ -1,0 +1,176 @@
+"""Errors on the corruptions of ImageNet-C, made on the fly or read as released."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from dealias.data import Source, open_source
+from dealias.errors import InputError
+from dealias.evaluation.estimates import Estimate, fraction
+from dealias.evaluation.network import Network
+from dealias.evaluation.tasks.base import (
+    Answers,
+    Counts,
+    FigureText,
+    Metric,
+    PlotText,
+    Rates,
+    Request,
+    Summary,
+    Task,
+    generator,
+    in_order,
+    logits_of,
+)
+from dealias.metrics import alexnet_corruption_errors, clustered_wilson_interval, mean_normalised
+from dealias.metrics.predictions import top1
+from dealias.models import Preprocessing
+from dealias.models.inputs import Pixels
+from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS, corrupt
+from dealias.perturb.released import released_corruption
+
+
+@dataclass(frozen=True)
+class CorruptionTask(Task):
+    """Errors on one corruption at five severities."""
+
+    METRICS: ClassVar[Mapping[str, Metric]] = {
+        "imagenet-c": Metric("errors on 15 corruptions at 5 severities", labelled=True),
+        "imagenet-c-extra": Metric("errors on the 4 corruptions for validation", labelled=True),
+    }
+    FIGURES: ClassVar[Mapping[str, FigureText]] = {
+        "mean_corruption_error": FigureText(
+            "mean corruption error", "ImageNet-C, mean error over corruptions and severities; less is better."
+        ),
+        "mce": FigureText("mCE", "the same, each corruption divided by AlexNet's error; less is better."),
+    }
+    PLOTS: ClassVar[Mapping[str, PlotText]] = {
+        "corruptions": PlotText(
+            "Corruption errors (ImageNet-C)",
+            "Top-1 error on corrupted images, the mean over severities.",
+            "Bars of the error on each corruption.",
+        ),
+        "severities": PlotText(
+            "The same at each severity",
+            "Top-1 error at severities 1 to 5.",
+            "Line plots of the error against the severity, one for each corruption.",
+        ),
+    }
+    labelled: ClassVar[bool] = True
+
+    corruption: str = field(default="", kw_only=True)
+
+    @classmethod
+    def plan(cls, request: Request, preprocessing: Preprocessing) -> Iterator[Task]:
+        """A task for each corruption; of the released images one for each severity too."""
+        names = list(CORRUPTIONS) if "imagenet-c" in request.metrics else []
+        names += VALIDATION_CORRUPTIONS if "imagenet-c-extra" in request.metrics else ()
+        for name in names:
+            if request.imagenet_c is None:
+                yield cls(f"imagenet-c/{name}", request.source, request.seed, corruption=name)
+            else:
+                yield from ReleasedCorruptionTask.of_each_severity(request, request.imagenet_c, name)
+
+    def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
+        """The centre at severities 1 to 5; every image has draws of its own."""
+        image = preprocessing.centre(preprocessing.square(picture, preprocessing.image_size)).transpose(1, 2, 0)
+        views = [
+            corrupt(image, self.corruption, severity, generator=generator(self.seed, self.name, severity, position))
+            for severity in SEVERITIES
+        ]
+        return np.stack(views).transpose(0, 3, 1, 2)
+
+    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
+        """For each severity the images with the wrong top-1."""
+        return _errors(top1(logits_of(views, network)), targets, SEVERITIES)
+
+    @classmethod
+    def summarise(cls, tasks: Sequence[Any], answers: Answers, rates: Rates | None) -> Summary:
+        """Errors of each corruption at each severity, and the means that papers report."""
+        cells: dict[str, dict[str, dict[int, int]]] = {}
+        for task in tasks:
+            for positions, counts in answers.of(task):
+                for severity, wrong in counts["errors"].items():
+                    cell = cells.setdefault(task.corruption, {}).setdefault(severity, {})
+                    cell.update(zip(positions, wrong, strict=True))
+        table = {
+            name: {severity: fraction(cell).figure for severity, cell in sorted(cells[name].items())}
+            for name in in_order(CORRUPTIONS, cells)
+        }
+        counted = [name for name in table if name in CORRUPTIONS]
+        errors = {name: sum(figure.value for figure in table[name].values()) / len(table[name]) for name in counted}
+        estimates = _mean_errors(errors, [cell for name in counted for cell in cells[name].values()])
+        return Summary(estimates, {"corruptions": table})
+
+
+def _mean_errors(errors: Mapping[str, float], cells: Sequence[Mapping[int, int]]) -> dict[str, Estimate]:
+    """The mean over corruptions, and the mCE where all are there at all severities."""
+    if not errors:
+        return {}
+    wrong: dict[int, int] = {}
+    trials: dict[int, int] = {}
+    for cell in cells:
+        for position, count in cell.items():
+            wrong[position] = wrong.get(position, 0) + count
+            trials[position] = trials.get(position, 0) + 1
+    # an image that the released folders lack here or there has fewer trials
+    each = {position: count / trials[position] for position, count in wrong.items()}
+    interval = clustered_wilson_interval(list(wrong.values()), list(trials.values()))
+    found = {"mean_corruption_error": Estimate(sum(errors.values()) / len(errors), interval, len(each), each)}
+    if max(trials.values()) == len(CORRUPTIONS) * len(SEVERITIES):
+        found["mce"] = Estimate(mean_normalised(errors, alexnet_corruption_errors()), None, len(each))
+    return found
+
+
+@dataclass(frozen=True)
+class ReleasedCorruptionTask(CorruptionTask):
+    """Errors on one folder of the released ImageNet-C."""
+
+    severity: int = field(default=1, kw_only=True)
+
+    @classmethod
+    def of_each_severity(cls, request: Request, place: str | Path, name: str) -> Iterator[Task]:
+        """The tasks of a corruption.
+
+        Raises:
+            InputError: a folder is missing, or has other classes than the images.
+        """
+        for severity in SEVERITIES:
+            stored = open_source(released_corruption(place, name, severity), limit=request.limit, seed=request.seed)
+            _check_classes(stored, request.source, place)
+            yield cls(
+                f"imagenet-c/{name}/{severity}",
+                stored,
+                request.seed,
+                images_per_unit=32,
+                corruption=name,
+                severity=severity,
+            )
+
+    def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
+        """The released images have the size of the network's input already; others are resized to it."""
+        return preprocessing.square(picture, preprocessing.crop_size)[None]
+
+    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
+        """The images with the wrong top-1."""
+        return _errors(top1(logits_of(views, network)), targets, (self.severity,))
+
+
+def _check_classes(stored: Source, source: Source, place: str | Path) -> None:
+    if stored.classes != source.classes:
+        raise InputError(
+            f"imagenet_c={str(place)!r} has other classes than images={source.place!r}: both need the same subfolders"
+        )
+
+
+def _errors(predictions: Tensor, targets: Tensor | None, severities: Sequence[int]) -> Counts:
+    assert targets is not None  # the task is not planned without
+    wrong = (predictions != targets.to(predictions.device).unsqueeze(1)).int()
+    errors = {str(severity): wrong[:, column].tolist() for column, severity in enumerate(severities)}
+    return {"errors": errors, "nan": (predictions < 0).any(1).int().tolist()}
