@@ -8,11 +8,24 @@ from typing import Any
 
 from rich.console import Console
 
-from dealias.cli import audit, bench, convert, evaluate, info, models, profile, repair, train
+from dealias.cli import audit, bench, convert, evaluate, finetune, info, models, profile, recipes, repair, train
 from dealias.cli.common import app
 from dealias.errors import InputError, MissingExtraError
 
-__all__ = ["audit", "bench", "convert", "evaluate", "info", "models", "profile", "repair", "run_command", "train"]
+__all__ = [
+    "audit",
+    "bench",
+    "convert",
+    "evaluate",
+    "finetune",
+    "info",
+    "models",
+    "profile",
+    "recipes",
+    "repair",
+    "run_command",
+    "train",
+]
 
 
 def run_command() -> None:
