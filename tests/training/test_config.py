@@ -1,4 +1,4 @@
-"""What `config.yaml` holds, and which runs may go on from it."""
+"""The content of `config.yaml`, and the runs that may go on from it."""
 
 from __future__ import annotations
 

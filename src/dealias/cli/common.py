@@ -1,4 +1,4 @@
-"""What the commands share: the app, options that mean the same everywhere, progress and tables."""
+"""The app, the options that several commands have, and the progress bar."""
 
 from __future__ import annotations
 

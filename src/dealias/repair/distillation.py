@@ -90,7 +90,7 @@ class Distillation:
         return [self._train_on[number] for number in numbers]
 
     def state(self) -> dict[str, Any]:
-        """What `load` needs to go on."""
+        """The state that `load` goes on from."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),

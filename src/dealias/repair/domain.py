@@ -83,7 +83,7 @@ class Domain:
         return self._window(self.whole(indices), down, right)
 
     def shifted(self, indices: Sequence[int]) -> Tensor:
-        """Four shifts of each image: (4 n, C, h, w), those of an image in a row."""
+        """Four shifts of each image: (4 n, C, h, w), the shifts of an image in a row."""
         return self._averaged.of(self.whole(indices), indices)
 
     def batches(self, indices: Sequence[int]) -> Iterator[Sequence[int]]:

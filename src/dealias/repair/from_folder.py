@@ -28,13 +28,13 @@ from dealias.runtime import pick_device
 
 @dataclass(frozen=True)
 class ImageChoice:
-    """Which images are read, and at which size.
+    """A choice of images, and of their size.
 
     Attributes:
-        place: what `dealias.data.open_source` takes; or a folder of images, subfolders included, without classes: a
-            folder with an image beside its subfolders.
+        place: a place that `dealias.data.open_source` takes; or a folder of images without classes, subfolders
+            included. A folder with an image beside its subfolders has no classes.
         limit: use at most this many images, drawn by the seed.
-        image_size, crop_size: other sizes than those of `dealias.models.preprocessing_for`.
+        image_size, crop_size: sizes that replace those of `dealias.models.preprocessing_for`.
     """
 
     place: str | PathLike[str]

@@ -143,7 +143,7 @@ class _Run:
         self._settings = {**options.identity(), "crop_size": domain.crop_size, **about}
 
     def figures(self, folder: _Folder | None, on_progress: OnProgress, *, resume: bool) -> dict[str, Any]:
-        """What is measured before, between and after; the model is repaired then."""
+        """Repair the model; returns the measurements before, between and after."""
         weights = {"measuring": 1, "statistics": 1, "repairing": 4 * self._options.epochs, "measuring again": 1}
         stages = Stages(weights, on_progress)
         state = folder.load(self._identity()) if folder is not None and resume else None
@@ -184,11 +184,11 @@ class _Run:
                     leave(signals.caught)
 
     def _identity(self) -> dict[str, Any]:
-        """What a saved state must share with the run that goes on from it."""
+        """The settings and images that a saved state must have in common with the run."""
         return {"settings": self._settings, "images": len(self._domain.images)}
 
     def outcome(self, figures: Mapping[str, Any]) -> RepairResult:
-        """The result, of the figures."""
+        """The result of the repair with these figures."""
         results = {
             "succeeded": bool(figures["repaired"]["agreement"] >= self._options.min_agreement),
             "min_agreement": self._options.min_agreement,

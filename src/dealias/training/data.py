@@ -46,7 +46,7 @@ def open_data(config: Config, part: ProcessPart) -> TrainingData:
     """The images of a run, for one of its processes.
 
     Raises:
-        InputError: there are no such images, those to train on and to measure have different classes, or a batch is
+        InputError: there are no such images, the validation images have other classes, or a batch is
             smaller than the number of its parts.
     """
     settings, preprocessing = config.settings, _preprocessing(config)

@@ -18,7 +18,7 @@ from dealias.runtime import default_workers, pick_device
 
 @dataclass(frozen=True)
 class ProcessPart:
-    """Which part of the images a process reads, and how.
+    """The part of the images that a process reads.
 
     Attributes:
         rank: number of this process.

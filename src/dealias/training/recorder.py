@@ -27,10 +27,10 @@ AGREE_EVERY = 1.0  # seconds
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        step, epoch: how many are done.
+        step, epoch: number of steps and epochs done.
         best: the highest accuracy so far.
         window: the losses since the last record of the log.
         found: the last measurement.
@@ -44,7 +44,7 @@ class Progress:
 
 
 class Request(NamedTuple):
-    """What the processes agreed to do: save, and leave because of a signal (0 for none)."""
+    """A common decision of the processes: save, and leave because of a signal (0 for none)."""
 
     save: bool = False
     signal: int = 0
@@ -75,7 +75,7 @@ class Recorder:
 
     @property
     def steps_in_epoch(self) -> int:
-        """How many steps of the current epoch are done."""
+        """Number of steps done in the current epoch."""
         return self.progress.step - self.progress.epoch * self._steps_per_epoch
 
     def begin(self, state: Mapping[str, Any] | None) -> None:
@@ -99,7 +99,7 @@ class Recorder:
             self._seconds["training"] += started - fetched
 
     def after_step(self, loss: Tensor, learning_rate: float) -> Request:
-        """Count a step with this process's summand of its loss; returns what there is to do now."""
+        """Count a step with this process's summand of its loss; returns the decision, if it was time for one."""
         self.progress.step += 1
         self._pending.append((loss, learning_rate))
         if len(self._pending) < self._agree_in and self.steps_in_epoch < self._steps_per_epoch:

@@ -69,7 +69,7 @@ class RunFolder:
     def load_state(self) -> bytes | None:
         """The newest state that is whole, as `torch.load` reads it; None where the run has not saved one.
 
-        Newer ones that are damaged are named in a warning and removed.
+        Damaged states that are newer are named in a warning and removed.
 
         Raises:
             InputError: there are states, but all are damaged.
@@ -87,7 +87,7 @@ class RunFolder:
         return None
 
     def begin(self, size: int, epochs_done: int) -> None:
-        """Write the config, and cut the logs to what belongs to the state that the run goes on from.
+        """Write the config, and cut off the records of the logs that are newer than the state to go on from.
 
         Args:
             size: bytes of `log.jsonl` that are kept.
@@ -177,7 +177,7 @@ def state_content(state: Mapping[str, Any]) -> bytes:
 
 
 def problem_of_state(content: bytes) -> str | None:
-    """Why a state's file cannot be used, or None; PyTorch itself does not check the checksums in the file."""
+    """The reason why a state's file cannot be used, or None. PyTorch itself does not check the file's checksums."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             broken = archive.testzip()

@@ -61,7 +61,7 @@ _FilterText = Annotated[str, Field(strict=False, coerce_numbers_to_str=True)]  #
 
 
 class Settings(Options):
-    """How a network is trained.
+    """The settings of a training.
 
     Attributes:
         epochs: passes over the images.

@@ -111,7 +111,7 @@ class Trainer:
         return self._measured.state_dict()
 
     def state(self) -> dict[str, Any]:
-        """What `load` needs to go on."""
+        """The state that `load` goes on from."""
         return {
             "model": self._model.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
