@@ -28,7 +28,7 @@ from dealias.data import photos
 from dealias.models import create_model
 from dealias.training import Config, load_recipe
 from dealias.training.data import open_data
-from dealias.training.images import Share
+from dealias.training.processes import ProcessPart
 
 TRAIN_IMAGES, TEST_IMAGES, VIEWS = 1_281_167, 50_000, 3
 EPOCHS = {"from scratch": 90, "fine-tuning": 60}
@@ -51,7 +51,7 @@ def read_rates(images: int, rounds: int) -> tuple[list[float], float]:
             pictures[number % len(pictures)].save(path, quality=90)
         size = statistics.mean(path.stat().st_size for path in Path(folder).glob("*/*.jpg"))
         settings = load_recipe("zhang2019-imagenet", model=MODEL, overrides={"batch_size": 32})
-        data = open_data(Config(MODEL, settings, data=folder), Share(0, 1, 0, pin_memory=False))
+        data = open_data(Config(MODEL, settings, data=folder), ProcessPart(0, 1, 0, pin_memory=False))
         rates = []
         for epoch in range(rounds):
             start = time.perf_counter()

@@ -20,43 +20,35 @@ import torch.nn.functional as F
 from dealias.data import digits_split
 from dealias.models import create_model
 from dealias.training import Config, load_recipe
+from dealias.training.batches import epoch_batches
 from dealias.training.data import open_data
-from dealias.training.engine import make_accelerator
-from dealias.training.folder import RunFolder
-from dealias.training.images import Share, epoch_batches
-from dealias.training.keeper import Keeper
+from dealias.training.processes import ProcessPart, make_accelerator
+from dealias.training.recorder import Recorder
+from dealias.training.run_folder import RunFolder
 from dealias.training.signals import StopSignals
-from dealias.training.train import Training
+from dealias.training.trainer import Trainer
 
 SEED = 0
 
 
 def our_epochs(config: Config, folder: str) -> Iterator[float]:
     """Seconds of each epoch of our loop."""
-    settings = config.settings
-    accelerator = make_accelerator("cpu", settings.precision)
-    data = open_data(config, Share(0, 1, 0, pin_memory=False))
-    run = RunFolder(folder, config.to_dict(), resume=False)
-    training = Training(config, data, accelerator)
+    accelerator = make_accelerator("cpu", config.settings.precision)
+    data = open_data(config, ProcessPart(0, 1, 0, pin_memory=False))
+    trainer = Trainer(config, data, accelerator)
     with StopSignals() as signals:
-        keeper = Keeper(
-            training,
-            run,
-            accelerator,
-            signals,
-            data.batches,
-            log_every=settings.log_every,
-            save_every=settings.save_every,
-        )
-        run.begin(0, 0)
-        for _ in range(settings.epochs):
-            training.network.train()
+        run = RunFolder(folder, config, resume=False)
+        recorder = Recorder(config, data.batches.steps, run, accelerator, signals)
+        recorder.begin(None)
+        for epoch in range(config.settings.epochs):
             started = time.process_time()
-            for batch in keeper.epoch_batches():
-                keeper.after_step(*training.learn(*batch))
+            for batch in recorder.timed(data.batches.of(epoch, 0)):
+                request = recorder.after_step(*trainer.learn(batch, recorder.progress.step))
+                if request.save:
+                    recorder.save(trainer.state(), trainer.weights())
             yield time.process_time() - started
-            training.epoch += 1
-        run.close()
+            recorder.after_epoch({"accuracy": 0.0}, 0.0)
+        recorder.close()
 
 
 def bare_epochs(config: Config) -> Iterator[float]:

@@ -192,7 +192,7 @@ class Laboratory:
         notes: dict[str, Any] = {}
         if cell.method == "repair":
             # imported here: the other cells need nothing of it
-            from dealias.training.repair import repair
+            from dealias.repair import repair
 
             outcome = repair(
                 original.to(self.device),

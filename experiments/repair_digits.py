@@ -14,7 +14,8 @@ import torch
 
 from dealias.data import digits_split
 from dealias.models import create_model
-from dealias.training import fit, repair
+from dealias.repair import repair
+from dealias.training import fit
 
 STAGES = {
     "original": "original",

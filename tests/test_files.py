@@ -1,4 +1,5 @@
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,14 @@ def test_write_whole_keeps_the_old_file_when_writing_fails(tmp_path: Path, monke
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["results.json"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_write_whole_writes_files_that_everyone_can_read(tmp_path: Path, umask: int):
+    """Temporary files can be read by their owner alone; the umask does not count."""
+    before = os.umask(umask)
+    try:
+        write_whole(tmp_path / "results.json", "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "results.json").stat().st_mode) == 0o644

@@ -20,6 +20,7 @@ EXTRAS = {
     "jinja2": "report",
     "matplotlib": "report",
     "mlxtend": "demo",
+    "pydantic": "train",
     "safetensors": "zoo",
     "scipy": "robustness",
     "skimage": "demo",

@@ -1,4 +1,4 @@
-"""How long work tells how far it has come."""
+"""Progress reporting."""
 
 from __future__ import annotations
 

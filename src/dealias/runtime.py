@@ -57,12 +57,13 @@ def pick_device(device: str) -> torch.device:
     Raises:
         InputError: there is no such device.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    name = device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        if device == "cuda":
-            device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(torch.cuda.device_count(), 1)}"
-        picked = torch.device(device)
+        if name == "cuda":
+            name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(torch.cuda.device_count(), 1)}"
+        picked = torch.device(name)
     except RuntimeError:  # PyTorch names some twenty kinds
         raise InputError(f"device={device!r} is unknown: use auto, cpu, cuda, cuda:1 or mps") from None
     try:

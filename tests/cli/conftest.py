@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from dealias.cli import main
 from dealias.models import create_model
-from dealias.training.repair_parts import reestimate_statistics
+from dealias.repair.distillation import reestimate_statistics
 
 
 @pytest.fixture

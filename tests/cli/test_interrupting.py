@@ -96,7 +96,7 @@ def test_interrupting_leaves_no_half_written_file(tmp_path: Path) -> None:
         (("recipes",), "dealias.training.settings:recipe_names"),
         (
             ("repair", "dealias:vgg_small", "--images", ".", "--weights", "."),
-            "dealias.training.repair_folder:repair_from_folder",
+            "dealias.repair.from_folder:repair_from_folder",
         ),
         (("bench",), "dealias.benchmark:measure"),
         (("models",), "dealias.models:list_models"),

@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dealias.models import create_model
-from dealias.training import repair_folder
-from dealias.training.repair_parts import reestimate_statistics
+from dealias.repair import from_folder
+from dealias.repair.distillation import reestimate_statistics
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_plain_folder_and_a_failed_repair(
     printed = capsys.readouterr()
     assert code == 1
     assert printed.err.startswith("error: the repair failed: it agrees with the original on ")
-    assert "1 files are no readable images" in printed.out
+    assert "1 files cannot be read as images" in printed.out
     assert [path.name for path in sorted(output.iterdir())] == ["results.json", "state.pt"]
     results = json.loads((output / "results.json").read_text())
     assert results["images"] == {"trained_on": 16, "held_out": 4}
@@ -70,7 +70,7 @@ def test_a_plain_folder_and_a_failed_repair(
 def test_nothing_is_read_before_the_arguments_are_checked(
     error_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baseline: Path
 ):
-    monkeypatch.setattr(repair_folder, "read_domain", lambda *args, **more: pytest.fail("images were read"))
+    monkeypatch.setattr(from_folder, "read_domain", lambda *args, **more: pytest.fail("images were read"))
     for option, value, named in (
         ("--output", baseline, "cannot be written"),
         ("--min-agreement", 2, "min_agreement=2.0"),

@@ -1,8 +1,7 @@
-"""`dealias train`, `finetune`, `recipes` and `report` from the command line."""
+"""`dealias train` from the command line."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,32 +15,6 @@ import torch
 import yaml
 from helpers.training_runs import ENVIRONMENT, SMALL, command
 from safetensors.torch import load_file
-
-
-def test_train_finetune_and_compare(
-    run: Callable[..., int], error_of: Callable[..., str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    base, tuned = tmp_path / "base", tmp_path / "tuned"
-    small = ("--recipe", "digits", "--limit", 64, "--device", "cpu", "--epochs", 1)
-    assert run("train", "dealias:vgg_small", *small, "--output", base) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[-1] == str(base / "report.html")
-    assert "64 digits of MNIST, 1,000 held out" in shown
-    weights = base / "checkpoints" / "best.safetensors"
-    arguments = ("finetune", "dealias:vgg_small", "--weights", weights, *small, "--output", tuned)
-    assert run(*arguments, "--filter", 3) == 0
-    config = yaml.safe_load((tuned / "config.yaml").read_text())
-    assert (config["antialias"], config["filter"]) == (True, "3")
-    assert config["learning_rate"] == pytest.approx(0.01)
-    first = json.loads((tuned / "log.jsonl").read_text().splitlines()[0])
-    assert first["loss"] != json.loads((base / "log.jsonl").read_text().splitlines()[0])["loss"]
-    assert load_file(weights).keys() == load_file(tuned / "checkpoints" / "last.safetensors").keys()
-    capsys.readouterr()
-    assert run("report", base, tuned, "--output", tmp_path / "both") == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "both" / "report.html")
-    page = (tmp_path / "both" / "report.html").read_text()
-    assert all(text in page for text in ("base", "tuned", "Training loss", "Throughput", "zero-fill consistency"))
-    assert "is not the folder of a training run" in error_of("report", base, tmp_path)
 
 
 def test_settings_behind_the_models_name(run: Callable[..., int], tmp_path: Path) -> None:
@@ -77,13 +50,6 @@ def test_bad_input_is_one_line(error_of: Callable[..., str], tmp_path: Path) -> 
         (("--recipe", "digits", "--workers", -1), "workers=-1 must be at least 0"),
     ):
         assert message in error_of("train", "dealias:vgg_small", "--output", tmp_path / "run", *arguments)
-
-
-def test_recipes(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("recipes") == 0
-    assert "zhang2019-finetune" in capsys.readouterr().out
-    assert run("recipes", "cifar-vgg") == 0
-    assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 160
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,11 @@ def tiny_config(
     return Config(model, load_recipe("digits", overrides=overrides), "digits", "digits", limit=limit, seed=seed)
 
 
+def stateful() -> Config:
+    """A run of 2 epochs of 4 steps, with everything that has a state; it saves when it can."""
+    return tiny_config(save_every=1e-9, **STATEFUL)
+
+
 def run_tiny(output: Path, *, resume: bool = False, config: Config | None = None) -> dict[str, Any]:
     """Train in this process."""
     return train(config or tiny_config(), output, resume=resume, device="cpu")
@@ -94,6 +99,11 @@ def outcome(made: list[str]) -> subprocess.CompletedProcess[str]:
 def records(folder: Path) -> list[dict[str, Any]]:
     """The log of a run."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    """The losses in the log of a run."""
+    return [record["loss"] for record in records(folder) if "loss" in record]
 
 
 def assert_same_run(one: Path, other: Path) -> None:

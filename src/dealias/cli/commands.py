@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dealias.cli import audit, bench, convert, demo, evaluate, info, models, profile, repair, train
+from dealias.cli import audit, bench, convert, demo, evaluate, finetune, info, models, profile, recipes, repair, train
 from dealias.cli.common import app
 from dealias.errors import InputError, MissingExtraError
 
@@ -18,9 +18,11 @@ __all__ = [
     "convert",
     "demo",
     "evaluate",
+    "finetune",
     "info",
     "models",
     "profile",
+    "recipes",
     "repair",
     "run_command",
     "train",

@@ -1,4 +1,4 @@
-"""What the commands share: the app, options that mean the same everywhere, progress and tables."""
+"""The app, the options that several commands have, and the progress bar."""
 
 from __future__ import annotations
 
@@ -41,6 +41,30 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 ImageSize = Annotated[int | None, typer.Option(help="Resize the short side to it; default: the model's own.")]
 CropSize = Annotated[int | None, typer.Option(help="What the network sees; default: the model's own.")]
 FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-aliased copy: name, length or taps.")]
+
+# Options of `train` and `finetune`. Those that are None leave the recipe's setting.
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Class folders, WebDataset shards, a Hugging Face dataset on disk, or hf:NAME for a stream; with the "
+        "subfolders train and val, or beside --val-data."
+    ),
+]
+ValData = Annotated[
+    str | None, typer.Option(help="Images to measure on; default: DATA/val, else a tenth of the images.")
+]
+RecipeFilter = Annotated[str | None, typer.Option("--filter", help="Of the anti-aliasing; default: bin4.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the images; default: the recipe's.", min=1)]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Images in a step, over all processes; default: the recipe's.", min=1)
+]
+LearningRate = Annotated[float | None, typer.Option(help="Highest of the schedule; default: the recipe's.")]
+ShiftAugmentation = Annotated[
+    bool | None,
+    typer.Option("--shift-augmentation/--no-shift-augmentation", help="Random crops or none; default: the recipe's."),
+]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, any setting of the recipe; repeatable.")]
+TrainingDevice = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]
 
 
 @contextmanager

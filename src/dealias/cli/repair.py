@@ -1,9 +1,9 @@
-"""`dealias repair`: an anti-aliased network learns from unlabelled images to agree with its original."""
+"""`dealias repair`: teach an anti-aliased network, with unlabelled images, to agree with its original."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -25,18 +25,26 @@ from dealias.cli.common import (
 )
 from dealias.filters import parse_filter
 
+if TYPE_CHECKING:
+    from dealias.repair import RepairResult
+
 
 @app.command()
 def repair(
     model: ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The original's checkpoint: safetensors or .pth.")],
-    images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels only add the accuracy.")],
+    images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels add the accuracy alone.")],
     new_head: NewHead = False,
     epochs: Annotated[int, typer.Option(help="Passes over the images that are not held out.", min=1)] = 5,
     min_agreement: Annotated[
-        float, typer.Option(help="Share of the held-out images on which original and repaired must agree.")
+        float,
+        typer.Option(
+            help="Fraction of the held-out images on which the repaired network must agree with the original."
+        ),
     ] = 0.98,
-    held_out: Annotated[float, typer.Option(help="Share of the images never trained on, for all figures.")] = 0.2,
+    held_out: Annotated[
+        float, typer.Option(help="Fraction of the images that is never trained on; all figures are measured there.")
+    ] = 0.2,
     average_shifts: Annotated[
         bool, typer.Option("--average-shifts", help="Learn from the original's mean over shifts of an image.")
     ] = False,
@@ -52,31 +60,38 @@ def repair(
     resume: Resume = False,
 ) -> None:
     """Anti-alias a trained network and repair it with unlabelled images; fails where it agrees too little."""
-    from dealias.report.metric_text import format_share
-    from dealias.training.repair_folder import repair_from_folder
+    from dealias.models import ModelSpec, parse_model
+    from dealias.repair import RepairOptions
+    from dealias.repair.from_folder import ImageChoice, repair_from_folder
 
+    name, own = parse_model(model)
+    options = RepairOptions(
+        epochs=epochs,
+        min_agreement=min_agreement,
+        held_out=held_out,
+        average_shifts=average_shifts,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+    )
     with show_progress() as on_progress:
         outcome = repair_from_folder(
-            model,
-            weights,
-            images,
+            ModelSpec(name, weights=str(weights), new_head=new_head, **own),
+            ImageChoice(images, limit, image_size, crop_size),
             output,
-            new_head=new_head,
+            options,
             filter=parse_filter(filter),
             device=device,
-            limit=limit,
-            image_size=image_size,
-            crop_size=crop_size,
-            on_progress=on_progress,
-            epochs=epochs,
-            min_agreement=min_agreement,
-            held_out=held_out,
-            average_shifts=average_shifts,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            seed=seed,
             resume=resume,
+            on_progress=on_progress,
         )
+    _print(outcome, output)
+
+
+def _print(outcome: RepairResult, output: Path) -> None:
+    """Print the figures and the verdict; a failed repair ends the command with exit code 1."""
+    from dealias.report.metric_text import format_share
+
     results = outcome.results
     console = Console(highlight=False)
     table = Table("held-out images", "agreement", f"consistency ({results['consistency_mode']})", "accuracy")
@@ -89,9 +104,10 @@ def repair(
         table.add_row(name, *cells)
     console.print(table)
     if skipped := results["settings"]["images"]["skipped"]:
-        console.print(f"{len(skipped)} files are no readable images: see results.json", markup=False, soft_wrap=True)
+        console.print(f"{len(skipped)} files cannot be read as images: see results.json", markup=False, soft_wrap=True)
     agreement = f"it agrees with the original on {format_share(results['repaired']['agreement'])} of "
-    agreement += f"{results['images']['held_out']} held-out images, min_agreement is {format_share(min_agreement)}"
+    agreement += f"{results['images']['held_out']} held-out images, "
+    agreement += f"min_agreement is {format_share(results['min_agreement'])}"
     if not outcome.succeeded:
         Console(stderr=True, highlight=False).print(
             f"error: the repair failed: {agreement}; more images or epochs may do. No weights were written.",

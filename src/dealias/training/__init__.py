@@ -1,7 +1,8 @@
-"""Training: recipes, runs that survive, and the loop for data in memory."""
+"""Training: recipes, runs that can be stopped and resumed, and the loop for data in memory."""
 
-from dealias.training.loop import fit
-from dealias.training.repair import RepairResult, repair
+from dealias.training.config import Config
+from dealias.training.in_memory import fit
+from dealias.training.run import train
 from dealias.training.settings import (
     Settings,
     load_recipe,
@@ -10,11 +11,9 @@ from dealias.training.settings import (
     recipe_names,
     recipe_text,
 )
-from dealias.training.train import Config, train
 
 __all__ = [
     "Config",
-    "RepairResult",
     "Settings",
     "fit",
     "load_recipe",
@@ -22,6 +21,5 @@ __all__ = [
     "recipe_data",
     "recipe_names",
     "recipe_text",
-    "repair",
     "train",
 ]

@@ -11,9 +11,9 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """While it is open, the first Ctrl-C or SIGTERM is noted in `caught`; a second Ctrl-C interrupts at once.
+    """Notes the first Ctrl-C or SIGTERM in `caught` while it is open; a second Ctrl-C interrupts at once.
 
-    Only the main thread can do so; elsewhere signals are left as they are.
+    Only the main thread can handle signals: in other threads it does nothing.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,6 @@
-"""Hugging Face datasets that are streamed: every process reads the whole stream and decodes its own share.
+"""Streams of Hugging Face datasets: every process reads the whole stream and decodes its own part.
 
-A stream has no image number n to go to, so a resumed run reads over what it has seen without decoding it: exact, but
-not at once.
+A stream cannot go to image n at once. A resumed run reads over the images it has seen without decoding them.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.utils.data import IterableDataset
 
@@ -17,10 +16,10 @@ from dealias.data.hugging_face import Columns, open_streamed
 from dealias.data.pictures import read_picture
 from dealias.errors import InputError
 from dealias.models import Preprocessing
-from dealias.training.images import Augment, Batch, Share, epoch_sizes, seed_all, share_of, stacked
-
-if TYPE_CHECKING:
-    from dealias.training.train import Config
+from dealias.training.augment import Augment
+from dealias.training.batches import Batch, epoch_sizes, seed_all, stacked
+from dealias.training.config import Config
+from dealias.training.processes import ProcessPart
 
 PREFIX = "hf:"
 SHUFFLE_BUFFER = 10_000
@@ -28,7 +27,7 @@ SHUFFLE_BUFFER = 10_000
 
 @dataclass(frozen=True)
 class Stream:
-    """A streamed training: what it reads and how much of it there is."""
+    """The streams of a training, and their sizes."""
 
     training: StreamImages
     validation: Rows
@@ -42,11 +41,11 @@ def is_stream(place: str | None) -> bool:
     return place is not None and place.startswith(PREFIX)
 
 
-def open_stream(config: Config, preprocessing: Preprocessing, share: Share) -> Stream:
+def open_stream(config: Config, preprocessing: Preprocessing, part: ProcessPart) -> Stream:
     """The stream of a run: `hf:NAME`, NAME as `datasets.load_dataset` takes it, such as a folder of tars or Parquet.
 
     Raises:
-        InputError: there is none, it has no image or class column, no validation split, or no known size.
+        InputError: it cannot be opened, it has no image or class column, no validation split, or no known size.
         MissingExtraError: datasets is not installed.
     """
     assert config.data is not None
@@ -57,7 +56,7 @@ def open_stream(config: Config, preprocessing: Preprocessing, share: Share) -> S
     splits = train.rows.info.splits or {}
     known = getattr(splits.get("train"), "num_examples", None)
     if config.limit is None and not known:
-        raise InputError(f"data={config.data!r} does not say how many images it has: pass --limit with their number")
+        raise InputError(f"data={config.data!r} does not tell its number of images: pass --limit NUMBER")
     count = min(number for number in (config.limit, known) if number)
     rows = Rows(validation)
     if not rows.labels:
@@ -65,7 +64,7 @@ def open_stream(config: Config, preprocessing: Preprocessing, share: Share) -> S
     classes = len(train.classes) if train.classes else config.settings.num_classes
     if classes is None:
         raise InputError(f"data={config.data!r} does not name its classes: pass --set num_classes=NUMBER")
-    dataset = StreamImages(train, count, config, preprocessing, share)
+    dataset = StreamImages(train, count, config, preprocessing, part)
     description = f"a stream of {count:,} images of {name}; validation: {len(rows.labels):,} images"
     return Stream(dataset, rows, count, classes, description)
 
@@ -86,9 +85,9 @@ class StreamImages(IterableDataset[Batch]):
     """The batches of a stream, for one of the processes that train; at most one worker reads it."""
 
     def __init__(
-        self, columns: Columns, count: int, config: Config, preprocessing: Preprocessing, share: Share
+        self, columns: Columns, count: int, config: Config, preprocessing: Preprocessing, part: ProcessPart
     ) -> None:
-        self._columns, self._seed, self._share = columns, config.seed, share
+        self._columns, self._seed, self._part = columns, config.seed, part
         self._rows = columns.rows.take(count).shuffle(seed=config.seed, buffer_size=min(SHUFFLE_BUFFER, count))
         self._sizes = epoch_sizes(count, config.settings.batch_size)
         self._augment = Augment(config.settings, preprocessing)
@@ -103,8 +102,7 @@ class StreamImages(IterableDataset[Batch]):
             if len(batch) < size:
                 raise InputError(f"the stream ended after {place + len(batch)} images of {sum(self._sizes)}")
             if step >= self.start:
-                numbered = share_of(list(enumerate(batch, start=place)), self._share.rank, self._share.processes)
-                yield self._decoded(numbered, size)
+                yield self._decoded(self._part.of(list(enumerate(batch, start=place))), size)
             place += size
 
     def _decoded(self, numbered: Sequence[tuple[int, Any]], size: int) -> Batch:

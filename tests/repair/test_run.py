@@ -1,3 +1,7 @@
+"""Repair from start to end: figures, resumption, files, and bad arguments."""
+
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -7,36 +11,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from helpers.repairs import same_weights, small_images, small_network
 from safetensors.torch import load_file
-from torch import nn
 
-from dealias import antialias
-from dealias.convert import sites
 from dealias.data import digits_split
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics import measure_consistency
 from dealias.models import vgg_small
-from dealias.training import fit, repair
-from dealias.training.repair_parts import (
-    averaged_logits,
-    feature_loss,
-    features_at,
-    reestimate_statistics,
-    split_held_out,
-)
-
-
-def small_images(count: int = 40) -> torch.Tensor:
-    return torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(3))
-
-
-def small_network() -> nn.Module:
-    torch.manual_seed(1)
-    return vgg_small(padding_mode="circular")
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+from dealias.repair import repair
+from dealias.repair.domain import split_held_out
+from dealias.training import fit
 
 
 def test_digits_without_labels():
@@ -100,7 +84,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
         with pytest.raises(InputError, match=r"state\.pt' cannot be read"):
             repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
     torch.save({"epoch": 3}, tmp_path / "state.pt")
-    with pytest.raises(InputError, match=r"state\.pt' is no state of a repair"):
+    with pytest.raises(InputError, match=r"state\.pt' is not the state of a repair"):
         repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
 
 
@@ -139,57 +123,6 @@ def test_windows_slide_over_larger_images():
     held = split_held_out(images, 0.2, 0)[1]
     again = measure_consistency(outcome.model, images[held] * 2 - 1, mode="crop", crop_size=28, image_size=32)
     assert outcome.results["repaired"]["consistency"] == again.consistency
-
-
-def test_copies_of_an_image_are_on_one_side():
-    images = small_images(50).repeat(2, 1, 1, 1)
-    train, held = split_held_out(images, 0.2, seed=4)
-    assert sorted(train + held) == list(range(100))
-    assert 20 <= len(held) <= 21
-    assert {index % 50 for index in train}.isdisjoint(index % 50 for index in held)
-    assert split_held_out(images, 0.2, seed=4) == (train, held)
-    assert split_held_out(images, 0.2, seed=5)[1] != held
-    train, held = split_held_out(images, [3], seed=0)
-    assert (len(train), held) == (98, [3])
-
-
-def test_statistics_are_the_average_over_the_batches():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.5), nn.BatchNorm2d(2))
-    batches = [torch.randn(4, 2, 3, 3) * 3 + 1 for _ in range(3)]
-    reestimate_statistics(model, batches)
-    first, last = model[0], model[2]
-    assert isinstance(first, nn.BatchNorm2d)
-    assert isinstance(last, nn.BatchNorm2d)
-    torch.testing.assert_close(first.running_mean, torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0))
-    torch.testing.assert_close(first.running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0))
-    # what reaches it is normalised: dropout did not act
-    torch.testing.assert_close(last.running_var, torch.ones(2), rtol=0.05, atol=0)
-    assert (first.momentum, first.training) == (0.1, False)
-
-
-def test_dense_features_are_compared_on_the_original_s_grid():
-    torch.manual_seed(0)
-    original = nn.Sequential(
-        nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU()
-    )
-    x = torch.rand(2, 1, 17, 15)
-    found = sites(original, x, stem=True)
-    converted = antialias(original, x, stem=True)
-    paths = [site.path for site in found]
-    with torch.no_grad(), features_at(original, paths) as theirs, features_at(converted, paths) as ours:
-        original(x), converted(x)
-    assert ours["0"].shape[2:] == (17, 15)
-    assert feature_loss(theirs, ours, found[:1]) == 0  # nothing was blurred before the first
-    expected = ((ours["2"][:, :, ::2, ::2] - theirs["2"]) ** 2).mean() / (theirs["2"] ** 2).mean()
-    torch.testing.assert_close(feature_loss(theirs, ours, found), expected / 2)
-    assert not original[0]._forward_hooks
-
-
-def test_averaged_logits_soften_to_the_mean():
-    views = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0)) * 4
-    softened = (averaged_logits(views, 2.0) / 2).softmax(-1)
-    torch.testing.assert_close(softened, (views / 2).softmax(-1).mean(1))
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,56 @@
-"""Several gloo processes against one, on a network without batch statistics."""
+"""Devices, and several gloo processes against one, on a network without batch statistics."""
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers.training_runs import outcome, python, records, run_command, run_tiny, tiny_config
+
+from dealias.errors import InputError
+from dealias.training.processes import ProcessPart, make_accelerator, process_part, share_state
 
 PLAIN = "helpers.training_runs:plain_network"
 ARGUMENTS = ("train", PLAIN, "--recipe", "digits", "--device", "cpu", "--limit", 250)
 ARGUMENTS += ("--epochs", 2, "--seed", 5, "--set", "shift_augmentation=true")
+
+
+def test_devices_that_are_not_there() -> None:
+    with pytest.raises(InputError, match="device='gpu' is unknown"):
+        make_accelerator("gpu", "fp32")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device='cuda' cannot be used"):
+            make_accelerator("cuda", "fp32")
+    with pytest.raises(InputError, match="device='meta' cannot be used for training: use auto, cpu, cuda or mps"):
+        make_accelerator("meta", "fp32")
+    with pytest.raises(InputError, match="device='cpu:0' cannot be used for training"):
+        make_accelerator("cpu:0", "fp32")
+    with pytest.raises(InputError, match="precision='fp16' needs a GPU"):
+        make_accelerator("cpu", "fp16")
+
+
+def test_workers_by_default() -> None:
+    accelerator = SimpleNamespace(process_index=1, num_processes=2, device=torch.device("cpu"))
+    assert process_part(accelerator, None, in_memory=True) == ProcessPart(1, 2, 0, pin_memory=False)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert process_part(accelerator, None, in_memory=False).workers == min(max(cores // 2 - 1, 1), 8)
+    assert process_part(accelerator, 3, in_memory=True).workers == 3
+    with pytest.raises(InputError, match="workers=-1 must be at least 0"):
+        process_part(accelerator, -1, in_memory=False)
+
+
+def test_a_state_is_read_from_its_content() -> None:
+    accelerator, buffer = SimpleNamespace(num_processes=1), io.BytesIO()
+    assert share_state(None, accelerator) is None
+    torch.save({"step": 3, "model": {"weight": torch.arange(3)}}, buffer)
+    state = share_state(buffer.getvalue(), accelerator)
+    assert state is not None
+    assert state["step"] == 3
+    assert torch.equal(state["model"]["weight"], torch.arange(3))
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.sweep)])
@@ -35,7 +76,7 @@ def test_the_process_group_ends_before_the_process(tmp_path: Path) -> None:
         "import atexit, os\n"
         "from torch import distributed\n"
         "atexit.register(lambda: os.write(1, b'group' if distributed.is_initialized() else b'none '))\n"
-        "from dealias.training.engine import make_accelerator\n"
+        "from dealias.training.processes import make_accelerator\n"
         "assert make_accelerator('cpu', 'fp32').num_processes == 2 and distributed.is_initialized()\n"
     )
     finished = outcome(python(script, processes=2))

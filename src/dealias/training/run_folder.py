@@ -1,12 +1,12 @@
 """A training run's folder. Files are written whole or not at all; only the logs grow, and are cut when a run goes on.
 
-config.yaml                     what was asked for
+config.yaml                     every setting of the run
 log.jsonl                       losses, learning rates, accuracy and consistency: the same for every run of a config
-timing.jsonl                    images per second and where the time went: never the same
+timing.jsonl                    images per second and where the time went: different for every run
 tensorboard/                    both, for TensorBoard
-checkpoints/state-00001234.pt   all that is needed to go on from step 1234; the last two are kept
+checkpoints/state-00001234.pt   the state to go on from after step 1234; the last two states are kept
 checkpoints/last.safetensors    the weights of the last state; the average of `ema_decay` where there is one
-checkpoints/best.safetensors    those of the epoch with the highest validation accuracy
+checkpoints/best.safetensors    the weights of the epoch with the highest validation accuracy
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from torch import Tensor
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
 from dealias.optional import require
+from dealias.training.config import Config
 
 STATES_KEPT = 2
-# those of a run that may be others when it goes on
-FREE_KEYS = ("device", "workers", "save_every", "versions")
 
 
 class RunFolder:
@@ -39,40 +38,26 @@ class RunFolder:
     Args:
         path: the folder.
         config: of the run.
-        resume: whether a run that is there goes on.
+        resume: whether a run in the folder goes on.
 
     Raises:
         InputError: the folder cannot be written; it has a run and `resume` is false; or that run had another config.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: str | Path, config: Config, *, resume: bool) -> None:
         self.path = prepare_output(path)
         self.checkpoints = self.path / "checkpoints"
-        self._config = dict(config)
-        self._config_path, self._log_path = self.path / "config.yaml", self.path / "log.jsonl"
-        self._timing_path = self.path / "timing.jsonl"
-        yaml = require("yaml")
-        stored = self._config_path
-        if stored.exists() or self._states():
+        self._config, self._config_path = config, self.path / "config.yaml"
+        self._log_path, self._timing_path = self.path / "log.jsonl", self.path / "timing.jsonl"
+        if self._config_path.exists() or self._states():
             if not resume:
                 raise InputError(
                     f"output={str(path)!r} has a run: pass --resume to continue it, or name another folder"
                 )
-            try:
-                self._check_config(yaml.safe_load(stored.read_text(encoding="utf-8")), config)
-            except (OSError, yaml.YAMLError, AttributeError) as error:
-                raise InputError(f"{stored} cannot be read: {error}") from None
-
-    def _check_config(self, stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-        for key in sorted({*stored, *config} - set(FREE_KEYS)):
-            if stored.get(key) != config.get(key):
-                raise InputError(
-                    f"output={str(self.path)!r} has a run with {key}={stored.get(key)!r}, not {config.get(key)!r}: "
-                    "resume it with its own settings, or name another folder"
-                )
+            config.check_resumes(self._config_path)
 
     def _remove_leftovers(self) -> None:
-        """What a killed process had not yet renamed."""
+        """Remove files that a killed process had not yet renamed."""
         for folder in (self.path, self.checkpoints):
             for name in ("config.yaml", "timing.jsonl", "last.safetensors", "best.safetensors", "state-"):
                 for leftover in folder.glob(f".{name}*"):
@@ -82,9 +67,9 @@ class RunFolder:
         return sorted(self.checkpoints.glob("state-*.pt"), reverse=True)
 
     def load_state(self) -> bytes | None:
-        """The newest state that is whole, as `torch.load` reads it; None where the run has not saved any.
+        """The newest state that is whole, as `torch.load` reads it; None where the run has not saved one.
 
-        Newer ones that are damaged are named in a warning and removed.
+        Damaged states that are newer are named in a warning and removed.
 
         Raises:
             InputError: there are states, but all are damaged.
@@ -102,11 +87,16 @@ class RunFolder:
         return None
 
     def begin(self, size: int, epochs_done: int) -> None:
-        """Write the config and go on behind the first `size` bytes of the log; what is behind the last state goes."""
+        """Write the config, and cut off the records of the logs that are newer than the state to go on from.
+
+        Args:
+            size: bytes of `log.jsonl` that are kept.
+            epochs_done: number of epochs whose timings are kept.
+        """
         prepare_output(self.checkpoints)
         self._remove_leftovers()
-        write_whole(self._config_path, require("yaml").safe_dump(self._config, sort_keys=False))
-        self._log = self._log_path.open("ab", buffering=0)  # a full disk shows at once, not when the file is closed
+        write_whole(self._config_path, require("yaml").safe_dump(self._config.to_dict(), sort_keys=False))
+        self._log = self._log_path.open("ab", buffering=0)  # reports a full disk at once
         if self._log.tell() < size:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
         else:
@@ -139,24 +129,23 @@ class RunFolder:
                 self._board.add_scalar(key, value, record["step"])
 
     def save(self, state: Mapping[str, Any], weights: Mapping[str, Tensor], *, is_best: bool) -> None:
-        """Write the state and the weights; older states than the last two go.
+        """Write the state and the weights, and remove all states but the last two.
 
-        The best weights come first: a run that stops between the two repeats the epoch's end.
+        The best weights are written first: a run that stops between the two repeats the end of the epoch.
 
         Raises:
-            OSError: they cannot be written, as on a full disk; the states before are left as they are.
+            OSError: they cannot be written, as on a full disk; the earlier states are left.
         """
         content = require("safetensors.torch").save(
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
             {"format": "pt", "step": str(state["step"])},
         )
-        buffer = io.BytesIO()
         try:
             os.fsync(self._log.fileno())
-            torch.save({**state, "log_bytes": self._log.tell()}, buffer)
+            whole = state_content({**state, "log_bytes": self._log.tell()})
             if is_best:
                 write_whole(self.checkpoints / "best.safetensors", content)
-            write_whole(self.checkpoints / f"state-{state['step']:08d}.pt", buffer.getvalue())
+            write_whole(self.checkpoints / f"state-{state['step']:08d}.pt", whole)
             write_whole(self.checkpoints / "last.safetensors", content)
         except OSError as error:
             raise self._not_saved(state["step"], error) from error
@@ -165,7 +154,7 @@ class RunFolder:
 
     def _not_saved(self, step: int, error: OSError) -> OSError:
         return OSError(
-            f"step {step} cannot be saved in {self.path} ({error.strerror or error}): the states before it are whole; "
+            f"step {step} cannot be saved in {self.path} ({error.strerror or error}): the earlier states are whole; "
             "make room and pass --resume"
         )
 
@@ -176,19 +165,26 @@ class RunFolder:
     def close(self) -> None:
         """Close the logs."""
         self._log.close()
-        with suppress(OSError):  # of a full disk, which the log has met already
+        with suppress(OSError):  # the disk is full, which the log has reported already
             self._board.close()
 
 
+def state_content(state: Mapping[str, Any]) -> bytes:
+    """The content of a state's file."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
 def problem_of_state(content: bytes) -> str | None:
-    """Why a file that `torch.save` wrote cannot be used: PyTorch itself does not look at the checksums inside."""
+    """The reason why a state's file cannot be used, or None. PyTorch itself does not check the file's checksums."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             broken = archive.testzip()
         if broken is None:
             torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    # damage raises nearly anything: NotImplementedError where a flipped bit names an unknown compression,
-    # UnicodeDecodeError in a name, zlib.error, a negative seek, ...
+    # Damage raises nearly any error: NotImplementedError for an unknown compression, UnicodeDecodeError in a name,
+    # zlib.error, a negative seek, ...
     except Exception as error:
         return next(iter(str(error).splitlines()), type(error).__name__)
     return f"checksum of {broken}" if broken else None

@@ -1,4 +1,4 @@
-"""Optimizers, schedules, loss and evaluation against PyTorch's own and plain loops."""
+"""Optimizers, schedules, mixing and loss against PyTorch's own and formulas."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dealias.errors import InputError
-from dealias.metrics import measure_consistency
-from dealias.models import Preprocessing, vgg_small
-from dealias.training.engine import (
-    all_finite,
-    count_right,
-    make_accelerator,
-    make_mixing,
-    make_optimizer,
-    make_schedule,
-    summed_loss,
-)
-from dealias.training.images import Arrays, Share, validation_loader, views_for
+from dealias.training.optimization import make_average, make_mixing, make_optimizer, make_schedule, summed_loss
 from dealias.training.settings import Settings, load_recipe
 
 
@@ -82,7 +71,7 @@ def test_losses_of_main_and_auxiliary_heads() -> None:
     )
 
 
-def test_mixing_gives_shares_of_classes() -> None:
+def test_mixing_gives_fractions_of_classes() -> None:
     assert make_mixing(settings(), 4) is None
     for chosen in ({"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}):
         mixing = make_mixing(settings(**chosen), 4)
@@ -91,30 +80,13 @@ def test_mixing_gives_shares_of_classes() -> None:
         torch.testing.assert_close(mixed.sum(1), torch.ones(5))
 
 
-def test_counts_are_those_of_plain_loops() -> None:
-    torch.manual_seed(0)
-    model, images, labels = vgg_small(), torch.rand(37, 1, 32, 32), torch.randint(10, (37,))
-    preprocessing = Preprocessing(32, 32, 32, 1, "bilinear", (0.0,), (1.0,))
-    views = views_for(preprocessing, pairs=2, seed=4)
-    loader = validation_loader(Arrays(images, labels), preprocessing, views, 8, Share(0, 1, 0, pin_memory=False))
-    found = count_right(model, loader(), views, make_accelerator("cpu", "fp32"), lambda: None)
-    assert model.training
-    model.eval()
-    assert found["correct"] == int((model(images).argmax(1) == labels).sum())
-    for mode, reach in (("circular", 16), ("zero_fill", 3)):
-        plain = measure_consistency(model, images, mode=mode, pairs=2, seed=4, max_shift=reach)
-        assert (found[f"{mode}_agreements"], found[f"{mode}_pairs"]) == (plain.agreements, plain.total)
-
-
-def test_what_is_finite() -> None:
-    good, counts = torch.ones(3), torch.tensor(4)
-    assert all_finite([good, counts])
-    assert not all_finite([good, torch.tensor([1.0, float("nan")])])
-    assert not all_finite([good, torch.tensor([[float("-inf")]])])
-
-
-def test_devices_that_are_not_there() -> None:
-    with pytest.raises(InputError, match="device='gpu' is unknown"):
-        make_accelerator("gpu", "fp32")
-    with pytest.raises(InputError, match="precision='fp16' needs a GPU"):
-        make_accelerator("cpu", "fp16")
+def test_the_average_moves_by_its_decay() -> None:
+    model = nn.Linear(2, 2)
+    assert make_average(model, settings()) is None
+    average = make_average(model, settings(ema_decay=0.75))
+    assert average is not None
+    before = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight += 1
+    average.update(model, 2)  # the first step only copies
+    torch.testing.assert_close(average.module.weight, before + 0.25)

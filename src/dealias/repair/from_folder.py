@@ -1,4 +1,4 @@
-"""Repair a network named on the command line with a folder of images, with labels or without."""
+"""Repair of a network by name with a folder of images, with labels or without."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,62 +19,66 @@ from dealias.errors import InputError
 from dealias.evaluation.network import build_network
 from dealias.files import prepare_output
 from dealias.filters import Filter
-from dealias.models import ModelSpec, Preprocessing, parse_model
+from dealias.models import ModelSpec, Preprocessing
 from dealias.progress import OnProgress
+from dealias.repair.options import RepairOptions
+from dealias.repair.run import RepairResult, repair
 from dealias.runtime import pick_device
-from dealias.training.repair import RepairResult, check_options, repair
+
+
+@dataclass(frozen=True)
+class ImageChoice:
+    """A choice of images, and of their size.
+
+    Attributes:
+        place: a place that `dealias.data.open_source` takes; or a folder of images without classes, subfolders
+            included. A folder with an image beside its subfolders has no classes.
+        limit: use at most this many images, drawn by the seed.
+        image_size, crop_size: sizes that replace those of `dealias.models.preprocessing_for`.
+    """
+
+    place: str | PathLike[str]
+    limit: int | None = None
+    image_size: int | None = None
+    crop_size: int | None = None
 
 
 def repair_from_folder(
-    model: str,
-    weights: str | PathLike[str],
-    images: str | PathLike[str],
+    spec: ModelSpec,
+    choice: ImageChoice,
     output: str | PathLike[str],
+    options: RepairOptions,
     *,
-    new_head: bool = False,
     filter: Filter = "bin4",
     device: str = "auto",
-    limit: int | None = None,
-    image_size: int | None = None,
-    crop_size: int | None = None,
-    batch_size: int = 64,
-    seed: int = 0,
+    resume: bool = False,
     on_progress: OnProgress = lambda stage, done: None,
-    **options: Any,
 ) -> RepairResult:
-    """`repair` for a network by name and images on disk; writes into `output`.
+    """Run `repair` for a network by name and images on disk; writes into `output`.
 
     Args:
-        model: "NAME" or "NAME,KEY=VALUE,...", see `parse_model`.
-        weights: the original's checkpoint.
-        images: see `read_domain`. Where its classes are the network's, the accuracy is told too.
-        output: see `repair`.
-        new_head: load all but the head of weights with another number of classes.
+        spec: the original, with its checkpoint.
+        choice: the images. Where their classes are the network's, the accuracy is measured too.
+        output, options, resume: as for `repair`.
         filter: of the anti-aliased copy.
-        device: as in PyTorch; "auto" takes a GPU where there is one.
-        limit: use at most so many images, drawn by `seed`.
-        image_size, crop_size: other sizes than those of `dealias.models.preprocessing_for`.
-        batch_size, seed, on_progress, options: as for `repair`.
+        device: as for `dealias.runtime.pick_device`.
+        on_progress: called with the stage and the fraction of the work done.
 
     Raises:
         InputError: as for `repair`; or the network, its weights or the images cannot be read.
         MissingExtraError: a package is not installed.
     """
-    check_options({**options, "batch_size": batch_size})
     prepare_output(Path(output))
-    name, own = parse_model(model)
-    spec = ModelSpec(name, weights=str(weights), new_head=new_head, **own)
     network = build_network(
-        spec, pick_device(device), batch_size, image_size=image_size, crop_size=crop_size, seed=seed
+        spec,
+        pick_device(device),
+        options.batch_size,
+        image_size=choice.image_size,
+        crop_size=choice.crop_size,
+        seed=options.seed,
     )
     preprocessing = network.preprocessing
-    read = read_domain(
-        images,
-        preprocessing,
-        limit=limit,
-        seed=seed,
-        progress=lambda done, total: on_progress("reading images", 0.0),
-    )
+    read = read_domain(choice, preprocessing, options.seed, lambda done, total: on_progress("reading images", 0.0))
     classes = match_classes(read.source, network.classes) if read.labels is not None else None
     targets = None if classes is None or read.labels is None else torch.tensor([classes[each] for each in read.labels])
     return repair(
@@ -85,29 +88,28 @@ def repair_from_folder(
         prepare=preprocessing.normalise,
         crop_size=preprocessing.crop_size if preprocessing.slides else None,
         targets=targets,
-        batch_size=batch_size,
-        seed=seed,
         output=output,
+        resume=resume,
         on_progress=on_progress,
         about={
             "model": spec.identity(),
             "preprocessing": asdict(preprocessing),
             "filter": filter if isinstance(filter, str | int) else list(map(float, filter)),
-            "images": {"place": str(images), "fingerprint": read.source.fingerprint(), "skipped": read.skipped},
+            "images": {"place": str(choice.place), "fingerprint": read.source.fingerprint(), "skipped": read.skipped},
         },
-        **options,
+        **options.model_dump(),
     )
 
 
 @dataclass(frozen=True)
 class DomainImages:
-    """What `read_domain` read.
+    """The images that `read_domain` read.
 
     Attributes:
         images: uint8 (N, channels, size, size).
-        labels: the number of each one's class among `source.classes`; None for a folder without classes.
+        labels: the number of each image's class among `source.classes`; None for a folder without classes.
         source: where they come from.
-        skipped: the names of the files that could not be read, and why.
+        skipped: the names of the files that could not be read, and the reasons.
     """
 
     images: Tensor
@@ -117,34 +119,31 @@ class DomainImages:
 
 
 def read_domain(
-    place: str | PathLike[str],
+    choice: ImageChoice,
     preprocessing: Preprocessing,
-    *,
-    limit: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DomainImages:
     """Read all images into memory, at the size in which windows slide (about 0.2 MB each at 256 pixels).
 
     Args:
-        place: what `dealias.data.open_source` takes; or a folder of images, subfolders included, without classes: one
-            that has an image beside its subfolders.
+        choice: the images; its sizes are in `preprocessing`.
         preprocessing: of the network.
-        limit: use at most so many, drawn by `seed`.
         seed: of the images drawn.
         progress: called with the number of images done and their total.
 
     Raises:
         InputError: there are no images, or none can be read.
     """
-    path = Path(place)
+    path = Path(choice.place)
     labelled = not (path.is_dir() and any(_is_image(entry) for entry in path.iterdir()))
     if labelled:
-        source = open_source(place, limit=limit, seed=seed)
+        source = open_source(choice.place, limit=choice.limit, seed=seed)
     else:
         found = sorted(entry for entry in path.rglob("*") if _is_image(entry))
         names = [str(entry.relative_to(path)) for entry in found]
-        source = Source.of_all(place, None, [0] * len(found), names, found.__getitem__).limited(limit, seed)
+        source = Source.of_all(choice.place, None, [0] * len(found), names, found.__getitem__)
+        source = source.limited(choice.limit, seed)
 
     def read(number: int) -> Tensor | str:
         try:
@@ -162,7 +161,7 @@ def read_domain(
                 labels.append(source.labels[number])
             progress(number + 1, len(source))
     if not images:
-        raise InputError(f"images={str(place)!r} has no readable image: {skipped[0]}")
+        raise InputError(f"images={str(choice.place)!r} has no readable image: {skipped[0]}")
     return DomainImages(torch.stack(images), labels if labelled else None, source, skipped)
 
 

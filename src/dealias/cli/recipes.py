@@ -1,0 +1,27 @@
+"""`dealias recipes`: the recipes of `train` and `finetune`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dealias.cli.common import app
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe, as it is written.")] = None,
+) -> None:
+    """List the recipes, or print one; --set KEY=VALUE overrides any of its settings."""
+    from dealias.training.settings import recipe_names, recipe_text
+
+    if name is not None:
+        print(recipe_text(name), end="")
+        return
+    table = Table("recipe", "", box=None)
+    for each in recipe_names():
+        table.add_row(each, recipe_text(each).splitlines()[0].removeprefix("# "))
+    Console().print(table)

@@ -1,0 +1,188 @@
+"""Distillation: the copy learns the original's logits and its features at the downsampling sites.
+
+Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015; Romero et al., FitNets, ICLR 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import EllipsisType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dealias.convert import Site, sites
+from dealias.repair.domain import Domain
+from dealias.repair.options import RepairOptions
+from dealias.training.batches import epoch_batches
+
+TEMPERATURE = 2.0
+
+
+class Distillation:
+    """The training of the copy; it can stop at any step and go on: a step's random numbers depend on its number alone.
+
+    Args:
+        original: in evaluation mode.
+        model: the copy.
+        domain: the images.
+        train_on: numbers of the images to train on.
+        options: of the repair.
+
+    Attributes:
+        step, steps: number of steps done, and in all.
+    """
+
+    def __init__(
+        self, original: nn.Module, model: nn.Module, domain: Domain, train_on: list[int], options: RepairOptions
+    ) -> None:
+        self._original, self.model, self._domain = original, model, domain
+        self._train_on, self._options = train_on, options
+        self.step = 0
+        self._steps_per_epoch = -(-len(train_on) // options.batch_size)
+        self.steps = options.epochs * self._steps_per_epoch
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.SGD(parameters, lr=options.learning_rate, momentum=0.9, nesterov=True)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, options.learning_rate, total_steps=self.steps + 1
+        )
+        found = sites(original, domain.centre(train_on[:1]))
+        self._sites = [site for site in found if site.placed and site.path]
+
+    def remaining_steps(self) -> Iterator[int]:
+        """Do the remaining steps, each when it is asked for; gives the number of steps done."""
+        paths = [site.path for site in self._sites]
+        norms_train(self.model)
+        with features_at(self._original, paths) as theirs, features_at(self.model, paths) as ours:
+            while self.step < self.steps:
+                self._learn(theirs, ours)
+                yield self.step
+
+    def _learn(self, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
+        indices = self._batch()
+        seen = self._domain.anywhere(indices, self.step)
+        with torch.no_grad():
+            wanted = self._original(seen)
+            their_features = dict(theirs)
+            if self._options.average_shifts:
+                others = self._original(self._domain.shifted(indices)).view(len(seen), -1, wanted.shape[1])
+                wanted = averaged_logits(torch.cat([wanted.unsqueeze(1), others], 1), TEMPERATURE)
+        loss = logit_loss(self.model(seen), wanted, TEMPERATURE)
+        if self._options.feature_weight:
+            loss = loss + self._options.feature_weight * feature_loss(their_features, ours, self._sites)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {self.step}: lower learning_rate")
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._schedule.step()
+        self.step += 1
+
+    def _batch(self) -> list[int]:
+        epoch, place = divmod(self.step, self._steps_per_epoch)
+        numbers = epoch_batches(len(self._train_on), self._options.batch_size, self._options.seed, epoch)[place]
+        return [self._train_on[number] for number in numbers]
+
+    def state(self) -> dict[str, Any]:
+        """The state that `load` goes on from."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+
+
+def norms_train(model: nn.Module) -> nn.Module:
+    """Batch norms in training mode, all else (dropout, stochastic depth) in evaluation mode."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+    return model
+
+
+@torch.no_grad()
+def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set each batch norm's mean and variance to their averages over `batches`; the weights stay."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    norms_train(model)
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's cumulative average
+    for images in batches:
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+@contextmanager
+def features_at(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """While open: the outputs of the layers at `paths` in the last forward pass."""
+    found: dict[str, Tensor] = {}
+
+    def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                found[path] = output
+
+        return hook
+
+    handles = [model.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def logit_loss(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the softened predictions from the wanted ones, times the squared temperature."""
+    return temperature**2 * F.kl_div(
+        (logits / temperature).log_softmax(1),
+        (wanted / temperature).log_softmax(1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def feature_loss(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], sites: Sequence[Site]) -> Tensor:
+    """Mean over the sites of |ours - theirs|^2 / |theirs|^2, on the grid that the original samples.
+
+    A convolution of stride 2 that became one of stride 1 is compared where the original has values. Sites whose maps
+    still differ in size then do not count.
+    """
+    losses = []
+    for site in sites:
+        their, our = theirs.get(site.path), ours.get(site.path)
+        if their is None or our is None:
+            continue
+        if our.shape != their.shape:
+            grid: tuple[EllipsisType | slice, ...] = (..., *(slice(None, None, step) for step in site.stride))
+            our = our[grid]
+        if our.shape == their.shape:
+            losses.append(F.mse_loss(our, their) / their.square().mean().clamp_min(1e-12))
+    return torch.stack(losses).mean() if losses else torch.zeros(())
+
+
+def averaged_logits(views: Tensor, temperature: float) -> Tensor:
+    """Logits (N, classes) whose softened probabilities are the mean of those of logits (N, views, classes)."""
+    mean = (views / temperature).softmax(-1).mean(1)
+    return mean.clamp_min(torch.finfo(mean.dtype).tiny).log() * temperature

@@ -1,0 +1,180 @@
+"""The images of a repair: as the networks see them, shifted, split, and measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dealias.errors import InputError, InputTypeError
+from dealias.metrics import measure_consistency, wilson_interval
+from dealias.metrics.views import Mode, make_views
+from dealias.perturb import crop
+
+
+class Domain:
+    """Images as the networks see them, and the shifts under which predictions should agree.
+
+    Args:
+        images: (N, C, H, W), in any form that `prepare` takes.
+        prepare: turns a batch of `images` into what the networks see.
+        crop_size: side of the window that the networks see; None: all of the image.
+        circular: whether circular shifts commute with the networks' convolutions.
+        device: where the networks are.
+        batch_size: images in a forward pass.
+        seed: of the shifts.
+
+    Attributes:
+        mode: of the shift consistency: "crop" where a window slides, "circular" or "zero_fill".
+        shifts: the arguments of that mode.
+
+    Raises:
+        InputError: the images are not (N, C, H, W), or not larger than `crop_size`.
+        InputTypeError: `images` is not a tensor.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        prepare: Callable[[Tensor], Tensor],
+        crop_size: int | None,
+        circular: bool,
+        device: torch.device,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        if not isinstance(images, Tensor):
+            raise InputTypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
+        if images.ndim != 4 or 0 in images.shape:
+            raise InputError(f"images of shape {tuple(images.shape)}: use (N, C, H, W), none of them 0")
+        side = min(images.shape[2:])
+        if crop_size is not None and not 1 <= crop_size < side:
+            raise InputError(f"crop_size={crop_size!r} must be at least 1 and below the images' {side}")
+        self.images, self.prepare, self.crop_size = images, prepare, crop_size
+        self.device, self.batch_size = device, batch_size
+        self.mode: Mode
+        self.shifts: dict[str, Any]
+        if crop_size is not None:
+            self.mode, self.shifts = "crop", {"crop_size": crop_size, "image_size": side}
+        elif circular:
+            self.mode, self.shifts = "circular", {"max_shift": side // 2}
+        else:
+            self.mode, self.shifts = "zero_fill", {"max_shift": 3}
+        self.shifts["seed"] = seed
+        # two pairs: four shifts of each image
+        self._averaged = make_views(self.mode, pairs=2, **self.shifts)
+
+    def whole(self, indices: Sequence[int]) -> Tensor:
+        """Images (n, C, H, W) before a window is cut out."""
+        return self.prepare(self.images[list(indices)].to(self.device))
+
+    def centre(self, indices: Sequence[int]) -> Tensor:
+        """Images as the networks see them when nothing is shifted."""
+        return self._window(self.whole(indices), 0.5, 0.5)
+
+    def anywhere(self, indices: Sequence[int], step: int) -> Tensor:
+        """A window at a place drawn by the seed and the number of the step; whole images where no window slides."""
+        down, right = np.random.default_rng((self.shifts["seed"], step)).random(2)
+        return self._window(self.whole(indices), down, right)
+
+    def shifted(self, indices: Sequence[int]) -> Tensor:
+        """Four shifts of each image: (4 n, C, h, w), the shifts of an image in a row."""
+        return self._averaged.of(self.whole(indices), indices)
+
+    def batches(self, indices: Sequence[int]) -> Iterator[Sequence[int]]:
+        """The indices, `batch_size` at a time."""
+        return (indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size))
+
+    def _window(self, images: Tensor, down: float, right: float) -> Tensor:
+        if self.crop_size is None:
+            return images
+        room = [size - self.crop_size for size in images.shape[2:]]
+        return crop(images, round(down * room[0]), round(right * room[1]), self.crop_size)
+
+
+def split_held_out(images: Tensor, held_out: float | Sequence[int], seed: int) -> tuple[list[int], list[int]]:
+    """Indices to train on and indices held out; copies of an image are all on the same side.
+
+    Raises:
+        InputError: `held_out` has a number that no image has, or one of the parts would be empty.
+    """
+    keys = [hashlib.blake2b(image.contiguous().view(torch.uint8).numpy().tobytes()).digest() for image in images.cpu()]
+    if isinstance(held_out, float | int):
+        order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
+        groups: dict[bytes, list[int]] = {}
+        for index in order:
+            groups.setdefault(keys[index], []).append(index)
+        held: list[int] = []
+        wanted = max(round(held_out * len(keys)), 1)
+        for group in groups.values():
+            if len(held) < wanted:
+                held += group
+    else:
+        held = sorted(set(held_out))
+        if not held or held[0] < 0 or held[-1] >= len(keys):
+            raise InputError(f"held_out must be a fraction, or numbers of images from 0 to {len(keys) - 1}")
+    kept_out = {keys[index] for index in held}
+    train = [index for index, key in enumerate(keys) if key not in kept_out]
+    if len(train) < 2:
+        raise InputError(
+            f"images has {len(keys)} images, {len(train)} of them to train on and {len(held)} held out: give more"
+        )
+    return train, sorted(held)
+
+
+class HeldOut:
+    """Measures networks on the held-out images.
+
+    Args:
+        domain: all images.
+        indices: numbers of the held-out images.
+        original: the network to agree with, in evaluation mode.
+        targets: the classes (N,) of all images of `domain`; None where they are unknown.
+
+    Raises:
+        InputError: `targets` has another number of classes than there are images.
+    """
+
+    def __init__(self, domain: Domain, indices: Sequence[int], original: nn.Module, targets: Tensor | None) -> None:
+        count = len(domain.images)
+        if targets is not None and targets.shape != (count,):
+            raise InputError(f"targets of shape {tuple(targets.shape)} for {count} images: use ({count},)")
+        self._domain, self._indices, self._targets = domain, list(indices), targets
+        self._original_classes = self._predict(original)
+
+    def measure(self, network: nn.Module) -> dict[str, Any]:
+        """Fractions with 95% intervals: agreement with the original, consistency, and accuracy where it is known.
+
+        Args:
+            network: in evaluation mode.
+        """
+        domain = self._domain
+        classes = self._predict(network)
+        found = _fraction("agreement", classes == self._original_classes)
+        consistent = measure_consistency(
+            network,
+            (domain.whole(part) for part in domain.batches(self._indices)),
+            mode=domain.mode,
+            batch_size=domain.batch_size,
+            **domain.shifts,
+        )
+        found |= {"consistency": consistent.consistency, "consistency_interval": list(consistent.interval)}
+        if self._targets is not None:
+            found |= _fraction("accuracy", classes == self._targets[self._indices])
+        return found
+
+    @torch.no_grad()
+    def _predict(self, network: nn.Module) -> Tensor:
+        """The top-1 classes, unshifted."""
+        domain = self._domain
+        return torch.cat([network(domain.centre(part)).argmax(1).cpu() for part in domain.batches(self._indices)])
+
+
+def _fraction(name: str, hits: Tensor) -> dict[str, Any]:
+    count = int(hits.sum())
+    return {name: count / len(hits), f"{name}_interval": list(wilson_interval(count, len(hits)))}

@@ -1,0 +1,46 @@
+"""The options of a repair, checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PositiveInt
+
+from dealias.training.settings import Fraction, NonNegative, Options, Positive
+
+
+def _plain_numbers(value: Any) -> Any:
+    """NumPy's numbers cannot be written as JSON."""
+    return [int(number) for number in value] if isinstance(value, Iterable) else value
+
+
+_HeldOut = Annotated[Annotated[float, Field(gt=0, lt=1)] | list[int], BeforeValidator(_plain_numbers)]
+
+
+class RepairOptions(Options):
+    """The options of a repair that need no network and no images.
+
+    Attributes:
+        epochs: passes over the images that are not held out.
+        min_agreement: fraction of the held-out images whose predictions must be the original's.
+        held_out: the fraction of the images that is held out, or their numbers.
+        average_shifts: learn from the mean of the original's predictions over an image and four shifts of it.
+        feature_weight: weight of the features' term of the loss.
+        learning_rate: the peak of the one-cycle schedule (SGD, Nesterov momentum 0.9).
+        batch_size: images in a step.
+        seed: of the split, the order of the images and the shifts.
+    """
+
+    epochs: PositiveInt = 5
+    min_agreement: Fraction = 0.98
+    held_out: _HeldOut = 0.2
+    average_shifts: bool = False
+    feature_weight: NonNegative = 1.0
+    learning_rate: Positive = 0.01
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """The options that change the weights: a run resumes only with the same ones."""
+        return self.model_dump(exclude={"min_agreement"})

@@ -1,0 +1,272 @@
+"""Repair an anti-aliased copy of a trained network with unlabelled images: it learns to agree with the original.
+
+>>> import torch
+>>> from dealias.models import vgg_small
+>>> outcome = repair(vgg_small(), torch.rand(20, 1, 32, 32), epochs=1, min_agreement=0.0)
+>>> outcome.succeeded, outcome.results["images"]["held_out"]
+(True, 4)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dealias.convert import antialias
+from dealias.errors import InputError
+from dealias.files import prepare_output, write_whole
+from dealias.optional import require
+from dealias.progress import OnProgress, Stages
+from dealias.repair.distillation import Distillation, reestimate_statistics
+from dealias.repair.domain import Domain, HeldOut, split_held_out
+from dealias.repair.options import RepairOptions
+from dealias.runtime import versions
+from dealias.training.run_folder import problem_of_state, state_content
+from dealias.training.signals import StopSignals, leave
+
+SAVE_SECONDS = 30.0
+STATE, WEIGHTS, RESULTS = "state.pt", "model.safetensors", "results.json"
+
+
+@dataclass(frozen=True)
+class RepairResult:
+    """The outcome of `repair`.
+
+    Attributes:
+        model: the repaired network, in evaluation mode.
+        results: the content of `results.json`: `original`, `converted`, `reestimated` and `repaired`, each with
+            fractions of the held-out images and their 95% intervals; the settings; the images.
+        succeeded: whether the repaired network agrees with the original on enough of the held-out images.
+    """
+
+    model: nn.Module
+    results: dict[str, Any]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether agreement on the held-out images reached `min_agreement`."""
+        succeeded: bool = self.results["succeeded"]
+        return succeeded
+
+
+def repair(
+    original: nn.Module,
+    images: Tensor,
+    *,
+    converted: nn.Module | None = None,
+    prepare: Callable[[Tensor], Tensor] = lambda images: images,
+    crop_size: int | None = None,
+    targets: Tensor | None = None,
+    output: str | PathLike[str] | None = None,
+    resume: bool = False,
+    about: Mapping[str, Any] | None = None,
+    on_progress: OnProgress = lambda stage, done: None,
+    **options: Any,
+) -> RepairResult:
+    """Train an anti-aliased copy of `original`, without labels, until it predicts what the original does.
+
+    Batch-norm statistics are re-estimated first. Then the copy is trained on the original's logits (Kullback-Leibler
+    divergence at temperature 2) and on its features at the downsampling sites. A part of the images is held out: the
+    copy never sees it while training, and every figure is measured there.
+
+    Args:
+        original: a trained classifier; it is not changed.
+        images: (N, C, H, W), float as the network expects them, or in any form that `prepare` takes. They need no
+            labels.
+        converted: the anti-aliased copy with the original's weights, on the same device; changed in place.
+            `dealias.antialias(original)` by default.
+        prepare: turns a batch of `images` into what the network sees, such as a normalisation of bytes.
+        crop_size: side of the window that the network sees of larger images. Training takes windows at random,
+            accuracy and agreement take the middle one, consistency pairs of windows. By default images are taken whole.
+        targets: classes (N,), for the accuracy alone.
+        output: folder for `results.json`, `state.pt` to resume from, and, if the repair succeeded,
+            `model.safetensors`. By default nothing is written.
+        resume: go on from the state in `output`, if there is one; the result is that of an unbroken run.
+        about: where the network and the images come from, for the record. A run resumes only with the same record.
+        on_progress: called with the stage and the fraction of the work done.
+        options: epochs, min_agreement, held_out, average_shifts, feature_weight, learning_rate, batch_size and seed:
+            see `dealias.repair.RepairOptions`.
+
+    Raises:
+        InputError: an argument is out of range, or the state in `output` comes from other arguments.
+        InputTypeError: an argument is of the wrong type.
+        FloatingPointError: the loss is not finite; the message names the step.
+    """
+    chosen = RepairOptions(**options)
+    if resume and output is None:
+        raise InputError("resume=True needs output: the folder of the interrupted run")
+    folder = None if output is None else _Folder(output)
+    domain = Domain(
+        images,
+        prepare=prepare,
+        crop_size=crop_size,
+        circular=_pads_circularly(original),
+        device=next((tensor.device for tensor in original.parameters()), torch.device("cpu")),
+        batch_size=chosen.batch_size,
+        seed=chosen.seed,
+    )
+    with _in_eval_mode(original):
+        run = _Run(original, converted, domain, targets, chosen, about or {})
+        outcome = run.outcome(run.figures(folder, on_progress, resume=resume))
+    if folder is not None:
+        folder.write(outcome)
+    return outcome
+
+
+class _Run:
+    """A repair: measures, re-estimates, distils, and measures again."""
+
+    def __init__(
+        self,
+        original: nn.Module,
+        converted: nn.Module | None,
+        domain: Domain,
+        targets: Tensor | None,
+        options: RepairOptions,
+        about: Mapping[str, Any],
+    ) -> None:
+        self._original, self._domain, self._options = original, domain, options
+        self._train_on, self._held = split_held_out(domain.images, options.held_out, options.seed)
+        self._held_out = HeldOut(domain, self._held, original, targets)
+        self._model = antialias(original, domain.centre(self._held[:1])) if converted is None else converted
+        self._distillation = Distillation(original, self._model.eval(), domain, self._train_on, options)
+        self._settings = {**options.identity(), "crop_size": domain.crop_size, **about}
+
+    def figures(self, folder: _Folder | None, on_progress: OnProgress, *, resume: bool) -> dict[str, Any]:
+        """Repair the model; returns the measurements before, between and after."""
+        weights = {"measuring": 1, "statistics": 1, "repairing": 4 * self._options.epochs, "measuring again": 1}
+        stages = Stages(weights, on_progress)
+        state = folder.load(self._identity()) if folder is not None and resume else None
+        if state is None:
+            if folder is not None:
+                folder.clear()
+            found = self._figures_before(stages)
+        else:
+            self._distillation.load(state)
+            found = state["found"]
+        self._distil(found, folder, stages.start("repairing"))
+        advance = stages.start("measuring again")
+        found["repaired"] = self._held_out.measure(self._model.eval())
+        advance(1, 1)
+        return found
+
+    def _figures_before(self, stages: Stages) -> dict[str, Any]:
+        stages.start("measuring")
+        original = self._held_out.measure(self._original)
+        del original["agreement"], original["agreement_interval"]
+        converted = self._held_out.measure(self._model)
+        stages.start("statistics")
+        parts = (part for part in self._domain.batches(self._train_on) if len(part) > 1)
+        reestimate_statistics(self._model, map(self._domain.centre, parts))
+        return {"original": original, "converted": converted, "reestimated": self._held_out.measure(self._model)}
+
+    def _distil(self, found: dict[str, Any], folder: _Folder | None, advance: Callable[[int, int], None]) -> None:
+        """Do the remaining steps; `found` is saved with the state."""
+        saved, steps = time.monotonic(), self._distillation.steps
+        with StopSignals() as signals:
+            for step in self._distillation.remaining_steps():
+                advance(step, steps)
+                is_due = signals.caught or step == steps or time.monotonic() - saved > SAVE_SECONDS
+                if folder is not None and is_due:
+                    folder.save({**self._identity(), "found": found, **self._distillation.state()})
+                    saved = time.monotonic()
+                if signals.caught:
+                    leave(signals.caught)
+
+    def _identity(self) -> dict[str, Any]:
+        """The settings and images that a saved state must have in common with the run."""
+        return {"settings": self._settings, "images": len(self._domain.images)}
+
+    def outcome(self, figures: Mapping[str, Any]) -> RepairResult:
+        """The result of the repair with these figures."""
+        results = {
+            "succeeded": bool(figures["repaired"]["agreement"] >= self._options.min_agreement),
+            "min_agreement": self._options.min_agreement,
+            **figures,
+            "consistency_mode": self._domain.mode,
+            "images": {"trained_on": len(self._train_on), "held_out": len(self._held)},
+            "settings": self._settings,
+            "versions": versions(),
+        }
+        return RepairResult(self._model, results)
+
+
+class _Folder:
+    """The files of a repair."""
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = prepare_output(Path(path))
+
+    def clear(self) -> None:
+        """Remove the files of an earlier run."""
+        for name in (RESULTS, WEIGHTS, STATE):
+            (self._path / name).unlink(missing_ok=True)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a state, whole or not at all."""
+        write_whole(self._path / STATE, state_content(state))
+
+    def load(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The saved state; None where there is none.
+
+        Raises:
+            InputError: it cannot be read, or comes from other settings or images.
+        """
+        path = self._path / STATE
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
+        if problem := problem_of_state(content):
+            raise InputError(f"{str(path)!r} cannot be read ({problem}): run without resume to start again")
+        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if not isinstance(stored, dict) or not {"settings", "images", "found", "step"} <= stored.keys():
+            raise InputError(f"{str(path)!r} is not the state of a repair: run without resume to start again")
+        ours, theirs = ({**each["settings"], "images": each["images"]} for each in (identity, stored))
+        differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]
+        if differing:
+            raise InputError(
+                f"resume: the run in {str(self._path)!r} had {', '.join(differing)}: give the same, or start again "
+                "without resume"
+            )
+        return stored
+
+    def write(self, outcome: RepairResult) -> None:
+        """Write the results, and the weights if the repair succeeded."""
+        if outcome.succeeded:
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in outcome.model.state_dict().items()}
+            write_whole(self._path / WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
+        else:
+            (self._path / WEIGHTS).unlink(missing_ok=True)
+        write_whole(self._path / RESULTS, json.dumps(outcome.results, indent=1) + "\n")
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode with gradients; then the mode of every module as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _pads_circularly(model: nn.Module) -> bool:
+    """Whether circular shifts commute with the convolutions of `model`."""
+    modes = {
+        module.padding_mode
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d) and (isinstance(module.padding, str) or any(module.padding))
+    }
+    return modes == {"circular"}

@@ -1,0 +1,78 @@
+"""Config: a training run as it is asked for, and as `config.yaml` holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dealias
+from dealias.errors import InputError
+from dealias.optional import require
+from dealias.training.settings import Settings
+
+FREE_KEYS = ("device", "workers", "save_every", "versions")
+"""Keys of `config.yaml` whose values may change when a run is resumed."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run as it is asked for.
+
+    Attributes:
+        model: as for `dealias.models.create_model`.
+        settings: how it is trained.
+        recipe: name of the recipe that the settings come from, for the record.
+        data: class folders, WebDataset shards, a Hugging Face dataset on disk (see `dealias.data.open_source`), a
+            stream `hf:NAME`, or `digits`. Subfolders `train` and `val` (or `validation`, `test`) are used as such.
+        val_data: images to measure on. Without it and without such a subfolder, a tenth of `data` is held out.
+        weights: a checkpoint to start from.
+        new_head: load all but the head of weights with another number of classes.
+        limit: train on at most this many images, drawn by `seed`.
+        seed: of the weights, the order and every other random number.
+    """
+
+    model: str
+    settings: Settings
+    recipe: str = ""
+    data: str | None = None
+    val_data: str | None = None
+    weights: str | None = None
+    new_head: bool = False
+    limit: int | None = None
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `config.yaml`."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "settings"}
+        versions = {"dealias": dealias.__version__, "torch": str(torch.__version__)}
+        return {**own, **self.settings.model_dump(), "versions": versions}
+
+    def check_resumes(self, path: Path) -> None:
+        """Check that the run whose `config.yaml` is at `path` is this one.
+
+        A key that the file lacks has its default: the run is of an older version.
+
+        Raises:
+            InputError: the file cannot be read, or a key has another value.
+        """
+        yaml = require("yaml")
+        try:
+            stored = {**_defaults(), **yaml.safe_load(path.read_text(encoding="utf-8"))}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+        config = self.to_dict()
+        for key in sorted({*stored, *config} - set(FREE_KEYS)):
+            if stored.get(key) != config.get(key):
+                raise InputError(
+                    f"output={str(path.parent)!r} has a run with {key}={stored.get(key)!r}, not {config.get(key)!r}: "
+                    "resume it with its own settings, or name another folder"
+                )
+
+
+def _defaults() -> dict[str, Any]:
+    own = {field.name: field.default for field in fields(Config) if field.name not in ("model", "settings")}
+    settings = {key: field.default for key, field in Settings.model_fields.items() if not field.is_required()}
+    return {**own, **settings}

@@ -1,0 +1,79 @@
+"""The images of a repair: split, shifted and measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from helpers.repairs import small_images, small_network
+
+from dealias.metrics import wilson_interval
+from dealias.repair.domain import Domain, HeldOut, split_held_out
+
+
+def test_copies_of_an_image_are_on_one_side():
+    images = small_images(50).repeat(2, 1, 1, 1)
+    train, held = split_held_out(images, 0.2, seed=4)
+    assert sorted(train + held) == list(range(100))
+    assert 20 <= len(held) <= 21
+    assert {index % 50 for index in train}.isdisjoint(index % 50 for index in held)
+    assert split_held_out(images, 0.2, seed=4) == (train, held)
+    assert split_held_out(images, 0.2, seed=5)[1] != held
+    train, held = split_held_out(images, [3], seed=0)
+    assert (len(train), held) == (98, [3])
+
+
+def make(crop_size: int | None = None, circular: bool = False) -> Domain:
+    return Domain(
+        small_images(),
+        prepare=lambda images: 2 * images,
+        crop_size=crop_size,
+        circular=circular,
+        device=torch.device("cpu"),
+        batch_size=16,
+        seed=7,
+    )
+
+
+def test_whole_images_and_their_windows() -> None:
+    images = small_images()
+    whole, windows = make(), make(crop_size=12)
+    assert torch.equal(whole.centre([3, 5]), 2 * images[[3, 5]])
+    assert torch.equal(whole.anywhere([3], step=0), 2 * images[[3]])
+    assert torch.equal(windows.centre([3]), 2 * images[[3], :, 2:14, 2:14])
+    places = set()
+    for step in range(60):
+        found = windows.anywhere([3], step)
+        assert torch.equal(found, windows.anywhere([3], step))
+        places |= {
+            (top, left)
+            for top in range(5)
+            for left in range(5)
+            if torch.equal(found, 2 * images[[3], :, top : top + 12, left : left + 12])
+        }
+    assert {top for top, _ in places} == {left for _, left in places} == set(range(5))
+
+
+def test_kinds_of_shifts() -> None:
+    assert [make(12).mode, make(circular=True).mode, make().mode] == ["crop", "circular", "zero_fill"]
+    image, rolled = 2 * small_images()[4], make(circular=True).shifted([4])
+    assert rolled.shape == (4, 1, 16, 16)
+    for each in rolled:
+        assert any(torch.equal(each, image.roll((down, right), (1, 2))) for down in range(16) for right in range(16))
+
+
+def test_batches_have_all_indices() -> None:
+    assert [len(part) for part in make().batches(range(40))] == [16, 16, 8]
+
+
+def test_figures_are_those_of_a_plain_loop() -> None:
+    domain, held, targets = make(), [1, 4, 6, 30], torch.arange(40) % 10
+    original, other = small_network().eval(), small_network().eval()
+    with torch.no_grad():
+        other.classifier.bias += torch.randn(10, generator=torch.Generator().manual_seed(0))
+        theirs, ours = (network(2 * small_images()[held]).argmax(1) for network in (original, other))
+    measured = HeldOut(domain, held, original, targets).measure(other)
+    agreement = float((theirs == ours).float().mean())
+    assert measured["agreement"] == agreement
+    assert measured["agreement_interval"] == list(wilson_interval(round(4 * agreement), 4))
+    assert measured["accuracy"] == float((ours == targets[held]).float().mean())
+    assert np.isclose(HeldOut(domain, held, original, None).measure(original)["agreement"], 1)
