@@ -17,7 +17,7 @@ from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
 from dealias.metrics import mean_interval
 from dealias.report import picture_bytes
-from dealias.report.figures import SERIES_COLORS, new_figure, styled
+from dealias.report.theme import SERIES_COLORS, new_figure, styled
 
 Record = dict[str, Any]
 MEASURES = {

@@ -15,8 +15,8 @@ from dealias.cli.common import app, show_progress
 PIXELS = 56
 
 
-@app.command()
-def bench(
+@app.command("bench")
+def time_operations(
     threads: Annotated[int, typer.Option(help="Threads that PyTorch and the operations use.", min=1)] = 1,
     rounds: Annotated[int, typer.Option(help="Paired measurements of each form.", min=1)] = 7,
     output: Annotated[Path | None, typer.Option(help="Folder for the table as CSV: bench.csv.")] = None,

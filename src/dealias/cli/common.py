@@ -1,17 +1,21 @@
-"""What the commands share: the app, options that mean the same everywhere, progress and tables."""
+"""The app, the options that several commands take, and helpers of several commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from dealias.errors import InputError
 from dealias.progress import OnProgress
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 app = typer.Typer(
     name="dealias",
@@ -41,6 +45,21 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 ImageSize = Annotated[int | None, typer.Option(help="Resize the short side to it; default: the model's own.")]
 CropSize = Annotated[int | None, typer.Option(help="What the network sees; default: the model's own.")]
 FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-aliased copy: name, length or taps.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Networks, the baseline first: NAME or NAME,KEY=VALUE,... with weights=PATH, new_head=true, "
+        "antialias=FILTER, label=TEXT, recipe, num_classes, in_chans, padding_mode.",
+    ),
+]
+Stem = Annotated[bool, typer.Option("--stem", help="Also the first strided convolution, which costs most.")]
+Recipe = Annotated[str, typer.Option(help="same-size, or zhang2019: the paper's released networks.")]
+InputSize = Annotated[
+    str | None,
+    typer.Option(help="Size of the input: 224, or height,width, or channels,height,width. Default: the network's own."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
 
 
 @contextmanager
@@ -51,3 +70,26 @@ def show_progress() -> Iterator[OnProgress]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("starting", total=1.0)
         yield lambda stage, done: progress.update(task, description=stage, completed=done)
+
+
+def network_and_example(
+    model: str, weights: Path | None, new_head: bool, input_size: str | None
+) -> tuple[nn.Module, Tensor]:
+    """The network of a command's options, and an image of zeros of the size that it takes or that `input_size` says."""
+    import torch
+
+    from dealias.models import create_model, default_input_size, parse_model
+
+    name, settings = parse_model(model)
+    network = create_model(name, weights=weights, new_head=new_head, **settings)
+    channels, height, width = default_input_size(name, network)
+    channels = settings.get("in_chans", channels)
+    if input_size is not None:
+        parts = [part.strip() for part in input_size.split(",")]
+        if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise InputError(
+                f"input-size={input_size!r} is not a size: write 224, or 224,320, or 1,28,28 with the channels"
+            )
+        *more, height, width = [int(part) for part in parts] * (2 if len(parts) == 1 else 1)
+        channels = more[0] if more else channels
+    return network, torch.zeros(1, channels, height, width)

@@ -8,8 +8,8 @@ from rich.table import Table
 from dealias.cli.common import app
 
 
-@app.command()
-def info() -> None:
+@app.command("info")
+def print_info() -> None:
     """Print versions, devices and which backend of the operations is active."""
     import platform
 

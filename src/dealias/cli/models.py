@@ -12,8 +12,8 @@ from dealias.cli.common import app
 from dealias.errors import InputError
 
 
-@app.command()
-def models(
+@app.command("models")
+def list_networks(
     pattern: Annotated[
         str, typer.Argument(help="Part of a name, or a shell's pattern: resnet50, 'timm:*next*'.")
     ] = "*",

@@ -1,4 +1,4 @@
-"""`dealias profile`: which downsampling site adds how much shift-variance."""
+"""`dealias profile`: rank the downsampling sites by the shift-variance that each adds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Device, Output, Seed, app, show_progress
-from dealias.cli.evaluate import Models
+from dealias.cli.common import Device, Models, Output, Seed, app, show_progress
 
 
-@app.command()
-def profile(
+@app.command("profile")
+def rank_sites(
     models: Models,
     images: Annotated[
         str | None, typer.Option(help="As for evaluate; default: photographs or digits that packages bring.")
@@ -45,9 +44,9 @@ def profile(
             on_progress=on_progress,
         )
     console = Console()
-    for label, found in profiles.items():
+    for label, profile in profiles.items():
         table = Table("site", "kind", "grid", "distance before", "after", "added", "periodicity", title=label)
-        for site in found.ranked():
+        for site in profile.ranked():
             table.add_row(
                 site.path,
                 site.kind.replace("_", " "),

@@ -17,8 +17,8 @@ from dealias.errors import InputError
 from dealias.evaluation.network import build_network
 from dealias.evaluation.specs import ModelSpec, label_models
 from dealias.files import prepare_output, write_whole
+from dealias.metrics.site_profile import Profile, profile_model
 from dealias.models import Preprocessing
-from dealias.profile import Profile, profile_model
 from dealias.progress import OnProgress
 from dealias.report.profiles import render_profiles
 from dealias.runtime import pick_device, versions
@@ -44,7 +44,7 @@ def run_profile(
             packages bring.
         output: the folder to write into; it is created.
         count: number of images, drawn by `seed`; packages bring 5 photographs and 5,000 digits.
-        reach: every shift from 0 to so many pixels less one, on both axes; None as in `dealias.profile.profile_model`.
+        reach: every shift from 0 to so many pixels less one, on both axes; None as in `profile_model`.
         device, batch_size: of the forward passes.
         seed: of the images drawn.
         on_progress: told the stage and the fraction of the work done.

@@ -21,13 +21,13 @@ from dealias.errors import InputError
 from dealias.evaluation.network import Network
 from dealias.metrics.measure import ViewCounts, correct_probabilities
 from dealias.metrics.robustness import sequence_counts
+from dealias.metrics.site_profile import profile_model
 from dealias.metrics.views import WINDOWED, Mode, ShiftedViews
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
 from dealias.perturb.corruptions import SEVERITIES, corrupt
 from dealias.perturb.released import read_video
 from dealias.perturb.sequences import NOISE_PERTURBATIONS, sequence
-from dealias.profile import profile_model
 
 Counts: TypeAlias = dict[str, Any]
 
@@ -247,7 +247,7 @@ class EquivarianceTask(Task):
         return preprocessing.centre(preprocessing.square(picture, preprocessing.image_size))[None]
 
     def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
-        """`profile`: see `dealias.profile.Profile.as_json`."""
+        """`profile`: see `dealias.metrics.site_profile.Profile.as_json`."""
         images = network.see(views[:, 0].to(network.device))
         return {"profile": profile_model(network.model, images, batch_size=network.batch_size).as_json()}
 

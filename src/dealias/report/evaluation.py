@@ -9,15 +9,15 @@ from typing import Any
 
 from dealias.errors import InputError
 from dealias.files import write_whole
-from dealias.profile import Profile
-from dealias.report.comparisons import (
+from dealias.metrics.site_profile import Profile
+from dealias.report.metrics import consistency_key, evaluation_columns, evaluation_finding, evaluation_rows
+from dealias.report.page import render_page
+from dealias.report.plots import (
     plot_accuracy_consistency,
     plot_bars,
     plot_mean_probability,
     plot_severities,
 )
-from dealias.report.metrics import consistency_key, evaluation_columns, evaluation_finding, evaluation_rows
-from dealias.report.page import render_page
 from dealias.report.profiles import Plot, drawn, profile_figures
 from dealias.report.summary import METRICS
 

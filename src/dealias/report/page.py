@@ -10,7 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dealias.optional import require
-from dealias.report.figures import DARK_SERIES_COLORS, SERIES_COLORS
+from dealias.report.theme import DARK_SERIES_COLORS, SERIES_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

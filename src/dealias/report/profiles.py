@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dealias.profile import Profile
-from dealias.report.comparisons import plot_bars, plot_site_maps
-from dealias.report.figures import Theme
+from dealias.metrics.site_profile import Profile
 from dealias.report.page import render_page, vector_source
+from dealias.report.plots import plot_bars, plot_site_maps
+from dealias.report.theme import Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

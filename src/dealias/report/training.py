@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
 from dealias.optional import require
-from dealias.report.comparisons import WIDTH, series_color
-from dealias.report.figures import Theme, new_figure, styled
 from dealias.report.page import render_page
 from dealias.report.profiles import Plot, drawn
 from dealias.report.summary import METRICS, format_share
+from dealias.report.theme import WIDTH, Theme, new_figure, series_color, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

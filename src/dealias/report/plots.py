@@ -1,59 +1,61 @@
-"""Plots of an evaluation: networks side by side, each plot a function that returns a Matplotlib figure."""
+"""Plots, each a function that returns a Matplotlib figure."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from dealias.errors import InputError
-from dealias.report.figures import DARK_SERIES_COLORS, SERIES_COLORS, Theme, new_figure, styled
+from dealias.report.published import published_filters, published_networks
+from dealias.report.theme import COLORS, NAMES, WIDTH, Theme, new_figure, series_color, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 7.2
+    from dealias.metrics.site_profile import Profile
+
 MAPPED_SITES = 6
 
-
-def series_color(index: int, theme: Theme = "light") -> str:
-    """The colour of the network of that place, the baseline being 0."""
-    colors = SERIES_COLORS if theme == "light" else DARK_SERIES_COLORS
-    return colors[index % len(colors)]
+Map: TypeAlias = "np.ndarray[Any, Any]"
 
 
-@cache
-def published_networks() -> tuple[dict[str, Any], ...]:
-    """Accuracy and consistency on ImageNet, in percent, of the paper's networks, before and after anti-aliasing.
+def plot_shift_curves(
+    shifts: Sequence[int], probabilities: Mapping[str, np.ndarray[Any, Any]], images: np.ndarray[Any, Any]
+) -> Figure:
+    """P(correct class) against the diagonal shift: one panel for each image, one line for each network.
 
-    >>> next(row for row in published_networks() if row["model"] == "resnet50")["antialiased_consistency"]
-    91.32
-
-    Source: the paper's authors' published table of torchvision's networks.
+    Args:
+        shifts: the S shifts in pixels.
+        probabilities: for each network ("baseline", "antialiased") an array (images, S) of probabilities.
+        images: (images, H, W), shown in the corner of each panel.
     """
-    return _read_reference("zhang2019_imagenet.csv")
-
-
-@cache
-def published_filters() -> tuple[dict[str, Any], ...]:
-    """Accuracy and consistency on ImageNet, in percent, of the paper's networks with each of its filters.
-
-    Source: Zhang (2019), section 4.2.
-    """
-    return _read_reference("zhang2019_filters.csv")
-
-
-def _read_reference(name: str) -> tuple[dict[str, Any], ...]:
-    text = resources.files("dealias.report").joinpath(f"reference/{name}").read_text(encoding="utf-8")
-    return tuple(
-        {key: value if key in ("model", "filter") else float(value) for key, value in row.items()}
-        for row in csv.DictReader(text.splitlines())
-    )
+    columns = min(len(images), 2)
+    rows = -(-len(images) // columns)
+    with styled():
+        figure = new_figure(7.2, 1.45 * rows + 0.5)
+        axes = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[0.25, 1] * columns)
+        for axis in axes.flat[2 * len(images) :]:
+            axis.set_axis_off()
+        pairs = zip(axes.flat[0::2], axes.flat[1::2], images, strict=False)
+        for index, (thumbnail, axis, image) in enumerate(pairs):
+            thumbnail.imshow(image, cmap="gray_r")
+            thumbnail.set_axis_off()
+            for network, values in probabilities.items():
+                axis.plot(shifts, values[index], color=COLORS[network], linewidth=1.6, label=NAMES[network])
+            axis.set_ylim(-0.03, 1.03)
+            axis.set_yticks([0, 0.5, 1])
+            axis.set_xlim(shifts[0], shifts[-1])
+            axis.grid(alpha=0.25)
+        for axis in axes[:, 1]:
+            axis.set_ylabel("P(correct)")
+        for axis in axes[-1, 1::2]:
+            axis.set_xlabel("diagonal shift (px)")
+        handles, labels = axes[0, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
+    return figure
 
 
 def plot_accuracy_consistency(
@@ -209,50 +211,94 @@ def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Any]]], *, the
     return figure
 
 
-def plot_site_maps(profiles: Mapping[str, Any], *, theme: Theme = "light") -> Figure:
+def plot_feature_distance(
+    maps: Mapping[str, Mapping[tuple[str, str], Map]], layers: Sequence[str], stages: Sequence[str]
+) -> Figure:
+    """Internal feature distance over shifts as heat maps: a column for each layer, a row for each network and stage.
+
+    Args:
+        maps: for each network, for (layer, stage), an array (dy, dx) of mean cosine distances with shift 0 in the
+            middle; a network's missing pairs are left blank.
+        layers: the columns, in order.
+        stages: the rows of each network, such as "max" and "subsampled".
+
+    Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One colour scale for all.
+    """
+    rows = [(network, stage) for network in maps for stage in stages]
+    with styled():
+        return _draw_maps(
+            [(f"{NAMES[network]}\n{stage}", COLORS[network]) for network, stage in rows],
+            [[maps[network].get((layer, stage)) for layer in layers] for network, stage in rows],
+            [layers] + [[""] * len(layers)] * (len(rows) - 1),
+            "internal feature distance (1 - cosine similarity); shift 0 in the middle of each map",
+        )
+
+
+def plot_site_maps(profiles: Mapping[str, Profile], *, theme: Theme = "light") -> Figure:
     """Internal feature distance as heat maps over shifts: a column for each site, rows for each network and stage.
 
     Args:
-        profiles: for each network a `dealias.profile.Profile`; the first `MAPPED_SITES` sites are shown.
+        profiles: the profile of each network; the first `MAPPED_SITES` sites are shown.
         theme: of the page.
 
     Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One scale for all.
     """
     titles = {"max": "max", "output": "subsampled"}
+    sites = {network: profile.sites[:MAPPED_SITES] for network, profile in profiles.items()}
     rows = [
-        (network, stage)
-        for network, profile in profiles.items()
-        for stage in titles
-        if any(stage in site.maps for site in profile.sites[:MAPPED_SITES])
+        (network, stage) for network in sites for stage in titles if any(stage in site.maps for site in sites[network])
     ]
-    columns = max(min(len(profile.sites), MAPPED_SITES) for profile in profiles.values())
-    ceiling = max(np.max(site.maps["output"]) for profile in profiles.values() for site in profile.sites) or 1.0
+    columns = max(map(len, sites.values()))
+    maps: list[list[Map | None]] = []
+    for network, stage in rows:
+        shown = [np.asarray(site.maps[stage]) if stage in site.maps else None for site in sites[network]]
+        maps.append(shown + [None] * (columns - len(shown)))
+    shifts = next(iter(profiles.values()))
+    order = list(profiles)
     with styled(theme):
-        cell = WIDTH / max(columns, 4)
-        figure = new_figure(WIDTH, (cell + 0.1) * len(rows) + 0.9)
-        axes = figure.subplots(len(rows), columns, squeeze=False)
-        picture: Any = None
-        for row, (network, stage) in enumerate(rows):
-            profile, color = profiles[network], series_color(list(profiles).index(network), theme)
-            for column, axis in enumerate(axes[row]):
-                axis.set_xticks([])
-                axis.set_yticks([])
-                site = profile.sites[column] if column < len(profile.sites) else None
-                if column == 0:
-                    axis.set_ylabel(f"{network}\n{titles[stage]}", color=color, fontsize=8)
-                if site is None or stage not in site.maps:
-                    axis.spines[:].set_visible(False)
-                    continue
-                values = np.asarray(site.maps[stage])
-                axis.set_title(_short(site.path), fontsize=7, loc="center")
-                picture = axis.imshow(
-                    values, cmap="magma", vmin=0, vmax=ceiling, interpolation="nearest", aspect="auto"
-                )
-                axis.set_box_aspect(1)
-                axis.set_xlabel(f"mean {values.mean():.3f}", fontsize=7, labelpad=2)
+        return _draw_maps(
+            [(f"{network}\n{titles[stage]}", series_color(order.index(network), theme)) for network, stage in rows],
+            maps,
+            [[_short(site.path) for site in sites[network]] for network, _ in rows],
+            f"1 - cosine similarity; shifts {_span(shifts.dy)} down, {_span(shifts.dx)} right",
+        )
+
+
+def _draw_maps(
+    labels: Sequence[tuple[str, str]],
+    maps: Sequence[Sequence[Map | None]],
+    titles: Sequence[Sequence[str]],
+    scale: str,
+) -> Figure:
+    """Rows of heat maps on one colour scale.
+
+    Args:
+        labels: text and colour of each row.
+        maps: the maps of each row, all rows of one length; None leaves a place blank.
+        titles: of the maps of each row.
+        scale: label of the colour bar.
+    """
+    columns = len(maps[0])
+    figure = new_figure(WIDTH, (WIDTH / max(columns, 4) + 0.1) * len(maps) + 0.9)
+    axes = figure.subplots(len(maps), columns, squeeze=False)
+    ceiling = max((float(values.max()) for row in maps for values in row if values is not None), default=0) or 1.0
+    picture = None
+    for row, (label, color) in enumerate(labels):
+        axes[row, 0].set_ylabel(label, color=color, fontsize=8)
+        for column, axis in enumerate(axes[row]):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            values = maps[row][column]
+            if values is None:
+                axis.spines[:].set_visible(False)
+                continue
+            axis.set_title(titles[row][column], fontsize=7, loc="center")
+            picture = axis.imshow(values, cmap="magma", vmin=0, vmax=ceiling, interpolation="nearest", aspect="auto")
+            axis.set_box_aspect(1)
+            axis.set_xlabel(f"mean {values.mean():.3f}", fontsize=7, labelpad=2)
+    if picture is not None:
         bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
-        shifts = next(iter(profiles.values()))
-        bar.set_label(f"1 - cosine similarity; shifts {_span(shifts.dy)} down, {_span(shifts.dx)} right", fontsize=8)
+        bar.set_label(scale, fontsize=8)
         bar.ax.tick_params(labelsize=7)
     return figure
 

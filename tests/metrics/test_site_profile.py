@@ -12,8 +12,8 @@ from torch import nn
 from dealias import antialias
 from dealias.errors import InputError
 from dealias.metrics import internal_feature_distance
+from dealias.metrics.site_profile import SAMPLED_SHIFTS, Profile, periodicity, profile_model
 from dealias.models import vgg_small
-from dealias.profile import SAMPLED_SHIFTS, Profile, periodicity, profile_model
 
 
 @pytest.fixture(scope="module")
