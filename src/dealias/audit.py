@@ -215,8 +215,10 @@ def _page(
             for photo, source in zip(results["photos"], pictures, strict=True)
         ],
         figures=figures,
-        table={"columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
-        tables=[distance_table(results)] if results["baseline"]["feature_distance"] else [],
+        tables=[
+            *([distance_table(results)] if results["baseline"]["feature_distance"] else []),
+            {"heading": "The numbers", "columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
+        ],
         notes=[
             UNTRAINED,
             *accuracy,

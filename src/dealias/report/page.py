@@ -55,7 +55,6 @@ def render_page(
     photos: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, str]],
     notes: Sequence[str],
-    table: Table | None = None,
     summary: Table | None = None,
     tables: Sequence[Table] = (),
 ) -> str:
@@ -69,9 +68,8 @@ def render_page(
             (a square picture as data URL, whose side is `size` pixels).
         figures: `heading`, `text`, `source` (data URL) and `alt` of each picture, with `dark` another for dark pages.
         notes: paragraphs on how it was measured.
-        table: `columns` and `rows` of ready strings, behind the figures.
-        summary: the same, in front of them.
-        tables: more of them, with `heading` and `text`.
+        summary: `columns` and `rows` of ready strings, in front of the figures.
+        tables: the same with `heading` and perhaps `text`, behind the figures.
     """
     jinja2 = require("jinja2")
     template = resources.files("dealias.report").joinpath("templates/report.html").read_text(encoding="utf-8")
@@ -84,7 +82,6 @@ def render_page(
         photos=photos,
         photos_json=data,
         figures=figures,
-        table=table,
         summary=summary,
         tables=tables,
         colors={"light": SERIES_COLORS, "dark": DARK_SERIES_COLORS},
