@@ -1,4 +1,4 @@
-"""docs/experiments.md and its figure, made from the JSON of the cells alone."""
+"""docs/experiments.md and its figure, made from the records of the cells alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from cells import COMPARED, EXTENT, FILTERS
+from records import Record, Records
 
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
@@ -19,7 +20,6 @@ from dealias.metrics import mean_interval
 from dealias.report import picture_bytes
 from dealias.report.theme import SERIES_COLORS, new_figure, styled
 
-Record = dict[str, Any]
 MEASURES = {
     "accuracy": "accuracy",
     "circular_consistency": "circular consistency",
@@ -67,11 +67,11 @@ def write_page(results: Path, docs: Path) -> Path:
     """Write the page and its figure into `docs`; return the page's path.
 
     Raises:
-        InputError: there is no JSON.
+        InputError: `results` has no records.
     """
-    records = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    records = list(Records(results).read().values())
     if not records:
-        raise InputError(f"results={str(results)!r} has no JSON of cells: run some first")
+        raise InputError(f"results={str(results)!r} has no records: run cells first")
     prepare_output(docs / "images")
     parts = [INTRODUCTION]
     groups = _groups(records)
@@ -83,11 +83,11 @@ def write_page(results: Path, docs: Path) -> Path:
         "bars are the 95% intervals of both means."
     )
     for data, network, seeds, command in PARTS:
-        found = [group for key, group in groups.items() if key[:2] == (data, network)]
+        sections = [group for key, group in groups.items() if key[:2] == (data, network)]
         parts.append(f"## {DATA[data]}, `dealias:{network}`")
-        if not found:
+        if not sections:
             parts.append(f"Not run: `python {command}` would.")
-        for group in found:
+        for group in sections:
             parts += _section(group, seeds)
     write_whole(docs / "experiments.md", "\n\n".join(part.strip() for part in parts) + "\n")
     return docs / "experiments.md"
@@ -126,8 +126,8 @@ def _section(group: Group, seeds: int) -> Iterator[str]:
     )
     filters, setups = EXTENT[first["cell"]["data"]]
     for padding, augment in setups:
-        found = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
-        rows = {name: records for name, records in found.items() if records or name in filters}
+        trained = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
+        rows = {name: records for name, records in trained.items() if records or name in filters}
         border = "Zero" if padding == "zeros" else "Circular"
         yield f"### {border} padding, {'with' if augment else 'no'} shift augmentation"
         yield _table(rows, seeds, "filter") if any(rows.values()) else "Not run."
@@ -153,7 +153,7 @@ def _table(rows: dict[str, list[Record]], seeds: int, title: str) -> str:
 
 
 def _values(records: Sequence[Record], key: str) -> list[float]:
-    return [100 * record["found"][key] for record in records]
+    return [100 * record["measured"][key] for record in records]
 
 
 def _shown(values: Sequence[float], style: str = ".1f") -> str:
@@ -204,17 +204,17 @@ def _figure(groups: dict[Key, Group]) -> Any:
     with styled():
         figure = new_figure(7.2, 3.8)
         axes = figure.subplots(1, 2, sharey=True)
-        found = [
+        drawn = [
             ((network, epochs, augment), padding, filter, records)
             for (data, network, epochs, _), group in groups.items()
             for (padding, augment, filter, method), records in group.items()
             if (data, method) == ("fashion", "scratch")
         ]
-        colors = dict(zip(sorted({setup for setup, *_ in found}), cycle(SERIES_COLORS)))
+        colors = dict(zip(sorted({setup for setup, *_ in drawn}), cycle(SERIES_COLORS)))
         for axis, padding, key in zip(
             axes, ("circular", "zeros"), ("circular_consistency", "zero_fill_consistency"), strict=True
         ):
-            points = [(setup, filter, records) for setup, where, filter, records in found if where == padding]
+            points = [(setup, filter, records) for setup, where, filter, records in drawn if where == padding]
             for setup, filter, records in points:
                 (x, left_right), (y, down_up) = (_bar(_values(records, name)) for name in (key, "accuracy"))
                 axis.errorbar(x, y, down_up, left_right, fmt="none", ecolor=colors[setup], elinewidth=0.8, alpha=0.5)
