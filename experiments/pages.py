@@ -46,8 +46,8 @@ METHODS = {
 }
 INTRODUCTION = """# Filters, padding and shift augmentation: the paper's experiment
 
-Made by `python experiments/fashion.py --table` from the JSON in `experiments/results/`; nothing here is typed by hand.
-`make experiment` runs the cells that have no JSON yet, `--quick` its short form on digits.
+Made by `python experiments/fashion.py --table` from `experiments/results.jsonl`; nothing here is typed by hand.
+`make experiment` runs the cells that have no record yet, `make experiment-quick` its short form on digits.
 
 Networks are trained from scratch for the same epochs with the same settings; only the filter differs within a table.
 Values are percentages, means over seeds (of weights and order) with Student's 95% interval of the mean in brackets; a
