@@ -34,16 +34,18 @@ ConfiguredModel = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors or .pth.")]
 NewHead = Annotated[
-    bool, typer.Option("--new-head", help="Load all but the head of weights with another number of classes.")
+    bool, typer.Option("--new-head", help="Load a checkpoint with another number of classes without its head.")
 ]
 Output = Annotated[Path, typer.Option(help="Folder to write into.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most this many images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
-Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")]
+Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: one less than the cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")]
-ImageSize = Annotated[int | None, typer.Option(help="Resize the short side to it; default: the model's own.")]
-CropSize = Annotated[int | None, typer.Option(help="What the network sees; default: the model's own.")]
+ImageSize = Annotated[int | None, typer.Option(help="Size of the short side after resizing; default: the model's own.")]
+CropSize = Annotated[
+    int | None, typer.Option(help="Size of the square that the network sees; default: the model's own.")
+]
 FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-aliased copy: name, length or taps.")]
 Models = Annotated[
     list[str],
@@ -53,13 +55,13 @@ Models = Annotated[
         "antialias=FILTER, label=TEXT, recipe, num_classes, in_chans, padding_mode.",
     ),
 ]
-Stem = Annotated[bool, typer.Option("--stem", help="Also the first strided convolution, which costs most.")]
+Stem = Annotated[bool, typer.Option("--stem", help="Anti-alias the first strided convolution too, which costs most.")]
 Recipe = Annotated[str, typer.Option(help="same-size, or zhang2019: the paper's released networks.")]
 InputSize = Annotated[
     str | None,
     typer.Option(help="Size of the input: 224, or height,width, or channels,height,width. Default: the network's own."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def show_progress() -> Iterator[OnProgress]:
 def network_and_example(
     model: str, weights: Path | None, new_head: bool, input_size: str | None
 ) -> tuple[nn.Module, Tensor]:
-    """The network of a command's options, and an image of zeros of the size that it takes or that `input_size` says."""
+    """The network of a command's options, and an image of zeros of its own input size or of `input_size`."""
     import torch
 
     from dealias.models import create_model, default_input_size, parse_model

@@ -33,11 +33,11 @@ def convert_network(
     filter: FilterText = "bin4",
     stem: Stem = False,
     recipe: Recipe = "same-size",
-    strict: Annotated[bool, typer.Option("--strict", help="Fail where a site cannot be anti-aliased.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a site cannot be anti-aliased.")] = False,
     input_size: InputSize = None,
     as_json: Json = False,
 ) -> None:
-    """Anti-alias a network: write its checkpoint, and a report of what changed and what it costs."""
+    """Anti-alias a network: write its checkpoint and a report of the changes and their cost."""
     from dealias.convert import antialias_with_report
     from dealias.files import prepare_output, write_whole
     from dealias.optional import require

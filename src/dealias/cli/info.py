@@ -1,4 +1,4 @@
-"""`dealias info`: what runs here."""
+"""`dealias info`: print versions, devices and backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dealias.cli.common import app
 
 @app.command("info")
 def print_info() -> None:
-    """Print versions, devices and which backend of the operations is active."""
+    """Print the versions, the devices and the active backends of the operations."""
     import platform
 
     import torch

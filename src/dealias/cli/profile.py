@@ -16,19 +16,22 @@ from dealias.cli.common import Device, Models, Output, Seed, app, show_progress
 def rank_sites(
     models: Models,
     images: Annotated[
-        str | None, typer.Option(help="As for evaluate; default: photographs or digits that packages bring.")
+        str | None, typer.Option(help="As for evaluate; default: photographs or digits from installed packages.")
     ] = None,
     count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 4,
     reach: Annotated[
         int | None,
-        typer.Option(help="Every shift up to so many pixels; default: all up to 32 x 32, else a sample.", min=1),
+        typer.Option(
+            help="Measure every shift below this many pixels; default: all for images up to 32 x 32, else a sample.",
+            min=1,
+        ),
     ] = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Images in a forward pass.", min=1)] = 32,
     output: Output = Path("runs/profile"),
     seed: Seed = 0,
 ) -> None:
-    """Rank a network's downsampling sites by the shift-variance they add: where to look first when it flickers."""
+    """Rank a network's downsampling sites by the shift-variance that they add. Start here when a network flickers."""
     from dealias.evaluation.profiling import run_profile
 
     with show_progress() as on_progress:

@@ -27,7 +27,7 @@ def list_sites(
     input_size: InputSize = None,
     as_json: Json = False,
 ) -> None:
-    """List every place where a network subsamples, and what anti-aliasing would do there."""
+    """List the places where a network subsamples, and what anti-aliasing does at each."""
     import json
     from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""Real images: those that travel inside packages, and folders of the user's own."""
+"""Real images: from installed packages, and from the user's folders, shards and data sets."""
 
 from dealias.data.folder import Folder, LoadedImages, Skipped, load_images
 from dealias.data.pictures import read_image
