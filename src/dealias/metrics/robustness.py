@@ -26,9 +26,7 @@ from dealias.errors import InputError, InputTypeError
 from dealias.metrics._torchmetrics import Metric
 from dealias.metrics.consistency import top1
 from dealias.metrics.intervals import student_t_quantile, upper_tail, wilson_interval
-
-SEVERITIES = 5
-VALIDATION_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+from dealias.perturb.names import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS, check_corruption, check_difficulty
 
 
 @cache
@@ -98,7 +96,7 @@ class _SequenceMetric(Metric):
 
     def __init__(self, noise: bool = False, difficulty: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _check_difficulty(difficulty)
+        check_difficulty(difficulty)
         self.noise, self.difficulty = noise, difficulty
         for name in ("total", "total_of_squares", "sequences"):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
@@ -221,9 +219,9 @@ class CorruptionError(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.corruptions = (*alexnet_corruption_errors(), *VALIDATION_CORRUPTIONS)
+        self.corruptions = CORRUPTIONS + VALIDATION_CORRUPTIONS
         for name in ("errors", "images"):
-            zeros = torch.zeros(len(self.corruptions), SEVERITIES, dtype=torch.long)
+            zeros = torch.zeros(len(self.corruptions), len(SEVERITIES), dtype=torch.long)
             self.add_state(name, default=zeros, dist_reduce_fx="sum")
 
     def update(self, corruption: str, severity: int, logits: Tensor, target: Tensor) -> None:
@@ -285,10 +283,7 @@ class CorruptionError(Metric):
         return self.errors / self.images
 
     def _cell(self, corruption: str, severity: int) -> tuple[int, int]:
-        if corruption not in self.corruptions:
-            raise InputError(f"corruption={corruption!r} is unknown: use one of {', '.join(self.corruptions)}")
-        if severity not in range(1, SEVERITIES + 1):
-            raise InputError(f"severity={severity!r} is out of range: use 1 to {SEVERITIES}")
+        check_corruption(corruption, severity, "corruption")
         return self.corruptions.index(corruption), severity - 1
 
 
@@ -362,13 +357,8 @@ def _is_float(logits: Tensor) -> bool:
     return isinstance(logits, Tensor) and logits.is_floating_point()
 
 
-def _check_difficulty(difficulty: int) -> None:
-    if difficulty not in (1, 2, 3):
-        raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")
-
-
 def _check_sequences(logits: Tensor, difficulty: int, dimensions: tuple[int, ...]) -> None:
-    _check_difficulty(difficulty)
+    check_difficulty(difficulty)
     if not isinstance(logits, Tensor):
         raise InputTypeError(f"logits must be a torch.Tensor, got {type(logits).__name__}")
     if logits.ndim not in dimensions or 0 in logits.shape:

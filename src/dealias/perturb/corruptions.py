@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import InputError
 from dealias.optional import require
 from dealias.perturb._filters import (
     defocus,
@@ -60,28 +59,11 @@ from dealias.perturb._images import (
     to_floats,
 )
 from dealias.perturb._weather import frost_crystals, liquid_field, snow_fall, snow_flakes, splash_mud, splash_water
+from dealias.perturb.names import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS, check_corruption
 
 pillow = require("PIL.Image")
 
-CORRUPTIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-VALIDATION_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-SEVERITIES = (1, 2, 3, 4, 5)
+__all__ = ["CORRUPTIONS", "SEVERITIES", "VALIDATION_CORRUPTIONS", "corrupt"]
 
 
 def corrupt(image: Image, name: str, severity: int, *, generator: np.random.Generator) -> Image:
@@ -102,10 +84,7 @@ def corrupt(image: Image, name: str, severity: int, *, generator: np.random.Gene
         InputError: an unknown name or severity, a shape that is none of the above, a value outside [0, 1] or NaN.
         InputTypeError: `image` is no array or of another dtype, or `generator` is no NumPy Generator.
     """
-    if name not in _CORRUPTIONS:
-        raise InputError(f"name={name!r} is no corruption: use one of {', '.join(_CORRUPTIONS)}")
-    if severity not in SEVERITIES:
-        raise InputError(f"severity={severity!r} is out of range: use 1 to 5")
+    check_corruption(name, severity)
     check_generator(generator)
     function, parameters = _CORRUPTIONS[name]
     return like(function(to_floats(image), generator, *parameters[severity - 1]), image)

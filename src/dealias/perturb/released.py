@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from dealias.errors import InputError
 from dealias.optional import require
-from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS
-from dealias.perturb.sequences import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS
+from dealias.perturb.names import NOISE_PERTURBATIONS, check_corruption, check_perturbation
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov")
 
@@ -35,12 +34,7 @@ def released_corruption(root: str | PathLike[str], corruption: str, severity: in
     Raises:
         InputError: an unknown corruption or severity, or there is no such folder.
     """
-    if corruption not in CORRUPTIONS + VALIDATION_CORRUPTIONS:
-        raise InputError(
-            f"corruption={corruption!r} is unknown: use one of {', '.join(CORRUPTIONS + VALIDATION_CORRUPTIONS)}"
-        )
-    if severity not in SEVERITIES:
-        raise InputError(f"severity={severity!r} is out of range: use 1 to 5")
+    check_corruption(corruption, severity, "corruption")
     return _below(Path(root), Path(corruption, str(severity)))
 
 
@@ -55,11 +49,7 @@ def released_videos(root: str | PathLike[str], perturbation: str, *, difficulty:
     Raises:
         InputError: an unknown perturbation or difficulty, there is no such folder, or it holds no videos.
     """
-    if perturbation not in PERTURBATIONS + VALIDATION_PERTURBATIONS:
-        known = ", ".join(PERTURBATIONS + VALIDATION_PERTURBATIONS)
-        raise InputError(f"perturbation={perturbation!r} is unknown: use one of {known}")
-    if difficulty not in (1, 2, 3):
-        raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")
+    check_perturbation(perturbation, difficulty, "perturbation")
     own = difficulty > 1 and perturbation in NOISE_PERTURBATIONS
     folder = _below(Path(root), Path(f"{perturbation}_{difficulty}" if own else perturbation))
     videos = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in VIDEO_EXTENSIONS)

@@ -31,23 +31,12 @@ from dealias.perturb._filters import gaussian_blur, motion_blur, scaled_sigma
 from dealias.perturb._images import Floats, Image, check_generator, length_scale, like, to_bytes, to_floats
 from dealias.perturb._weather import drip, liquid_field, snow_fall, snow_flakes, splash_water
 from dealias.perturb.corruptions import brightness, gaussian_noise, shot_noise, speckle_noise
+from dealias.perturb.names import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS, check_perturbation
 
 pillow = require("PIL.Image")
 
-PERTURBATIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-)
-VALIDATION_PERTURBATIONS = ("speckle_noise", "gaussian_blur", "spatter", "shear")
-NOISE_PERTURBATIONS = ("gaussian_noise", "shot_noise", "speckle_noise")
+__all__ = ["NOISE_PERTURBATIONS", "PERTURBATIONS", "VALIDATION_PERTURBATIONS", "sequence"]
+
 _FRAMES = 31
 _REACH = 20
 
@@ -74,10 +63,7 @@ def sequence(
             `corrupt`.
         InputTypeError: as in `corrupt`.
     """
-    if name not in _SEQUENCES:
-        raise InputError(f"name={name!r} is no perturbation: use one of {', '.join(_SEQUENCES)}")
-    if difficulty not in (1, 2, 3):
-        raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")
+    check_perturbation(name, difficulty)
     check_generator(generator)
     floats = to_floats(image)
     if size is not None and not 8 <= size <= min(floats.shape[1:]):
