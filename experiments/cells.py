@@ -37,18 +37,18 @@ CIRCULAR_REACH, ZERO_FILL_REACH = 16, 3
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained.
+    """A network and its training.
 
     Attributes:
         data: "fashion" or "digits".
         network: "vgg_small" or "vgg13_bn_cifar".
-        padding: of its convolutions, "circular" or "zeros".
+        padding: padding of the convolutions, "circular" or "zeros".
         augment: whether training images are shifted at random.
-        filter: of the anti-aliasing; "none" is the baseline.
-        method: "scratch"; or from the baseline of the same seed "convert" (no training), "repair" (without labels) or
+        filter: filter of the anti-aliasing; "none" is the baseline.
+        method: "scratch"; or, from the baseline of the same seed, "convert" (no training), "repair" (without labels) or
             "finetune" (with labels, a tenth of the learning rate).
-        epochs: of training; for repair and finetune both of the baseline and of what follows.
-        seed: of the weights and the order of the images.
+        epochs: epochs of training; for repair and finetune those of the baseline, and as many again.
+        seed: seed of the weights and of the order of the images.
     """
 
     data: str
@@ -79,19 +79,19 @@ class Cell:
 
     @property
     def baseline(self) -> Cell:
-        """The cell from whose weights this one starts."""
+        """The baseline of the same seed, whose weights this cell starts from."""
         return replace(self, filter="none", method="scratch")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all cells of a run share.
+    """The settings of all cells of a run.
 
     Attributes:
         batch_size, learning_rate: of training from scratch (SGD, Nesterov momentum .9, one-cycle).
-        precision: of training: "bf16" (autocast) or "float32"; measurements are in float32.
-        consistency_images, diagonal_images, sequence_images, corruption_images: how many of the test images, from the
-            first on, each measurement takes.
+        precision: precision of training: "bf16" (autocast) or "float32"; measurements are in float32.
+        consistency_images, diagonal_images, sequence_images, corruption_images: number of test images, from the first
+            on, in each measurement.
     """
 
     batch_size: int = 64
@@ -104,12 +104,12 @@ class Settings:
 
 
 class Learner(nn.Module):
-    """The network as it is trained: images shifted at random if asked for, under autocast if in bfloat16.
+    """The network during training, which shifts its images at random and may run under autocast.
 
     Args:
         network: maps images to logits.
-        shift: None; or of the convolutions' padding: "circular" rolls each image by up to half its side, "zeros" moves
-            it by up to 3 pixels with zeros entering.
+        shift: "circular" rolls each image by up to half its side; "zeros" moves it by up to 3 pixels, and zeros enter;
+            None leaves it.
         precision: "bf16" or "float32".
     """
 
@@ -233,7 +233,7 @@ class Laboratory:
         )
 
     def _measure(self, network: nn.Module) -> dict[str, Any]:
-        """All shares in 0..1, of the same test images and shifts for every cell."""
+        """All shares, in [0, 1]; every cell has the same test images and shifts."""
         images, labels, settings = self.images.test, self.images.test_labels, self.settings
         right = int((self._predict(network, images).argmax(1) == labels).sum())
         measured: dict[str, Any] = {"accuracy": right / len(labels)}

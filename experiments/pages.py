@@ -29,14 +29,14 @@ MEASURES = {
     "flip_rate": "flip rate",
     "corruption_error": "corruption error",
 }
-# data, network, the number of seeds, and what runs it
+# data, network, number of seeds, command
 PARTS = [
     ("fashion", "vgg_small", 5, "experiments/fashion.py"),
     ("fashion", "vgg13_bn_cifar", 3, "experiments/fashion.py --network vgg13_bn_cifar --epochs 30 --device cuda"),
     ("digits", "vgg_small", 2, "experiments/fashion.py --quick"),
 ]
 DATA = {"fashion": "Fashion-MNIST", "digits": "MNIST digits (the quick form)"}
-MARKERS = dict(zip(FILTERS, "osv^DP", strict=True))  # as Matplotlib names them
+MARKERS = dict(zip(FILTERS, "osv^DP", strict=True))  # in Matplotlib's letters
 METHODS = {
     ("none", "scratch"): "baseline, from scratch",
     (COMPARED, "convert"): "the baseline converted, no training",
@@ -98,7 +98,7 @@ Group = dict[tuple[str, bool, str, str], list[Record]]
 
 
 def _groups(records: Sequence[Record]) -> dict[Key, Group]:
-    """Cells that may be compared, by (padding, augment, filter, method); a list has the seeds."""
+    """Groups of comparable cells; each has lists of seeds by (padding, augment, filter, method)."""
     groups: dict[Key, Group] = {}
     for record in records:
         cell, settings = record["cell"], json.dumps(record["settings"], sort_keys=True)
@@ -162,7 +162,7 @@ def _shown(values: Sequence[float], style: str = ".1f") -> str:
 
 
 def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
-    """What the paper says of these rows, and what the data say."""
+    """Compare the rows with the paper's claims."""
     key = "circular_consistency" if padding == "circular" else "zero_fill_consistency"
     name = MEASURES[key]
     blurred = [filter for filter, records in rows.items() if records and filter != "none"]
@@ -177,14 +177,14 @@ def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
 
 
 def _gains(before: Sequence[Record], after: Sequence[Record]) -> list[float]:
-    """Points of accuracy gained, for each seed that both have."""
+    """Points of accuracy gained for each seed in both."""
     seeds = {record["cell"]["seed"]: record for record in before}
     pairs = [(seeds[each["cell"]["seed"]], each) for each in after if each["cell"]["seed"] in seeds]
     return [b - a for a, b in (_values(pair, "accuracy") for pair in pairs)]
 
 
 def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: str) -> Iterator[str]:
-    """How often the second of a pair is higher than the first: in the mean, and with intervals apart."""
+    """Count the pairs whose second member is higher: in the mean, and with intervals that do not overlap."""
     known = [(_values(low, key), _values(high, key)) for low, high in pairs if low and high]
     if not known:
         return
@@ -235,7 +235,7 @@ def _figure(groups: dict[Key, Group]) -> Any:
 
 
 def _bar(values: Sequence[float]) -> tuple[float, list[list[float]] | None]:
-    """The mean, and how far its interval reaches to either side, as Matplotlib takes it."""
+    """The mean, and the distances to the ends of its interval, as Matplotlib takes them."""
     mean, (low, high) = fmean(values), mean_interval(values)
     return mean, [[mean - low], [high - mean]] if math.isfinite(low) else None
 

@@ -1,4 +1,4 @@
-"""The main job on real data: show the problem on photographs, then train with and without anti-aliasing and compare."""
+"""The demo: show the problem on photographs, then train a network with and without anti-aliasing and compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PHOTO_SIZE, CROP_SIZE = 256, 224
 SHIFTS = list(range(PHOTO_SIZE - CROP_SIZE + 1))
 DIGIT_SHIFTS = list(range(-16, 16))
 MODES: dict[Mode, dict[str, Any]] = {"circular": {"max_shift": 16}, "zero_fill": {"max_shift": 3}}
-# a path in dealias:vgg_small for each max-pool, and what is mapped there
+# the path of each max-pool of dealias:vgg_small
 POOLS = {f"pool {index + 1}": f"features.{3 + 4 * index}" for index in range(5)}
 
 
@@ -42,12 +42,12 @@ def run_demo(
 
     Args:
         output: the folder to write into; it is created.
-        seed: of the networks' weights, the order of the digits and the shifts.
-        quick: fewer photographs, images and epochs: about a minute, for continuous integration.
-        on_progress: told the stage and the fraction of the work done.
+        seed: seed of the networks' weights, of the order of the digits and of the shifts.
+        quick: use fewer photographs, images and epochs, which takes about a minute.
+        on_progress: called with the stage and the fraction of the whole work that is done.
 
     Returns:
-        What `results.json` holds.
+        The content of `results.json`.
 
     Raises:
         InputError: `output` cannot be written.
@@ -103,7 +103,7 @@ def run_demo(
 
 
 def _slide_photos(limit: int | None, advance: Advance) -> list[dict[str, Any]]:
-    """P(label) of every photograph for each shift of a 224-pixel window along its diagonal; most unstable first."""
+    """P(label) of each photograph for each shift of a 224-pixel window along the diagonal; most unstable first."""
     network, labels = efficientnet_lite0(), imagenet_labels()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in default_normalization(network))
     slides = []
@@ -132,7 +132,7 @@ def _slide_photos(limit: int | None, advance: Advance) -> list[dict[str, Any]]:
 
 
 def _train_both(digits: Digits, epochs: int, seed: int, stages: Stages) -> dict[str, nn.Module]:
-    """The baseline and the anti-aliased network, from the same weights and images."""
+    """Train the baseline and the anti-aliased network from the same weights on the same images."""
     networks: dict[str, nn.Module] = {}
     for name, stage in (("baseline", "training with MaxPool"), ("antialiased", "training with MaxBlurPool")):
         torch.manual_seed(seed)
@@ -161,7 +161,7 @@ def _train(network: nn.Module, digits: Digits, epochs: int, seed: int, advance: 
 def _measure(
     networks: Mapping[str, nn.Module], digits: Digits, seed: int, advance: Advance
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray[Any, Any]]]:
-    """For each network its figures, and P(correct) of each digit for each shift."""
+    """The figures of each network, and P(correct) of each digit for each shift."""
     measured, curves = {}, {}
     for done, (name, network) in enumerate(networks.items(), start=1):
         curves[name] = diagonal_probabilities(network, *digits)
@@ -174,7 +174,7 @@ def _measure(
 def _map_features(
     networks: Mapping[str, nn.Module], images: Tensor, quick: bool, advance: Advance
 ) -> dict[str, dict[tuple[str, str], np.ndarray[Any, Any]]]:
-    """For each network the internal feature distance over shifts, by pool and stage."""
+    """The internal feature distance of each network over shifts, by pool and stage."""
     shifts = range(-8, 8) if quick else range(-16, 16)
     maps = {}
     for done, (name, network) in enumerate(networks.items(), start=1):
@@ -184,7 +184,7 @@ def _map_features(
 
 
 def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray[Any, Any]:
-    """P(correct class) of each image (rows) for each circular shift of `DIGIT_SHIFTS` along the diagonal (columns)."""
+    """P(correct class) for each image (rows) and each diagonal circular shift of `DIGIT_SHIFTS` (columns)."""
     columns = []
     with torch.no_grad():
         for shift in DIGIT_SHIFTS:
@@ -195,7 +195,7 @@ def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -
 
 
 def _typical_images(curves: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Six images from the steadiest to the most unstable: evenly spaced ranks of the baseline's variation."""
+    """Six images from the steadiest to the most unstable, evenly spaced in rank of the baseline's variation."""
     variation = np.abs(np.diff(curves, axis=1)).mean(axis=1)
     ranks = np.argsort(variation, kind="stable")
     typical: np.ndarray[Any, Any] = ranks[np.linspace(0, len(ranks) - 1, 6).round().astype(int)]
@@ -229,16 +229,16 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
         figures=[
             {
                 "heading": "The cure: the same digit, the same training, two networks",
-                "text": "P(correct class) while a held-out digit moves around the frame. Left to right, top to bottom: "
-                "from the digit on which the baseline varies least to the one on which it varies most.",
+                "text": "P(correct class) while a held-out digit moves around the frame. The first digit is the one on "
+                "which the baseline varies least, the last the one on which it varies most.",
                 "source": curves,
                 "alt": "Line plots of P(correct) against the diagonal shift for six digits and both networks.",
             },
             {
                 "heading": "Where the aliasing enters",
                 "text": "Internal feature distance at every pooling layer, over circular shifts: how far "
-                "F(Shift(X)) is from Shift(F(X)). Dark is shift-equivariant. The dense maximum keeps what reaches it; "
-                "the subsampling behind it adds the stride's grid, unless a low-pass filter comes first.",
+                "F(Shift(X)) is from Shift(F(X)). Dark is shift-equivariant. The maximum, taken at every pixel, adds "
+                "nothing; the subsampling after it adds the stride's grid, unless a low-pass filter comes first.",
                 "source": maps,
                 "alt": "Heat maps of the internal feature distance for both networks at five pooling layers.",
             },
@@ -254,7 +254,8 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
             *metric_notes(results),
             "Intervals are 95%.",
             "Photographs: scikit-image. Network: EfficientNet-Lite0 trained on ImageNet. The label is the class with "
-            "the highest mean probability over the shifts; the largest change from one shift to the next comes first.",
+            "the highest mean probability over the shifts. The photographs with the largest changes from one shift to "
+            "the next come first.",
             ", ".join(f"{name} {version}" for name, version in results["versions"].items())
             + f"; {results['seconds']} seconds.",
         ],

@@ -165,9 +165,9 @@ def test_bad_input(root: Path, tmp_path: Path) -> None:
     (tmp_path / "broken" / "cat").mkdir(parents=True)
     (tmp_path / "broken" / "cat" / "a.jpg").write_bytes(b"no")
     for path, message in [
-        (tmp_path / "nowhere", "is no folder"),
-        (root / "readme.md", "is no folder"),
-        (tmp_path / "hollow", "hold no images"),
+        (tmp_path / "nowhere", "is not a folder"),
+        (root / "readme.md", "is not a folder"),
+        (tmp_path / "hollow", "have no images"),
         (tmp_path / "flat", "no class subfolders"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -85,7 +85,7 @@ def test_shards_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b'cat' in train/000\.cls"):
         open_source(tmp_path / "named.tar")
     (tmp_path / "text.tar").write_text("no archive" * 100)
-    with pytest.raises(InputError, match="no uncompressed tar"):
+    with pytest.raises(InputError, match="is not an uncompressed tar"):
         open_source(tmp_path / "text.tar")
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass

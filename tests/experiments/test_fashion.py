@@ -55,7 +55,7 @@ def test_idx_files(modules: dict[str, ModuleType], tmp_path: Path):
     assert np.array_equal((seen[:, 0, 2:-2, 2:-2] * 255).round(), images)
     assert seen[..., :2].sum() == 0
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x28half")
-    with pytest.raises(InputError, match="no complete IDX file"):
+    with pytest.raises(InputError, match="is not a complete IDX file"):
         modules["images"].load("fashion", tmp_path, tmp_path)
 
 

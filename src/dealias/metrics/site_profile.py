@@ -1,4 +1,4 @@
-"""Which downsampling site of a network adds how much shift-variance: the first thing to look at when it flickers.
+"""Profile the downsampling sites of a network: how much shift-variance each adds.
 
 >>> import torch
 >>> from dealias.models import vgg_small
@@ -29,19 +29,19 @@ _ALL_SHIFTS_UP_TO = 32
 
 @dataclass(frozen=True)
 class SiteProfile:
-    """Internal feature distance at one downsampling site, in front of and behind it.
+    """Internal feature distance in front of and behind one downsampling site.
 
     Attributes:
-        path: of the layer.
+        path: path of the layer.
         kind, stride, status: as in `dealias.convert.sites.Site`.
-        grid: pixels of the image from one sample of its output to the next, on each axis: the strides so far.
-        before, after: mean distance over the shifts of what reaches it, and of what leaves it.
+        grid: pixels of the image from one sample of the output to the next on each axis: the product of the strides.
+        before, after: mean distance of the input and of the output over the shifts.
         added: `after` - `before`.
-        maximum: mean distance behind the maximum of a max-pooling, in front of its subsampling; None elsewhere.
-        periodicity: how much the output's distance drops at shifts by whole `grid` steps: one less the ratio of its
-            means there and elsewhere. 1 where it vanishes on the grid: aliasing of the strides. None where the shifts
-            have no step but 0, or nothing else.
-        maps: the distances (dy, dx) of each stage, "input", "max" and "output".
+        maximum: mean distance of a max-pooling's maximum, in front of its subsampling; None for other kinds.
+        periodicity: 1 - (mean output distance at shifts by whole `grid` steps) / (mean at other shifts). It is 1 where
+            the distance vanishes on the grid, which is aliasing of the strides. None if either kind of shift is
+            missing.
+        maps: distances (dy, dx) of each stage, "input", "max" and "output".
     """
 
     path: str
@@ -62,8 +62,8 @@ class Profile:
     """The sites of a network in the order in which they run.
 
     Attributes:
-        sites: those with feature maps at a layer of their own.
-        missed: path or kind of the others.
+        sites: the sites that are layers with feature maps.
+        missed: path or kind of the other sites.
         dy, dx: the shifts, in pixels.
     """
 
@@ -73,21 +73,21 @@ class Profile:
     dx: list[int]
 
     def ranked(self) -> list[SiteProfile]:
-        """The sites, those that add most shift-variance first."""
+        """The sites, in descending order of the shift-variance that they add."""
         return sorted(self.sites, key=lambda site: -site.added)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain lists and numbers, as `Profile.from_json` takes them."""
+        """Plain lists and numbers, which `Profile.from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Profile:
-        """What `as_json` gave."""
-        found = [
+        """Read the result of `as_json`."""
+        sites = [
             SiteProfile(**{**site, "stride": tuple(site["stride"]), "grid": tuple(site["grid"])})
             for site in stored["sites"]
         ]
-        return cls(found, stored["missed"], stored["dy"], stored["dx"])
+        return cls(sites, stored["missed"], stored["dy"], stored["dx"])
 
 
 def profile_model(
@@ -98,16 +98,16 @@ def profile_model(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
-    """Internal feature distance at the neighbours of every downsampling site, over circular shifts.
+    """Measure the internal feature distance in front of and behind every downsampling site, over circular shifts.
 
     Memory does not grow with the number of shifts.
 
     Args:
-        model: any network of images; it runs in eval mode, without gradients, and is as before afterwards.
+        model: any network of images; it runs in eval mode, without gradients; afterwards its modes are restored.
         images: float (N, C, H, W), normalised as the model expects.
-        shifts: rows dy and columns dx, in pixels; by default all of them for images up to 32 x 32, for larger ones
-            those of `SAMPLED_SHIFTS`.
-        batch_size: number of images in a forward pass, at most.
+        shifts: rows dy and columns dx, in pixels; by default all for images up to 32 x 32, `SAMPLED_SHIFTS` for larger
+            ones.
+        batch_size: largest number of images in a forward pass.
         progress: called with the number of shifted images done and their total.
 
     Raises:
@@ -120,21 +120,23 @@ def profile_model(
     if shifts is None and max(height, width) > _ALL_SHIFTS_UP_TO:
         shifts = (SAMPLED_SHIFTS, SAMPLED_SHIFTS)
     dy, dx = check_shifts(shifts, images)
-    found = sites(model, images[:1])
-    # a site that runs several times has one map, that of the last time
-    placed = {site.path: site for site in found if site.path and len(site.stride) == 2}
-    stages = {path: _stages(model, path) for path in placed}
-    layers: list[Layer] = [(path, stage) for path in placed for stage in stages[path]]
+    listed = sites(model, images[:1])
+    # a site that runs several times has one map, of its last run
+    profiled = {site.path: site for site in listed if site.path and len(site.stride) == 2}
+    stages = {path: _stages(model, path) for path in profiled}
+    layers: list[Layer] = [(path, stage) for path in profiled for stage in stages[path]]
     if not layers:
-        return Profile([], [site.path or site.kind for site in found], dy, dx)
+        return Profile([], [site.path or site.kind for site in listed], dy, dx)
     total = len(images) * len(dy) * len(dx)
-    tell = None if progress is None else lambda done: progress(done, total)
-    distances = internal_feature_distances(model, images, layers, shifts=(dy, dx), batch_size=batch_size, progress=tell)
+    on_done = None if progress is None else lambda done: progress(done, total)
+    distances = internal_feature_distances(
+        model, images, layers, shifts=(dy, dx), batch_size=batch_size, progress=on_done
+    )
     profiles = []
-    for path, site in placed.items():
+    for path, site in profiled.items():
         maps = {stage: distances[path, stage].numpy() for stage in stages[path]}
         profiles.append(_profile(site, maps, (height, width), dy, dx))
-    return Profile(profiles, [site.path or site.kind for site in found if site.path not in placed], dy, dx)
+    return Profile(profiles, [site.path or site.kind for site in listed if site.path not in profiled], dy, dx)
 
 
 def _stages(model: nn.Module, path: str) -> tuple[Stage, ...]:
@@ -163,7 +165,7 @@ def _profile(
 
 
 def periodicity(distances: np.ndarray[Any, Any], dy: list[int], dx: list[int], grid: tuple[int, int]) -> float | None:
-    """See `SiteProfile`; of a map of distances over the shifts `dy` and `dx`.
+    """The periodicity, as in `SiteProfile`, of a map of distances over the shifts `dy` and `dx`.
 
     >>> distances = np.array([[0, 1, 0, 1], [1, 1, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1]])
     >>> periodicity(distances, [0, 1, 2, 3], [0, 1, 2, 3], (2, 2))

@@ -60,7 +60,7 @@ def create_model(
         if value is not None and value < 1:
             raise InputError(f"{argument}={value!r} is too small: it must be at least 1")
     if new_head and weights is None:
-        raise InputError("new_head=True has no effect without a checkpoint: give weights too")
+        raise InputError("new_head=True changes nothing without a checkpoint: give weights too")
     source, arch = split_name(name)
     settings = {
         key: value for key, value in (("num_classes", num_classes), ("in_chans", in_chans)) if value is not None

@@ -1,4 +1,4 @@
-"""Pictures and the HTML report."""
+"""Plots and the HTML report."""
 
 from dealias.report.page import picture_bytes, picture_source, render_page
 from dealias.report.plots import plot_feature_distance, plot_shift_curves

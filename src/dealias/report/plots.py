@@ -25,7 +25,7 @@ Map: TypeAlias = "np.ndarray[Any, Any]"
 def plot_shift_curves(
     shifts: Sequence[int], probabilities: Mapping[str, np.ndarray[Any, Any]], images: np.ndarray[Any, Any]
 ) -> Figure:
-    """P(correct class) against the diagonal shift: one panel for each image, one line for each network.
+    """P(correct class) against the diagonal shift: a panel for each image, a line for each network.
 
     Args:
         shifts: the S shifts in pixels.
@@ -61,13 +61,13 @@ def plot_shift_curves(
 def plot_accuracy_consistency(
     networks: Mapping[str, Mapping[str, Any]], *, published: bool = True, theme: Theme = "light"
 ) -> Figure:
-    """Accuracy against consistency: the networks in colour with their intervals, the paper's behind them.
+    """Accuracy against consistency: the networks in colour with their intervals, the paper's in grey behind them.
 
     Args:
-        networks: for each its `accuracy` and `consistency`, figures with `value` and `interval`, fractions.
-        published: draw the paper's networks on ImageNet: rings for the baselines, dots for the anti-aliased, a line
-            from one to the other; small dots for the filters between.
-        theme: of the page.
+        networks: `accuracy` and `consistency` of each network, with `value` and `interval` in fractions of 1.
+        published: draw the paper's networks on ImageNet: rings for baselines, dots for anti-aliased networks, lines
+            between them, small dots for other filters.
+        theme: theme of the page.
     """
     with styled(theme):
         figure = new_figure(WIDTH, 4.3)
@@ -75,8 +75,8 @@ def plot_accuracy_consistency(
         muted = "#78716c" if theme == "light" else "#a8a29e"
         if published:
             _draw_published(axis, muted)
-        for index, (name, found) in enumerate(networks.items()):
-            (x, across), (y, along) = (_whiskers(found[key]) for key in ("consistency", "accuracy"))
+        for index, (name, measured) in enumerate(networks.items()):
+            (x, across), (y, along) = (_whiskers(measured[key]) for key in ("consistency", "accuracy"))
             color = series_color(index, theme)
             axis.errorbar(x, y, xerr=across, yerr=along, fmt="o", color=color, markersize=8, elinewidth=1.3, label=name)
         axis.set_xlabel("consistency (%)")
@@ -87,7 +87,7 @@ def plot_accuracy_consistency(
 
 
 def _whiskers(figure: Mapping[str, Any]) -> tuple[float, Any]:
-    """A share in percent, and how far the ends of its interval are from it."""
+    """A share in percent, and the distances to the ends of its interval."""
     value = 100 * figure["value"]
     return value, np.abs(100 * np.asarray(figure["interval"])[:, None] - value)
 
@@ -137,25 +137,25 @@ def plot_bars(
     intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     theme: Theme = "light",
 ) -> Figure:
-    """Horizontal bars, a group for each row and in it one for each network: corruption errors, flip rates, sites.
+    """Horizontal bars: a group for each row, with a bar for each network.
 
     Args:
-        values: for each network, for each row.
-        label: of the values' axis.
-        intervals: ends of the whiskers, for each network and row.
-        theme: of the page.
+        values: the values of each network by row: errors of corruptions, flip rates, distances of sites.
+        label: label of the axis of values.
+        intervals: ends of the whiskers of each network by row.
+        theme: theme of the page.
     """
-    rows = list(dict.fromkeys(row for found in values.values() for row in found))
+    rows = list(dict.fromkeys(row for by_row in values.values() for row in by_row))
     if not rows:
         raise InputError("values is empty: give at least one row")
     thickness = 0.8 / len(values)
     with styled(theme):
         figure = new_figure(WIDTH, 0.8 + len(rows) * max(0.16 * len(values) + 0.12, 0.26))
         axis = figure.subplots()
-        for index, (name, found) in enumerate(values.items()):
-            shown = [(place, row) for place, row in enumerate(rows) if row in found]
+        for index, (name, by_row) in enumerate(values.items()):
+            shown = [(place, row) for place, row in enumerate(rows) if row in by_row]
             places = [place + (index - (len(values) - 1) / 2) * thickness for place, _ in shown]
-            lengths = [found[row] for _, row in shown]
+            lengths = [by_row[row] for _, row in shown]
             color = series_color(index, theme)
             axis.barh(places, lengths, height=0.9 * thickness, color=color, label=name)
             if intervals is not None:
@@ -178,10 +178,10 @@ def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Any]]], *, the
     """Error against severity: a panel for each corruption, a line for each network.
 
     Args:
-        table: for each network, for each corruption, for each severity a figure with `value`.
-        theme: of the page.
+        table: for each network, each corruption and each severity the error as `value`.
+        theme: theme of the page.
     """
-    names = list(dict.fromkeys(name for found in table.values() for name in found))
+    names = list(dict.fromkeys(name for errors in table.values() for name in errors))
     columns = 5
     rows = -(-len(names) // columns)
     with styled(theme):
@@ -190,8 +190,8 @@ def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Any]]], *, the
         for axis in axes.flat[len(names) :]:
             axis.set_axis_off()
         for axis, name in zip(axes.flat, names, strict=False):
-            for index, (network, found) in enumerate(table.items()):
-                cells = found.get(name, {})
+            for index, (network, errors) in enumerate(table.items()):
+                cells = errors.get(name, {})
                 axis.plot(
                     [int(severity) for severity in cells],
                     [100 * cell["value"] for cell in cells.values()],
@@ -217,8 +217,8 @@ def plot_feature_distance(
     """Internal feature distance over shifts as heat maps: a column for each layer, a row for each network and stage.
 
     Args:
-        maps: for each network, for (layer, stage), an array (dy, dx) of mean cosine distances with shift 0 in the
-            middle; a network's missing pairs are left blank.
+        maps: for each network, for each (layer, stage), an array (dy, dx) of mean cosine distances with shift 0 in the
+            middle; places of missing pairs stay blank.
         layers: the columns, in order.
         stages: the rows of each network, such as "max" and "subsampled".
 
@@ -238,8 +238,8 @@ def plot_site_maps(profiles: Mapping[str, Profile], *, theme: Theme = "light") -
     """Internal feature distance as heat maps over shifts: a column for each site, rows for each network and stage.
 
     Args:
-        profiles: the profile of each network; the first `MAPPED_SITES` sites are shown.
-        theme: of the page.
+        profiles: the profile of each network; the first `MAPPED_SITES` sites are drawn.
+        theme: theme of the page.
 
     Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One scale for all.
     """

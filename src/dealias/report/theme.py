@@ -1,4 +1,4 @@
-"""The look of the report's figures: colours, fonts, widths, for light and dark pages."""
+"""The look of the report's figures: colours, fonts and width, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches; it belongs to no window."""
+    """An empty figure of this size in inches, without a window."""
     require("matplotlib")
     from matplotlib.figure import Figure
 
@@ -40,7 +40,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def styled(theme: Theme = "light") -> Any:
-    """The context in which a figure takes the report's look, for pages of either theme."""
+    """A context in which figures have the report's look, for light or dark pages."""
     require("matplotlib")
     import matplotlib
 
@@ -52,6 +52,6 @@ def styled(theme: Theme = "light") -> Any:
 
 
 def series_color(index: int, theme: Theme = "light") -> str:
-    """The colour of the network of that place, the baseline being 0."""
+    """The colour of the network with this index; the baseline has index 0."""
     colors = SERIES_COLORS if theme == "light" else DARK_SERIES_COLORS
     return colors[index % len(colors)]
