@@ -41,10 +41,10 @@ def test_feature_distance_maps_share_one_scale_and_leave_missing_ones_blank():
 
 
 def test_plots_draw_what_they_are_given() -> None:
-    found = results()
+    stored = results()
     points = {
         label: {"accuracy": figures["accuracy"], "consistency": figures["crop_consistency"]}
-        for label, figures in found["metrics"].items()
+        for label, figures in stored["metrics"].items()
     }
     axis = plot_accuracy_consistency(points).axes[0]
     drawn = [container.lines[0].get_xydata()[0].tolist() for container in axis.containers]
@@ -53,15 +53,15 @@ def test_plots_draw_what_they_are_given() -> None:
     assert len(rings.get_offsets()) == len(published_networks()) == 23
     assert [89.2, 76.16] in rings.get_offsets().tolist()
     assert len(published_filters()) == 45
-    axis = plot_mean_probability(found["curves"]).axes[0]
-    assert [line.get_ydata().tolist() for line in axis.lines] == list(found["curves"].values())
+    axis = plot_mean_probability(stored["curves"]).axes[0]
+    assert [line.get_ydata().tolist() for line in axis.lines] == list(stored["curves"].values())
     bars = {label: {"snow": rate, "tilt": 2 * rate} for label, rate in (("plain", 0.2), ("blurred", 0.1))}
     axis = plot_bars(bars, "rate").axes[0]
     assert [patch.get_width() for patch in axis.patches] == [0.2, 0.4, 0.1, 0.2]
-    panels = [axis for axis in plot_severities(found["corruptions"]).axes if axis.lines]
+    panels = [axis for axis in plot_severities(stored["corruptions"]).axes if axis.lines]
     assert len(panels) == 3
     assert panels[0].lines[0].get_ydata().tolist() == pytest.approx([40, 50, 60, 70, 80])
-    profiles = {label: Profile.from_json(stored) for label, stored in found["profiles"].items()}
+    profiles = {label: Profile.from_json(profile) for label, profile in stored["profiles"].items()}
     pictures = [axis.images[0] for axis in plot_site_maps(profiles).axes if axis.images]
     assert len(pictures) == 8
     assert {picture.get_clim() for picture in pictures} == {(0.0, 0.4)}

@@ -24,10 +24,11 @@ def run_command() -> None:
     def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
         errors.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
-    warnings.showwarning = show_warning
-    sys.path.insert(0, "")  # so that package.module:factory finds the modules of the current folder
+    sys.path.insert(0, "")  # package.module:factory may be in the current folder
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            app()
     except (InputError, MissingExtraError, FloatingPointError, OSError) as error:
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
