@@ -81,8 +81,8 @@ experiment: $(STAMP)  ## the paper's experiment on Fashion-MNIST: the cells not 
 	$(BIN)/python experiments/fashion.py --table
 
 experiment-quick: $(STAMP)  ## its short form on digits, minutes; the page goes to runs/experiment-quick
-	$(BIN)/python experiments/fashion.py --quick --results runs/experiment-quick/results
-	$(BIN)/python experiments/fashion.py --table --results runs/experiment-quick/results --docs runs/experiment-quick
+	$(BIN)/python experiments/fashion.py --quick --results runs/experiment-quick/results.jsonl
+	$(BIN)/python experiments/fashion.py --table --results runs/experiment-quick/results.jsonl --docs runs/experiment-quick
 
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

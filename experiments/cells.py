@@ -1,8 +1,7 @@
-"""A cell of the experiment: one network, trained in one way from one seed, and all that is measured of it."""
+"""A cell of the experiment: one network, trained in one way from one seed, and measured."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 from images import Images, as_input, corrupted, sequences
+from records import Records
 from torch import Tensor, nn
 
 from dealias import antialias
@@ -37,18 +37,18 @@ CIRCULAR_REACH, ZERO_FILL_REACH = 16, 3
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained.
+    """A network and its training.
 
     Attributes:
         data: "fashion" or "digits".
         network: "vgg_small" or "vgg13_bn_cifar".
-        padding: of its convolutions, "circular" or "zeros".
+        padding: padding of the convolutions, "circular" or "zeros".
         augment: whether training images are shifted at random.
-        filter: of the anti-aliasing; "none" is the baseline.
-        method: "scratch"; or from the baseline of the same seed "convert" (no training), "repair" (without labels) or
+        filter: filter of the anti-aliasing; "none" is the baseline.
+        method: "scratch"; or, from the baseline of the same seed, "convert" (no training), "repair" (without labels) or
             "finetune" (with labels, a tenth of the learning rate).
-        epochs: of training; for repair and finetune both of the baseline and of what follows.
-        seed: of the weights and the order of the images.
+        epochs: epochs of training; for repair and finetune those of the baseline, and as many again.
+        seed: seed of the weights and of the order of the images.
     """
 
     data: str
@@ -62,7 +62,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of the cell's files."""
+        """The name of the cell's record and of its weights."""
         shifted = "shifted" if self.augment else "plain"
         return "-".join(
             [
@@ -79,19 +79,19 @@ class Cell:
 
     @property
     def baseline(self) -> Cell:
-        """The cell from whose weights this one starts."""
+        """The baseline of the same seed, whose weights this cell starts from."""
         return replace(self, filter="none", method="scratch")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all cells of a run share.
+    """The settings of all cells of a run.
 
     Attributes:
         batch_size, learning_rate: of training from scratch (SGD, Nesterov momentum .9, one-cycle).
-        precision: of training: "bf16" (autocast) or "float32"; measurements are in float32.
-        consistency_images, diagonal_images, sequence_images, corruption_images: how many of the test images, from the
-            first on, each measurement takes.
+        precision: precision of training: "bf16" (autocast) or "float32"; measurements are in float32.
+        consistency_images, diagonal_images, sequence_images, corruption_images: number of test images, from the first
+            on, in each measurement.
     """
 
     batch_size: int = 64
@@ -104,12 +104,12 @@ class Settings:
 
 
 class Learner(nn.Module):
-    """The network as it is trained: images shifted at random if asked for, under autocast if in bfloat16.
+    """The network during training, which shifts its images at random and may run under autocast.
 
     Args:
         network: maps images to logits.
-        shift: None; or of the convolutions' padding: "circular" rolls each image by up to half its side, "zeros" moves
-            it by up to 3 pixels with zeros entering.
+        shift: "circular" rolls each image by up to half its side; "zeros" moves it by up to 3 pixels, and zeros enter;
+            None leaves it.
         precision: "bf16" or "float32".
     """
 
@@ -129,27 +129,28 @@ class Learner(nn.Module):
 
 
 class Laboratory:
-    """Runs cells: each once, its JSON and weights written whole.
+    """Runs each cell once.
 
     Args:
         images: the data.
         settings: of all cells.
-        results: folder of the JSON.
+        results: file of the records.
         work: folder of weights and perturbed images, which can be made again.
         device: where networks run.
-        say: told what happens.
+        say: called with a line of text on each cell.
     """
 
     def __init__(
         self, images: Images, settings: Settings, results: Path, work: Path, device: str, say: Callable[[str], None]
     ) -> None:
         self.images, self.settings, self.device, self.say = images, settings, torch.device(device), say
-        self.results, self.work = prepare_output(results), prepare_output(work)
+        self.records, self.work = Records(results), prepare_output(work)
+        prepare_output(results.parent)
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether the cell's JSON is there, from a run with the same settings."""
-        path = self.results / f"{cell.name}.json"
-        return path.is_file() and json.loads(path.read_text())["settings"] == asdict(self.settings)
+        """Whether the cell has a record from a run with the same settings."""
+        record = self.records.read().get(cell.name)
+        return record is not None and record["settings"] == asdict(self.settings)
 
     def run(self, cell: Cell) -> None:
         """Train, measure and write a cell, unless that is done."""
@@ -158,11 +159,11 @@ class Laboratory:
         started = time.monotonic()
         network, notes = self._train(cell)
         trained = time.monotonic()
-        found = self._measure(network)
+        measured = self._measure(network)
         record = {
             "cell": asdict(cell),
             "settings": asdict(self.settings),
-            "found": found | notes,
+            "measured": measured | notes,
             "run": {
                 "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU",
                 "training_seconds": round(trained - started, 1),
@@ -172,11 +173,12 @@ class Laboratory:
                 "versions": versions(),
             },
         }
-        write_whole(self.results / f"{cell.name}.json", json.dumps(record, indent=1) + "\n")
-        self.say(
-            f"{cell.name}: accuracy {found['accuracy']:.4f}, circular {found['circular_consistency']:.4f}, zero-fill "
-            f"{found['zero_fill_consistency']:.4f}; {trained - started:.0f} s + {time.monotonic() - trained:.0f} s"
+        self.records.add(cell.name, record)
+        shares = ", ".join(
+            f"{name.partition('_consistency')[0].replace('_', '-')} {measured[name]:.4f}"
+            for name in ("accuracy", "circular_consistency", "zero_fill_consistency")
         )
+        self.say(f"{cell.name}: {shares}; {trained - started:.0f} s + {time.monotonic() - trained:.0f} s")
 
     def _train(self, cell: Cell) -> tuple[nn.Module, dict[str, Any]]:
         torch.manual_seed(cell.seed)
@@ -191,7 +193,7 @@ class Laboratory:
         network = network.to(self.device, memory_format=torch.channels_last)  # convolutions are faster in it
         notes: dict[str, Any] = {}
         if cell.method == "repair":
-            # imported here: the other cells need nothing of it
+            # the other cells do not need it
             from dealias.repair import repair
 
             outcome = repair(
@@ -211,7 +213,7 @@ class Laboratory:
         return network.eval(), notes
 
     def _weights_of(self, baseline: Cell) -> Path:
-        """The baseline's weights; trained again where only its JSON came along."""
+        """The file of the baseline's weights; it is trained again where only its record exists."""
         path = self.work / "weights" / f"{baseline.name}.safetensors"
         if not path.is_file():
             self.say(f"{baseline.name}: its weights are not in {self.work}: training it again")
@@ -231,32 +233,32 @@ class Laboratory:
         )
 
     def _measure(self, network: nn.Module) -> dict[str, Any]:
-        """All shares in 0..1, of the same test images and shifts for every cell."""
+        """All shares, in [0, 1]; every cell has the same test images and shifts."""
         images, labels, settings = self.images.test, self.images.test_labels, self.settings
         right = int((self._predict(network, images).argmax(1) == labels).sum())
-        found: dict[str, Any] = {"accuracy": right / len(labels)}
-        found["accuracy_interval"] = wilson_interval(right, len(labels))
+        measured: dict[str, Any] = {"accuracy": right / len(labels)}
+        measured["accuracy_interval"] = wilson_interval(right, len(labels))
         shown = as_input(images[: settings.consistency_images])
         modes: dict[Mode, dict[str, int]] = {
             "circular": {"max_shift": CIRCULAR_REACH},
             "zero_fill": {"max_shift": ZERO_FILL_REACH},
         }
         for mode, result in measure_consistencies(network, shown, modes, batch_size=500).items():
-            found[f"{mode}_consistency"] = result.consistency
-            found[f"{mode}_consistency_interval"] = result.interval
-        found |= self._variation(network)
+            measured[f"{mode}_consistency"] = result.consistency
+            measured[f"{mode}_consistency_interval"] = result.interval
+        measured |= self._variation(network)
         pixels = torch.from_numpy(corrupted(self.images, settings.corruption_images, self.work))
         wrong = self._predict(network, pixels.flatten(0, 2)).argmax(1).view(pixels.shape[:3])
         errors = (wrong != labels[: pixels.shape[2]]).float().mean((1, 2))
-        found["corruption_error"] = float(errors.mean())
-        found["corruption_errors"] = {name: float(error) for name, error in zip(CORRUPTIONS, errors, strict=True)}
+        measured["corruption_error"] = float(errors.mean())
+        measured["corruption_errors"] = {name: float(error) for name, error in zip(CORRUPTIONS, errors, strict=True)}
         rates = {}
         for name, frames in sequences(self.images, settings.sequence_images, self.work).items():
             classes = self._predict(network, torch.from_numpy(frames).flatten(0, 1)).argmax(1).view(frames.shape[:2])
             rates[name] = float(flip_rate(classes, noise=name in NOISE_PERTURBATIONS))
-        found["flip_rate"] = sum(rates.values()) / len(rates)
-        found["flip_rates"] = rates
-        return found
+        measured["flip_rate"] = sum(rates.values()) / len(rates)
+        measured["flip_rates"] = rates
+        return measured
 
     def _variation(self, network: nn.Module) -> dict[str, float]:
         """Mean |change of P(correct)| from one pixel to the next along the diagonal, for both kinds of shift."""

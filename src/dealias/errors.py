@@ -7,7 +7,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Bad input: the message names the argument, its value and what would do."""
+    """Bad input: the message names the argument, its value and the values that are valid."""
 
 
 class InputTypeError(InputError, TypeError):
@@ -15,11 +15,11 @@ class InputTypeError(InputError, TypeError):
 
 
 class MissingExtraError(ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional package is not installed: the message names the extra that installs it."""
 
 
 def shown(value: Any) -> str:
-    """`value` as part of a message: its repr in one line of at most 80 characters."""
+    """The repr of `value` for a message: one line of at most 80 characters."""
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # Python prints no int of more than 4,300 digits
@@ -28,7 +28,13 @@ def shown(value: Any) -> str:
 
 
 def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 63) -> int:
-    """`value` as an int from `minimum` on, below 2**bits; a message shows what was `given`, or `value`.
+    """Check that `value` is an int of at least `minimum` and below 2**`bits`.
+
+    Args:
+        name: of the argument, for the message.
+        value: an int, or an object that Python takes as an index.
+        minimum, bits: of the range.
+        given: the value that the message shows in place of `value`: the user's sequence, of which `value` is a part.
 
     Raises:
         InputTypeError: `value` is not an int.

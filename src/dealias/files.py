@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dealias.errors import InputError
 
 
 def prepare_output(directory: str | Path) -> Path:
-    """Create `directory` and make sure that files can be written there, before any work is done.
+    """Create `directory` and check that files can be written there.
 
     Raises:
         InputError: the folder cannot be created or written.
@@ -23,12 +23,12 @@ def prepare_output(directory: str | Path) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(f"output={str(directory)!r} cannot be written ({reason}): name a folder that can be") from None
+        raise InputError(f"output={str(directory)!r} cannot be written ({reason}): name another folder") from None
     return path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write `content` to a temporary file beside `path`, then rename it: readers see the old file or the new one."""
+    """Write `content` to a temporary file and rename it to `path`: readers see the old file or the new one."""
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,4 +1,4 @@
-"""One-dimensional low-pass filters, by name, by length or by taps.
+"""Low-pass filters of one axis, by name, by number of taps or by their taps.
 
 >>> resolve_filter("bin4")
 (0.125, 0.375, 0.375, 0.125)
@@ -31,7 +31,7 @@ FILTERS: dict[str, Taps] = {
     name: _binomial(length)
     for name, length in (("none", 1), ("rect2", 2), ("tri3", 3), ("bin4", 4), ("bin5", 5), ("bin6", 6), ("bin7", 7))
 }
-"""The named filters of Zhang (2019, section 4.1) and their larger siblings; all are rows of Pascal's triangle."""
+"""The named filters of Zhang (2019, section 4.1) and longer ones: normalised rows of Pascal's triangle."""
 
 
 def resolve_filter(filter: Filter) -> Taps:
@@ -42,7 +42,7 @@ def resolve_filter(filter: Filter) -> Taps:
             sequence (list, NumPy array, tensor) of finite taps with a sum other than 0. At most 1,024 taps.
 
     Raises:
-        InputError: `filter` is none of these.
+        InputError: `filter` is not one of these.
     """
     if isinstance(filter, str):
         if filter not in FILTERS:
@@ -76,14 +76,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _numbers(filter: Any) -> Taps:
-    """The taps as they are given."""
+    """The taps of a sequence, not normalised."""
     try:
         values = filter.tolist() if hasattr(filter, "tolist") else filter
         if isinstance(values, Iterable) and not isinstance(values, (bytes, bytearray, set, frozenset, dict)):
             plain = [one.tolist() if getattr(one, "ndim", None) == 0 else one for one in values]
             if all(map(_is_number, plain)):
                 return tuple(map(float, plain))
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # what arrays and tensors without values raise
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # arrays and tensors without values raise these
         pass
     raise InputTypeError(
         f"filter={shown(filter)} is not a 1-D sequence of numbers: "
@@ -92,7 +92,7 @@ def _numbers(filter: Any) -> Taps:
 
 
 def resolve_filters(filter: Filter, spatial: int) -> tuple[Taps, ...]:
-    """The taps of each of `spatial` axes: `filter` for all of them, or a tuple of filters, one for each.
+    """The taps of each spatial axis: those of `filter`, or of a tuple of filters, one for each axis.
 
     >>> resolve_filters(("tri3", "none"), 2)
     ((0.25, 0.5, 0.25), (1.0,))
@@ -100,7 +100,7 @@ def resolve_filters(filter: Filter, spatial: int) -> tuple[Taps, ...]:
     A tuple or list of plain numbers is one filter, given by its taps.
 
     Raises:
-        InputError: `filter` is not one that `resolve_filter` takes, nor a tuple of `spatial` such filters.
+        InputError: `filter` is neither a filter that `resolve_filter` takes nor a tuple of `spatial` such filters.
     """
     if isinstance(filter, (tuple, list)) and filter and not all(map(_is_tap, filter)):
         if len(filter) != spatial:
@@ -123,11 +123,11 @@ def scaled(filter: Filter, stride: int) -> Taps:
     >>> scaled("bin4", 2) == resolve_filter("bin4")
     True
 
-    The named filters are made for stride 2: "rect2", "tri3", "bin4" ... are the box of 2 samples convolved with itself
-    once, twice, three times ... At stride s the box has s samples: (s - 1) * m + 1 taps for a filter that has m + 1 at
-    stride 2. What such a filter lets through above the new Nyquist frequency, pi / s, is what folds onto lower
-    frequencies; for white input its power is the integral of |H|^2 over that band divided by pi, and at no stride is
-    it larger than at stride 2. "none" stays [1]. A number of taps and explicit taps are taken literally.
+    The named filters are made for stride 2: "rect2", "tri3", "bin4" ... are 1, 2, 3 ... boxes of 2 samples, convolved
+    with each other. At stride s each box has s samples, so that the filter has (s - 1) * m + 1 taps for m boxes.
+    Frequencies above the new Nyquist frequency, pi / s, alias onto lower ones. For white input the aliased power is the
+    integral of |H|^2 over that band divided by pi; at no stride is it larger than at stride 2. "none" stays [1]. A
+    number of taps and explicit taps are taken literally.
 
     Raises:
         InputError: `filter` or `stride` is out of range, or the result would have more than 1,024 taps.
@@ -149,7 +149,7 @@ def scaled(filter: Filter, stride: int) -> Taps:
 
 
 def parse_filter(text: str) -> Filter:
-    """The filter that `text` names: a name, a number of taps, or taps separated by commas."""
+    """Read a filter from text: a name, a number of taps, or taps separated by commas."""
     if text.isdecimal():
         return int(text)
     if "," not in text:

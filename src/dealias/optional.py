@@ -32,7 +32,7 @@ EXTRAS = {
 }
 """The extra that installs each optional package."""
 
-_IMPORT_TORCHVISION = ("timm", "torchmetrics")  # the latter wherever torchvision is installed
+_IMPORT_TORCHVISION = ("timm", "torchmetrics")  # torchmetrics only where torchvision is installed
 # Kept alive: a Library takes its definitions back when it is collected.
 _fragments: list[Any] = []
 
@@ -40,15 +40,14 @@ _fragments: list[Any] = []
 def require(module: str) -> ModuleType:
     """Import an optional package or a module of it.
 
-    torchvision imports, and so do the packages that import it, also where its compiled operators do not load: see
-    `import_torchvision`.
+    torchvision and the packages that use it are imported by way of `import_torchvision`.
 
     Raises:
-        MissingExtraError: it is not installed; the message names the extra that brings it.
+        MissingExtraError: the package is not installed; the message names the extra that installs it.
     """
     package = module.partition(".")[0]
     if package in _IMPORT_TORCHVISION:
-        with suppress(MissingExtraError):  # the package says itself whether it can do without
+        with suppress(MissingExtraError):  # the package itself raises where it needs torchvision
             import_torchvision()
     elif package == "torchvision":
         import_torchvision()
@@ -56,11 +55,11 @@ def require(module: str) -> ModuleType:
 
 
 def import_torchvision() -> ModuleType:
-    """`import torchvision`, also where its compiled operators are missing, as in its CUDA wheel beside a CPU PyTorch.
+    """Import torchvision, also where its compiled operators do not load: its CUDA wheel beside a CPU PyTorch.
 
-    timm and torchmetrics import torchvision too: call this before you import them. A healthy torchvision is imported
-    as it is. Without its compiled operators, models, transforms and ImageFolder work; `read_image` and
-    `torchvision.ops` do not.
+    Call this before an import of timm or torchmetrics, which import torchvision. A working torchvision is imported as
+    it is. Without the compiled operators, models, transforms and ImageFolder work; `read_image` and `torchvision.ops`
+    do not.
 
     Raises:
         MissingExtraError: torchvision is not installed.

@@ -8,9 +8,12 @@ from typing import TypeAlias
 OnProgress: TypeAlias = Callable[[str, float], None]
 """Called with the name of the stage and the fraction (0 to 1) of the whole work that is done."""
 
+Advance: TypeAlias = Callable[[int, int], None]
+"""Called with the number of steps done and of all steps of a stage."""
+
 
 class Stages:
-    """Turns progress within named stages into progress of the whole.
+    """Turn progress within named stages into progress of the whole.
 
     >>> stages = Stages({"read": 1, "train": 3}, lambda stage, done: print(stage, done))
     >>> stages.start("train")(1, 2)
@@ -19,15 +22,15 @@ class Stages:
 
     Args:
         weights: expected duration of each stage, in any unit, in the order in which they run.
-        on_progress: told the stage and the fraction of the whole.
+        on_progress: called with the stage and the fraction of the whole.
     """
 
     def __init__(self, weights: Mapping[str, float], on_progress: OnProgress) -> None:
         self._weights = dict(weights)
         self._on_progress = on_progress
 
-    def start(self, stage: str) -> Callable[[int, int], None]:
-        """Begin `stage`; call what is returned with the steps done and the steps in all."""
+    def start(self, stage: str) -> Advance:
+        """Begin `stage` and return the function that reports its steps."""
         names = list(self._weights)
         whole = sum(self._weights.values())
         before = sum(self._weights[name] for name in names[: names.index(stage)])

@@ -1,4 +1,4 @@
-"""What work runs on: devices, the processes that torchrun starts, the worker processes, and the versions."""
+"""Devices, the processes of torchrun, worker processes, and versions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch.distributed as dist
 from dealias import __version__
 from dealias.errors import InputError
 
-_Found = TypeVar("_Found")
+_Value = TypeVar("_Value")
 
 
 @contextmanager
 def process_group() -> Iterator[tuple[int, int]]:
-    """This process's rank and their number; (0, 1) without torchrun."""
+    """The rank of this process and the number of processes; (0, 1) without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield 0, 1
         return
@@ -33,29 +33,29 @@ def process_group() -> Iterator[tuple[int, int]]:
             dist.destroy_process_group()
 
 
-def gather(found: _Found, rank: int, processes: int) -> list[_Found]:
-    """What each process found, in the first of them; nothing in the others."""
+def gather(value: _Value, rank: int, processes: int) -> list[_Value]:
+    """The values of all processes in the first process; an empty list in the others."""
     if processes == 1:
-        return [found]
-    everything: list[_Found] | None = [found] * processes if rank == 0 else None
-    dist.gather_object(found, everything)
-    return everything or []
+        return [value]
+    values: list[_Value] | None = [value] * processes if rank == 0 else None
+    dist.gather_object(value, values)
+    return values or []
 
 
-def broadcast(found: _Found, processes: int) -> _Found:
-    """What the first process found."""
+def broadcast(value: _Value, processes: int) -> _Value:
+    """The value of the first process, in all processes."""
     if processes == 1:
-        return found
-    values = [found]
+        return value
+    values = [value]
     dist.broadcast_object_list(values)
     return values[0]
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA where it is, else Apple's MPS, else the CPU.
+    """The device of that name; "auto" is CUDA if available, else Apple's MPS, else the CPU.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the device does not exist or cannot be used.
     """
     name = device
     if name == "auto":
@@ -74,11 +74,11 @@ def pick_device(device: str) -> torch.device:
 
 
 def default_workers(processes: int = 1) -> int:
-    """How many processes read images: the cores but one, shared among `processes`, from 1 to 8 for each."""
+    """The number of workers that read images for each of `processes`: all cores but one are shared; 1 to 8 for each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cores // processes - 1, 1), 8)
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
+    """The versions of dealias, PyTorch and Python, which results depend on."""
     return {"dealias": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -37,8 +37,8 @@ def test_split_is_stratified_complete_and_reproducible() -> None:
     assert not border.any()
     images, labels = mnist_digits()
     inner = (everything[:, 0, 2:30, 2:30] * 255).round().byte().flatten(1)
-    found = sorted(zip(inner.tolist(), torch.cat([train.labels, test.labels]).tolist(), strict=True))
-    assert found == sorted(zip(images.flatten(1).tolist(), labels.tolist(), strict=True))
+    pairs = sorted(zip(inner.tolist(), torch.cat([train.labels, test.labels]).tolist(), strict=True))
+    assert pairs == sorted(zip(images.flatten(1).tolist(), labels.tolist(), strict=True))
     again, other = digits_split(seed=3), digits_split(seed=4)
     assert all(
         torch.equal(a, b) for one, two in zip(again, (train, test), strict=True) for a, b in zip(one, two, strict=True)
@@ -53,9 +53,9 @@ def test_split_is_stratified_complete_and_reproducible() -> None:
 def test_photos() -> None:
     from skimage import data
 
-    found = photos()
-    assert list(found) == ["astronaut", "camera", "chelsea", "coffee", "rocket"]
-    for name, image in found.items():
+    pictures = photos()
+    assert list(pictures) == ["astronaut", "camera", "chelsea", "coffee", "rocket"]
+    for name, image in pictures.items():
         expected = getattr(data, name)()
         expected = expected if expected.ndim == 3 else np.stack([expected] * 3, -1)
         assert np.array_equal((image * 255).round().byte().permute(1, 2, 0).numpy(), expected)

@@ -87,7 +87,7 @@ def test_shards_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b'cat' in train/000\.cls"):
         open_source(tmp_path / "named.tar")
     (tmp_path / "text.tar").write_text("no archive" * 100)
-    with pytest.raises(InputError, match="no uncompressed tar"):
+    with pytest.raises(InputError, match="is not an uncompressed tar"):
         open_source(tmp_path / "text.tar")
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass
@@ -150,7 +150,7 @@ def test_folders_that_are_refused(mixed: Path, tmp_path_factory: pytest.TempPath
     (root / "flat").mkdir()
     _picture(1).save(root / "flat" / "a.png")
     for path, message in [
-        (root / "nowhere", "is no folder"),
+        (root / "nowhere", "is not a folder"),
         (mixed / "readme.md", "no uncompressed tar"),
         (root / "hollow", "hold no images"),
         (root / "flat", "no class subfolders"),

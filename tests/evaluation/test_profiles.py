@@ -1,4 +1,4 @@
-"""Profiles written by `run_profile`; what is in them is tested with `dealias.profile` and the command line."""
+"""Profiles written by `run_profile`; `dealias.metrics.site_profile` and the command line have tests of their own."""
 
 from __future__ import annotations
 

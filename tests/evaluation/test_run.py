@@ -153,7 +153,7 @@ def test_odd_images_are_read_and_broken_ones_counted(tmp_path: Path) -> None:
     results = evaluate([MODEL], root, tmp_path / "run", **{**QUICK, "metrics": ("accuracy", "consistency")})
     assert results["metrics"]["plain"]["accuracy"]["images"] == 15
     assert results["images"]["smaller_than_the_window"] == 1
-    assert [reason for _, reason in results["images"]["skipped"]] == ["no image format that Pillow knows"]
+    assert [reason for _, reason in results["images"]["skipped"]] == ["not an image format that Pillow knows"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<script>alert" not in page
     assert "<b>0" not in page

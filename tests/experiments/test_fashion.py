@@ -1,6 +1,7 @@
 import gzip
 import json
 import struct
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """The experiment's modules, which a script finds beside itself."""
     monkeypatch.syspath_prepend(EXPERIMENTS)
-    names = ("images", "cells", "pages", "fashion")
+    names = ("images", "records", "cells", "pages", "fashion")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     return {name: __import__(name) for name in names}
@@ -45,16 +46,16 @@ def write_data(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_idx_files(modules: dict[str, ModuleType], tmp_path: Path):
     images, labels = write_data(tmp_path)
-    found = modules["images"].load("fashion", tmp_path, tmp_path)
-    for part in (found.train, found.test):
+    loaded = modules["images"].load("fashion", tmp_path, tmp_path)
+    for part in (loaded.train, loaded.test):
         assert np.array_equal(part, images)
-    assert np.array_equal(found.train_labels, labels)
-    seen = modules["images"].as_input(found.test)
+    assert np.array_equal(loaded.train_labels, labels)
+    seen = modules["images"].as_input(loaded.test)
     assert seen.shape == (40, 1, 32, 32)
     assert np.array_equal((seen[:, 0, 2:-2, 2:-2] * 255).round(), images)
     assert seen[..., :2].sum() == 0
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x28half")
-    with pytest.raises(InputError, match="no complete IDX file"):
+    with pytest.raises(InputError, match="is not a complete IDX file"):
         modules["images"].load("fashion", tmp_path, tmp_path)
 
 
@@ -68,7 +69,7 @@ def test_a_cell_is_run_once_and_the_page_shows_what_is_missing(modules: dict[str
     laboratory = cells.Laboratory(
         modules["images"].load("fashion", tmp_path, tmp_path),
         settings,
-        tmp_path / "results",
+        tmp_path / "results.jsonl",
         tmp_path / "work",
         "cpu",
         said.append,
@@ -81,27 +82,26 @@ def test_a_cell_is_run_once_and_the_page_shows_what_is_missing(modules: dict[str
     for method in ("convert", "repair"):
         other = replace(cell, method=method)
         laboratory.run(other)
-        found = json.loads((tmp_path / "results" / f"{other.name}.json").read_text())["found"]
-        assert ("repair_agreement" in found) == (method == "repair")
-    record = json.loads((tmp_path / "results" / f"{cell.name}.json").read_text())
+        record = laboratory.records.read()[other.name]
+        assert ("repair_agreement" in record["measured"]) == (method == "repair")
+    record = laboratory.records.read()[cell.name]
     assert (record["cell"], record["settings"]) == (asdict(cell), asdict(settings))
-    found = record["found"]
+    measured = record["measured"]
     for name in modules["pages"].MEASURES:
-        assert 0 <= found[name] <= 1
-    assert found["corruption_error"] == pytest.approx(np.mean(list(found["corruption_errors"].values())))
-    assert found["flip_rate"] == pytest.approx(np.mean(list(found["flip_rates"].values())))
+        assert 0 <= measured[name] <= 1
+    assert measured["corruption_error"] == pytest.approx(np.mean(list(measured["corruption_errors"].values())))
+    assert measured["flip_rate"] == pytest.approx(np.mean(list(measured["flip_rates"].values())))
 
     # seeds whose figures are known
-    results = tmp_path / "page"
-    results.mkdir()
+    results = tmp_path / "page" / "results.jsonl"
     shares = [0.5, 0.54, 0.62]
     for filter, rise in (("none", 0.0), ("bin4", 0.35)):
         for seed, share in enumerate(shares):
             changed = record | {"cell": record["cell"] | {"method": "scratch", "filter": filter, "seed": seed}}
             changed["cell"]["augment"] = False
             gain = (0.01, 0.02, 0.03)[seed] if filter == "bin4" else 0.0
-            changed["found"] = found | {"accuracy": share + gain, "circular_consistency": share + rise}
-            (results / f"{filter}{seed}.json").write_text(json.dumps(changed))
+            changed["measured"] = measured | {"accuracy": share + gain, "circular_consistency": share + rise}
+            modules["records"].Records(results).add(f"{filter}{seed}", changed)
     page = modules["pages"].write_page(results, tmp_path / "docs").read_text()
     low, high = scipy.stats.t.interval(
         0.95, 2, loc=100 * np.mean(shares), scale=100 * np.std(shares, ddof=1) / np.sqrt(3)
@@ -114,8 +114,27 @@ def test_a_cell_is_run_once_and_the_page_shows_what_is_missing(modules: dict[str
     low, high = scipy.stats.t.interval(0.95, 2, loc=2, scale=1 / np.sqrt(3))
     assert f"in pairs of the same seed: bin4 +2.00 [{low:+.2f}, {high:+.2f}]." in page
     assert (tmp_path / "docs" / "images" / "experiments.png").stat().st_size > 1000
-    with pytest.raises(InputError, match="has no JSON"):
-        modules["pages"].write_page(tmp_path / "docs", tmp_path)
+    with pytest.raises(InputError, match="has no records"):
+        modules["pages"].write_page(tmp_path / "none.jsonl", tmp_path)
+
+
+def test_processes_that_finish_cells_at_the_same_time_lose_none(modules: dict[str, ModuleType], tmp_path: Path):
+    path = tmp_path / "new" / "results.jsonl"
+    code = (
+        f"import sys; sys.path.insert(0, {str(EXPERIMENTS)!r}); from pathlib import Path; from records import Records\n"
+        f"for number in range(int(sys.argv[1]), 40, 2): Records(Path({str(path)!r})).add(f'{{number:02}}', {{}})"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(first)]) for first in (0, 1)]
+    assert [process.wait() for process in running] == [0, 0]
+    names = [f"{number:02}" for number in range(40)]
+    assert [json.loads(line)["name"] for line in path.read_text().splitlines()] == names
+    records = modules["records"].Records(path)
+    records.add("07", {"again": True})
+    assert list(records.read()) == names
+    assert records.read()["07"] == {"again": True}
+    path.write_text("{}\n")
+    with pytest.raises(InputError, match=r"results='.*results\.jsonl' is not a file of records"):
+        records.read()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
@@ -151,7 +170,7 @@ def test_the_grid_has_each_cell_once(modules: dict[str, ModuleType]):
     assert len({cell.name for cell in quick}) == len(quick) == (3 + 3) * 2
 
 
-def test_words_in_the_name_of_no_cell(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch):
+def test_words_that_are_not_in_the_name_of_any_cell(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["fashion.py", "--only", "circular", "nothing"])
-    with pytest.raises(InputError, match="only='circular nothing' is in the name of no cell"):
+    with pytest.raises(InputError, match="only='circular nothing' is not in the name of any cell"):
         modules["fashion"].main()

@@ -79,12 +79,12 @@ def test_stage_max_is_the_maximum_before_any_subsampling(
     conv = nn.Conv2d(1, 4, 3, 2, 1)
     model = nn.Sequential(conv, pool_class(kernel, 2, padding, dilation))
     images = torch.randn(2, 1, 14, 14)
-    found = internal_feature_distance(model, images, "1", stage="max", shifts=(range(3), [0, 1]))
+    distances = internal_feature_distance(model, images, "1", stage="max", shifts=(range(3), [0, 1]))
     with torch.no_grad():
         for dy in range(3):
             for dx in range(2):
                 expected = naive_distance(lambda x: dense_max(conv(x), kernel, padding, dilation), images, dy, dx)
-                assert found[dy, dx] == pytest.approx(expected, abs=2e-6)
+                assert distances[dy, dx] == pytest.approx(expected, abs=2e-6)
 
 
 def test_circular_network_loses_equivariance_at_the_subsampling_only() -> None:
@@ -107,8 +107,8 @@ def test_zero_and_extreme_vectors() -> None:
 
     picture = torch.zeros(1, 1, 1, 4)
     picture[..., 0] = 1
-    found = internal_feature_distance(nn.Sequential(KeepLeft()), picture, "0", shifts=([0], [0, 1, 2]))
-    assert found.tolist() == [[0.0, 0.0, 0.25]]  # one of four pixels is zero in one of the two, two are in both
+    distances = internal_feature_distance(nn.Sequential(KeepLeft()), picture, "0", shifts=([0], [0, 1, 2]))
+    assert distances.tolist() == [[0.0, 0.0, 0.25]]  # one of four pixels is zero in one of the two, two are in both
     for scale in (1e-30, 1e30):
         images = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
         expected = naive_distance(lambda x: x, images, 1, 2)

@@ -167,10 +167,10 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     for name, message in [
         ("whole.pth", "save model.state_dict"),
-        ("epoch.pth", "holds no state dict"),
-        ("list.pth", "holds no state dict"),
-        ("nowhere.pth", "is no file"),
-        (".", "is no file"),
+        ("epoch.pth", "has no state dict"),
+        ("list.pth", "has no state dict"),
+        ("nowhere.pth", "is not a file"),
+        (".", "is not a file"),
     ]:
         with pytest.raises(InputError, match=message):
             load_weights(vgg_small(), tmp_path / name)

@@ -78,7 +78,7 @@ def test_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_input_size("my_networks:tiny") == (3, 224, 224)
     for name, message in [
         ("my_networks:large", "has no large"),
-        ("my_networks:constant", "is no factory"),
+        ("my_networks:constant", "expected a function that returns a network"),
         ("my_networks:number", "returned a int"),
         ("my_broken:tiny", "no_such_dependency"),
         ("no_such_package.module:net", "no_such_package"),

@@ -27,7 +27,7 @@ def test_a_video_cut_short_is_refused(tmp_path: Path) -> None:
     write_video(tmp_path / "cut.avi", frames)  # its index is in front: the frames that are left can be read
     content = (tmp_path / "cut.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"no readable video: it ends after \d of 12 frames"):
+    with pytest.raises(InputError, match=r"is not a readable video: it ends after \d of 12 frames"):
         read_video(tmp_path / "cut.avi")
 
 
@@ -55,12 +55,12 @@ def test_bad_input(tmp_path: Path) -> None:
     for call, words in (
         (lambda: released_corruption(tmp_path, "rain", 1), "rain"),
         (lambda: released_corruption(tmp_path, "fog", 0), "severity=0"),
-        (lambda: released_corruption(tmp_path / "none", "fog", 1), "no folder"),
+        (lambda: released_corruption(tmp_path / "none", "fog", 1), "is not a folder"),
         (lambda: released_videos(tmp_path, "fog"), "fog"),
         (lambda: released_videos(tmp_path, "tilt"), "no videos"),
         (lambda: released_videos(tmp_path, "tilt", difficulty=0), "difficulty=0"),
-        (lambda: read_video(tmp_path / "broken.mp4"), "no readable video"),
-        (lambda: read_video(tmp_path / "missing.mp4"), "no readable video"),
+        (lambda: read_video(tmp_path / "broken.mp4"), "is not a readable video"),
+        (lambda: read_video(tmp_path / "missing.mp4"), "is not a readable video"),
     ):
         with pytest.raises(InputError, match=words):
             call()

@@ -18,26 +18,26 @@ DY, DX = [0, 3, -2, 13], [1, -7, 4, -20]
     "images", [IMAGES, (IMAGES * 50).to(torch.uint8), IMAGES.to(memory_format=torch.channels_last)]
 )
 def test_circular_shift_is_numpy_roll(images: torch.Tensor) -> None:
-    found = circular_shift(images, DY, torch.tensor(DX))
-    for image, shifted, dy, dx in zip(images, found, DY, DX, strict=True):
+    shifted_images = circular_shift(images, DY, torch.tensor(DX))
+    for image, shifted, dy, dx in zip(images, shifted_images, DY, DX, strict=True):
         assert np.array_equal(shifted.numpy(), np.roll(image.numpy(), (dy, dx), (1, 2)))
     assert torch.equal(circular_shift(images, 2, -1), images.roll((2, -1), (2, 3)))
 
 
 @pytest.mark.parametrize("fill", [0.0, -1.5])
 def test_zero_fill_shift_is_a_window_of_the_padded_image(fill: float) -> None:
-    found = zero_fill_shift(IMAGES, DY, DX, fill)
+    shifted_images = zero_fill_shift(IMAGES, DY, DX, fill)
     pad = 25
     padded = np.pad(IMAGES.numpy(), [(0, 0), (0, 0), (pad, pad), (pad, pad)], constant_values=fill)
     for index, (dy, dx) in enumerate(zip(DY, DX, strict=True)):
         expected = padded[index, :, pad - dy : pad - dy + 6, pad - dx : pad - dx + 7]
-        assert np.array_equal(found[index].numpy(), expected)
+        assert np.array_equal(shifted_images[index].numpy(), expected)
 
 
 def test_crop_is_a_slice() -> None:
     tops, lefts = [0, 1, 2, 2], [3, 0, 1, 2]
-    found = crop(IMAGES, tops, lefts, (4, 3))
-    for image, window, top, left in zip(IMAGES, found, tops, lefts, strict=True):
+    windows = crop(IMAGES, tops, lefts, (4, 3))
+    for image, window, top, left in zip(IMAGES, windows, tops, lefts, strict=True):
         assert torch.equal(window, image[:, top : top + 4, left : left + 3])
     assert torch.equal(crop(IMAGES, 1, 2, 5), IMAGES[:, :, 1:6, 2:7])
 

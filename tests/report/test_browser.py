@@ -27,7 +27,7 @@ addEventListener("load", () => {
   const before = state();
   range.value = 3;
   range.dispatchEvent(new Event("input"));
-  const after = state(), found = [...document.images].map((image) => image.naturalWidth > 0);
+  const after = state(), shown = [...document.images].map((image) => image.naturalWidth > 0);
   document.querySelectorAll(".tabs button")[1].click();
   const told = document.createElement("pre");
   told.id = "told";
@@ -37,7 +37,7 @@ addEventListener("load", () => {
     second: picture.getAttribute("aria-label"),
     pressed: [...document.querySelectorAll(".tabs button")].map((each) => each.getAttribute("aria-pressed")),
     focusable: [...document.querySelectorAll("button, input")].every((each) => each.tabIndex === 0),
-    pictures: found.length > 0 && found.every(Boolean),
+    pictures: shown.length > 0 && shown.every(Boolean),
     wide: document.documentElement.scrollWidth > innerWidth,
     problems,
   });

@@ -10,9 +10,16 @@ from helpers.evaluation_results import results, slides, stored_results
 
 from dealias.errors import InputError
 from dealias.evaluation.results import Results, write_results
-from dealias.profile import Profile
+from dealias.metrics.site_profile import Profile
 from dealias.records import from_json
-from dealias.report.comparisons import (
+from dealias.report.evaluation import (
+    evaluation_columns,
+    evaluation_finding,
+    evaluation_rows,
+    render_evaluation,
+    write_report,
+)
+from dealias.report.plots import (
     plot_accuracy_consistency,
     plot_bars,
     plot_mean_probability,
@@ -20,13 +27,6 @@ from dealias.report.comparisons import (
     plot_site_maps,
     published_filters,
     published_networks,
-)
-from dealias.report.evaluation import (
-    evaluation_columns,
-    evaluation_finding,
-    evaluation_rows,
-    render_evaluation,
-    write_report,
 )
 
 

@@ -37,7 +37,7 @@ def _page() -> str:
         photos_heading="h",
         photos=[photo],
         figures=[{"heading": "f", "text": "x", "source": source, "alt": "a"}],
-        table={"columns": ["", "baseline"], "rows": [[HOSTILE, "1%"]]},
+        tables=[{"heading": HOSTILE, "columns": ["", "baseline"], "rows": [[HOSTILE, "1%"]]}],
         notes=[HOSTILE],
     )
 

@@ -67,14 +67,14 @@ def test_bad_data(tmp_path: Path) -> None:
         open_place(str(tmp_path / "data"), ALONE, accumulation=6)
     with pytest.raises(InputError, match="num_classes=2 is too small: the images have 3 classes"):
         open_place(str(tmp_path / "data"), ALONE, num_classes=2)
-    with pytest.raises(InputError, match=r"^data='.*/other' is no folder"):
+    with pytest.raises(InputError, match=r"^data='.*/other' is not a folder"):
         open_place(str(tmp_path / "other"), ALONE)
     write_folders(tmp_path / "odd", range(2))
     settings = load_recipe("cifar-vgg")
     odd = Config("dealias:vgg13_bn_cifar", settings, data=str(tmp_path / "data"), val_data=str(tmp_path / "odd"))
     with pytest.raises(InputError, match=r"has other classes than .*\['class2'\]"):
         open_data(odd, ALONE)
-    with pytest.raises(InputError, match=r"^val_data='.*/other' is no folder"):
+    with pytest.raises(InputError, match=r"^val_data='.*/other' is not a folder"):
         open_data(replace(odd, val_data=str(tmp_path / "other")), ALONE)
     with pytest.raises(InputError, match="data=None: name class folders"):
         open_data(Config("dealias:vgg13_bn_cifar", settings), ALONE)

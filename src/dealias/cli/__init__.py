@@ -1,10 +1,10 @@
-"""The command line: one module for each group of commands, each command a few lines over the library.
+"""The command line: one module for each command, each a few lines over the library.
 
-`main` takes care of Ctrl-C first, then imports the commands, which takes seconds. So nothing is imported here that
-Python does not load when it starts.
+`main` handles Ctrl-C before it imports the commands, which takes seconds. This module therefore imports only modules
+that Python loads when it starts.
 """
 
-import _signal  # type: ignore[import-not-found]  # what `signal` wraps; that one takes milliseconds to import
+import _signal  # type: ignore[import-not-found]  # `signal` wraps it, and takes milliseconds to import
 import os
 import sys
 from types import FrameType
@@ -23,7 +23,7 @@ def main() -> None:
     except BaseException as error:
         ctrl_c.is_ending = True
         code = error.code if isinstance(error, SystemExit) else None
-        # Typer makes the exit code of KeyboardInterrupt; a library may make any exception of it
+        # Typer turns KeyboardInterrupt into its exit code; a library may turn it into any exception
         if isinstance(error, KeyboardInterrupt) or code == INTERRUPTED or (ctrl_c.came and code != 0):
             ctrl_c.tell()
             sys.exit(INTERRUPTED)
@@ -33,8 +33,8 @@ def main() -> None:
 class _CtrlC:
     """Ends the process after Ctrl-C with the exit code 130 and the word "interrupted", once.
 
-    Ctrl-C raises KeyboardInterrupt, so that what is open is closed. While a module is imported the process ends at once
-    instead: an extension module may lose the exception or turn it into another. So it does once the command has ended.
+    Ctrl-C raises KeyboardInterrupt, so that open files are closed. The process ends at once, without an exception,
+    during an import, where an extension module may lose the exception or turn it into another, and after the command.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,13 @@ class _CtrlC:
         self._process = os.getpid()
 
     def listen(self) -> None:
-        """Handle SIGINT, unless it is ignored: so shells start what runs in the background."""
+        """Handle SIGINT, unless it is ignored: shells start background jobs with SIGINT ignored."""
         if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
             _signal.signal(_signal.SIGINT, self._handle)
             sys.unraisablehook = self._handle_unraisable
 
     def tell(self) -> None:
-        """Write the word, where it is not yet written."""
+        """Write "interrupted", once."""
         if not self.is_told:
             self.is_told = True
             shown_cursor = b"\r\x1b[2K\x1b[?25h" if os.isatty(2) else b""  # a progress bar hides it
@@ -61,14 +61,14 @@ class _CtrlC:
         raise KeyboardInterrupt
 
     def _handle_unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Destructors and callbacks lose what is raised in them."""
+        """Exceptions raised in destructors and callbacks are lost."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             self._leave()
         sys.__unraisablehook__(unraisable)
 
     def _leave(self) -> None:
         try:
-            if os.getpid() == self._process:  # else forked: a process that loads images
+            if os.getpid() == self._process:  # not in a forked process that loads images
                 self.tell()
         finally:
             os._exit(INTERRUPTED)

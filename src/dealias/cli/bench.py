@@ -1,4 +1,4 @@
-"""`dealias bench`: how fast the operations are on this machine's CPU."""
+"""`dealias bench`: time the operations on this CPU."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dealias.cli.common import app, show_progress
 PIXELS = 56
 
 
-@app.command()
-def bench(
+@app.command("bench")
+def time_operations(
     threads: Annotated[int, typer.Option(help="Threads that PyTorch and the operations use.", min=1)] = 1,
     rounds: Annotated[int, typer.Option(help="Paired measurements of each form.", min=1)] = 7,
     output: Annotated[Path | None, typer.Option(help="Folder for the table as CSV: bench.csv.")] = None,
 ) -> None:
-    """Time the operations on this CPU beside the pure PyTorch path and PyTorch's own pooling, under half a minute."""
+    """Compare the operations on this CPU with pure PyTorch and with PyTorch's own pooling, in half a minute."""
     import torch
 
     from dealias import ops
@@ -59,8 +59,8 @@ def bench(
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        "bound: the time over that to move the bytes. unfused (pure PyTorch), MaxPool2d(3, 2, 1), AvgPool2d(2): how "
-        "many times as long they take."
+        "ms: time of the operation. bound: this time divided by the time to move its bytes. unfused (pure PyTorch), "
+        "MaxPool, AvgPool: their times divided by this time."
     )
     console.print(f"native kernels: {ops.backends()['cpu']}", markup=False)
     if folder is not None:

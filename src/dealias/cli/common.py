@@ -1,17 +1,21 @@
-"""The app, the options that several commands have, and the progress bar."""
+"""The app, the options that several commands take, and helpers of several commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from dealias.errors import InputError
 from dealias.progress import OnProgress
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 app = typer.Typer(
     name="dealias",
@@ -30,17 +34,34 @@ ConfiguredModel = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors or .pth.")]
 NewHead = Annotated[
-    bool, typer.Option("--new-head", help="Load all but the head of weights with another number of classes.")
+    bool, typer.Option("--new-head", help="Load a checkpoint with another number of classes without its head.")
 ]
 Output = Annotated[Path, typer.Option(help="Folder to write into.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most this many images.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
-Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: the cores but one.")]
+Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: one less than the cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")]
-ImageSize = Annotated[int | None, typer.Option(help="Resize the short side to it; default: the model's own.")]
-CropSize = Annotated[int | None, typer.Option(help="What the network sees; default: the model's own.")]
+ImageSize = Annotated[int | None, typer.Option(help="Size of the short side after resizing; default: the model's own.")]
+CropSize = Annotated[
+    int | None, typer.Option(help="Size of the square that the network sees; default: the model's own.")
+]
 FilterText = Annotated[str, typer.Option("--filter", help="Filter of the anti-aliased copy: name, length or taps.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Networks, the baseline first: NAME or NAME,KEY=VALUE,... with weights=PATH, new_head=true, "
+        "antialias=FILTER, label=TEXT, recipe, num_classes, in_chans, padding_mode.",
+    ),
+]
+Stem = Annotated[bool, typer.Option("--stem", help="Anti-alias the first strided convolution too, which costs most.")]
+Recipe = Annotated[str, typer.Option(help="same-size, or zhang2019: the paper's released networks.")]
+InputSize = Annotated[
+    str | None,
+    typer.Option(help="Size of the input: 224, or height,width, or channels,height,width. Default: the network's own."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 # Options of `train` and `finetune`. Those that are None leave the recipe's setting.
 Data = Annotated[
@@ -75,3 +96,26 @@ def show_progress() -> Iterator[OnProgress]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("starting", total=1.0)
         yield lambda stage, done: progress.update(task, description=stage, completed=done)
+
+
+def network_and_example(
+    model: str, weights: Path | None, new_head: bool, input_size: str | None
+) -> tuple[nn.Module, Tensor]:
+    """The network of a command's options, and an image of zeros of its own input size or of `input_size`."""
+    import torch
+
+    from dealias.models import create_model, default_input_size, parse_model
+
+    name, settings = parse_model(model)
+    network = create_model(name, weights=weights, new_head=new_head, **settings)
+    channels, height, width = default_input_size(name, network)
+    channels = settings.get("in_chans", channels)
+    if input_size is not None:
+        parts = [part.strip() for part in input_size.split(",")]
+        if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise InputError(
+                f"input-size={input_size!r} is not a size: write 224, or 224,320, or 1,28,28 with the channels"
+            )
+        *more, height, width = [int(part) for part in parts] * (2 if len(parts) == 1 else 1)
+        channels = more[0] if more else channels
+    return network, torch.zeros(1, channels, height, width)

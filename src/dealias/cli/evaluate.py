@@ -14,6 +14,7 @@ from dealias.cli.common import (
     Device,
     ImageSize,
     Limit,
+    Models,
     Output,
     Resume,
     Seed,
@@ -21,15 +22,6 @@ from dealias.cli.common import (
     app,
     show_progress,
 )
-
-Models = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MODEL...",
-        help="Networks, the baseline first: NAME or NAME,KEY=VALUE,... with weights=PATH, new_head=true, "
-        "antialias=FILTER, label=TEXT, recipe, num_classes, in_chans, padding_mode.",
-    ),
-]
 
 Images = Annotated[str, typer.Option(help="Class folders, WebDataset shards or a Hugging Face dataset on disk.")]
 

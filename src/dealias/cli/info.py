@@ -1,4 +1,4 @@
-"""`dealias info`: what runs here."""
+"""`dealias info`: print versions, devices and backends."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from rich.table import Table
 from dealias.cli.common import app
 
 
-@app.command()
-def info() -> None:
-    """Print versions, devices and which backend of the operations is active."""
+@app.command("info")
+def print_info() -> None:
+    """Print the versions, the devices and the active backends of the operations."""
     import platform
 
     import torch

@@ -1,4 +1,4 @@
-"""`dealias models`: which networks can be named."""
+"""`dealias models`: list the names of networks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from dealias.cli.common import app
 from dealias.errors import InputError
 
 
-@app.command()
-def models(
-    pattern: Annotated[
-        str, typer.Argument(help="Part of a name, or a shell's pattern: resnet50, 'timm:*next*'.")
-    ] = "*",
+@app.command("models")
+def list_networks(
+    pattern: Annotated[str, typer.Argument(help="Part of a name, or a shell pattern: resnet50, 'timm:*next*'.")] = "*",
 ) -> None:
     """List the networks that the other commands take by name."""
     from importlib.util import find_spec
@@ -27,7 +25,7 @@ def models(
     missing = [library for library in ("timm", "torchvision") if find_spec(library) is None]
     hint = f"; not installed: {' and '.join(missing)} (pip install 'dealias[zoo]')" if missing else ""
     if not names:
-        raise InputError(f"pattern={pattern!r} matches no network: dealias models lists them all{hint}")
+        raise InputError(f"pattern={pattern!r} matches no network: dealias models lists all names{hint}")
     table = Table("source", "model", box=None)
     for name in names:
         table.add_row(name.partition(":")[0], name)

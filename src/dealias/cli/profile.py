@@ -1,4 +1,4 @@
-"""`dealias profile`: which downsampling site adds how much shift-variance."""
+"""`dealias profile`: rank the downsampling sites by the shift-variance that each adds."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Device, Output, Seed, app, show_progress
-from dealias.cli.evaluate import Models
+from dealias.cli.common import Device, Models, Output, Seed, app, show_progress
 
 
-@app.command()
-def profile(
+@app.command("profile")
+def rank_sites(
     models: Models,
     images: Annotated[
-        str | None, typer.Option(help="As for evaluate; default: photographs or digits that packages bring.")
+        str | None, typer.Option(help="As for evaluate; default: photographs or digits from installed packages.")
     ] = None,
     count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 4,
     reach: Annotated[
         int | None,
-        typer.Option(help="Every shift up to so many pixels; default: all up to 32 x 32, else a sample.", min=1),
+        typer.Option(
+            help="Measure every shift below this many pixels; default: all for images up to 32 x 32, else a sample.",
+            min=1,
+        ),
     ] = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Images in a forward pass.", min=1)] = 32,
     output: Output = Path("runs/profile"),
     seed: Seed = 0,
 ) -> None:
-    """Rank a network's downsampling sites by the shift-variance they add: where to look first when it flickers."""
+    """Rank a network's downsampling sites by the shift-variance that they add. Start here when a network flickers."""
     from dealias.evaluation.profiles import run_profile
 
     with show_progress() as on_progress:
@@ -45,9 +47,9 @@ def profile(
             on_progress=on_progress,
         )
     console = Console()
-    for label, found in profiles.items():
+    for label, profile in profiles.items():
         table = Table("site", "kind", "grid", "distance before", "after", "added", "periodicity", title=label)
-        for site in found.ranked():
+        for site in profile.ranked():
             table.add_row(
                 site.path,
                 site.kind.replace("_", " "),

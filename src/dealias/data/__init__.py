@@ -1,4 +1,4 @@
-"""Real images: those that travel inside packages, and folders of the user's own."""
+"""Real images: from installed packages, and from the user's folders, shards and data sets."""
 
 from dealias.data.pictures import read_image
 from dealias.data.samples import Digits, digits_split, mnist_digits, photos

@@ -1,4 +1,4 @@
-"""Which of a network's classes each class of some images is."""
+"""Match the classes of images with those of a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _IMAGENET_NAME = re.compile(r"n\d{8}")
 
 
 def match_classes(source: Source, outputs: int) -> list[int] | None:
-    """The network's class of each of the source's; None where they do not match.
+    """The network's class for each class of the source; None where they do not match.
 
-    Classes are the network's where there are as many, or where numbers alone are known and all below its outputs.
-    Folders with ImageNet's names (n01440764), also some of them, are found among the 1,000 classes by name.
+    The classes match one to one where the source has as many as the network has outputs, or has only numbers, all below
+    the outputs. Folders with ImageNet's names (n01440764) match some of the 1,000 classes by name.
     """
     if source.classes is None:
         return list(range(outputs)) if max(source.labels) < outputs else None

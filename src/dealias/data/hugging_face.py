@@ -1,4 +1,4 @@
-"""Hugging Face data sets with a column of images and one of classes: stored in a folder, or streamed."""
+"""Read Hugging Face data sets of labelled images from a folder or as a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dealias.errors import InputError
 from dealias.optional import require
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls")
-"""What a column of classes is called where it is not of the type ClassLabel."""
+"""Names by which a column of classes is recognised where its type is not ClassLabel."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class StoredImages:
-    """The images of a data set on disk, with the class of each row and the names of the classes."""
+    """The images of a data set in a folder, with the class of each row and the names of the classes."""
 
     columns: Columns
     labels: list[int]
@@ -72,15 +72,15 @@ class StoredImages:
         return self.columns.classes
 
     def open(self, number: int) -> Path | BinaryIO:
-        """The image file of a row by its number."""
+        """The image file of the row of this number."""
         return self.columns.file(self.columns.rows[number])
 
 
 def open_stored(place: str | PathLike[str]) -> StoredImages:
-    """The data set in a folder that `datasets.Dataset.save_to_disk` wrote; of several splits, the validation split.
+    """Open a folder that `datasets.Dataset.save_to_disk` wrote; of several splits, the validation split.
 
     Raises:
-        InputError: it has no images, no classes, or several splits and none for validation.
+        InputError: it has no images or no classes, or several splits without one for validation.
         MissingExtraError: datasets is not installed.
     """
     library = require("datasets")
@@ -102,17 +102,17 @@ def open_stored(place: str | PathLike[str]) -> StoredImages:
 
 
 def open_streamed(name: str, splits: Sequence[str], argument: str) -> Columns:
-    """The first of the `splits` that a streamed data set has; `name` as `datasets.load_dataset` takes it.
+    """Open a data set as a stream: the first of the `splits` that it has. `name` is as for `datasets.load_dataset`.
 
     Raises:
-        InputError: it cannot be opened, or has none of the splits, no images or no classes.
+        InputError: it cannot be opened, or has none of the splits, or no images or classes.
         MissingExtraError: datasets is not installed.
     """
     try:
-        found = require("datasets").load_dataset(name, streaming=True)
+        dataset = require("datasets").load_dataset(name, streaming=True)
     except (FileNotFoundError, ValueError, ConnectionError) as error:
         raise InputError(f"{argument} cannot be opened: {str(error).splitlines()[0]}") from None
     for split in splits:
-        if split in found:
-            return Columns.of(found[split], argument)
-    raise InputError(f"{argument} has the splits {', '.join(found)}: expected {' or '.join(splits)}")
+        if split in dataset:
+            return Columns.of(dataset[split], argument)
+    raise InputError(f"{argument} has the splits {', '.join(dataset)}: expected {' or '.join(splits)}")

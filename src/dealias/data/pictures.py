@@ -31,11 +31,11 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 def read_image(file: str | PathLike[str] | BinaryIO, *, channels: int = 3) -> Tensor:
     """The image of a file as float32 (channels, H, W) in [0, 1].
 
-    Grayscale, palette, CMYK and 16-bit images become RGB, transparent pixels white; of an animation the first frame
-    counts. The orientation that a camera noted is applied.
+    Grayscale, palette, CMYK and 16-bit images become RGB; transparent pixels become white. An animation gives its first
+    frame. The orientation in the EXIF data is applied.
 
     Raises:
-        InputError: the file is no complete image, or cannot be read.
+        InputError: the file is not a complete image, or cannot be read.
         MissingExtraError: Pillow is not installed.
     """
     picture = read_picture(file)
@@ -47,14 +47,14 @@ def read_image(file: str | PathLike[str] | BinaryIO, *, channels: int = 3) -> Te
 def read_picture(file: str | PathLike[str] | BinaryIO) -> Any:
     """The image of a file as a Pillow picture, RGB with 8 bits; conversions and errors as for `read_image`."""
     image_module, operations = require("PIL.Image"), require("PIL.ImageOps")
-    # what Pillow's decoders raise on broken files; DecompressionBombError guards against absurd sizes
+    # Pillow's decoders raise these on broken files, and DecompressionBombError for absurd sizes
     broken = (OSError, SyntaxError, ValueError, LookupError, struct.error, image_module.DecompressionBombError)
     try:
-        # warnings tell of oddities that Pillow copes with
+        # Pillow warns of oddities and decodes the file all the same
         with warnings.catch_warnings(action="ignore"), image_module.open(file) as opened:
             return _to_rgb(operations.exif_transpose(opened), image_module)
     except image_module.UnidentifiedImageError:
-        raise InputError("no image format that Pillow knows") from None
+        raise InputError("not an image format that Pillow knows") from None
     except broken as error:
         raise InputError(str(error) or type(error).__name__) from None
 

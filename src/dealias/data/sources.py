@@ -1,4 +1,4 @@
-"""Labelled images by number, whatever they are stored in: class folders, WebDataset shards, Hugging Face datasets.
+"""Labelled images by number, from class folders, WebDataset shards or Hugging Face datasets.
 
 >>> import tempfile
 >>> from pathlib import Path
@@ -9,6 +9,9 @@
 >>> source = open_source(root)
 >>> source.classes, source.labels, source.names, source.read(0).size
 (['cat'], [0], ['cat/0.png'], (40, 30))
+
+Shards are indexed here and not read by the package webdataset, which reads them as a stream: any image can be read by
+its number, so that limits, seeds and workers do not change which images are read.
 """
 
 from __future__ import annotations
@@ -35,14 +38,15 @@ Opener: TypeAlias = Callable[[int], Path | BinaryIO]
 
 @dataclass(frozen=True)
 class Source:
-    """Images by number.
+    """Labelled images by number.
 
     Attributes:
-        place: where they come from, as given.
-        classes: names of the classes, by number; None where the numbers alone are known.
+        place: the folder, file or pattern as given.
+        classes: names of the classes, by number; None where only the numbers are known.
         labels: the class of each image.
-        names: of each image, for people.
-        positions: the number of each image among all that the place has: the same with any `limit`.
+        names: the name of each image in reports.
+        positions: the number of each image among all images of the place, whatever the `limit`.
+        opener: returns the file of the image at a position.
     """
 
     place: str
@@ -67,12 +71,12 @@ class Source:
         """The image as a Pillow picture, RGB.
 
         Raises:
-            InputError: it is no complete image.
+            InputError: it is not a complete image.
         """
         return read_picture(self.opener(self.positions[number]))
 
     def limited(self, limit: int | None, seed: int) -> Source:
-        """At most `limit` images, drawn from all by `seed`, in the same order."""
+        """At most `limit` images, drawn by `seed`, in their order."""
         if limit is not None and limit < 1:
             raise InputError(f"limit={limit!r} is too small: it must be at least 1")
         if limit is None or limit >= len(self):
@@ -90,7 +94,7 @@ class Source:
         )
 
     def fingerprint(self) -> str:
-        """A digest of the names and classes, which tells whether another run saw the same images."""
+        """A digest of the names and classes: two runs with the same digest had the same images."""
         digest = hashlib.sha256()
         for name, label, position in zip(self.names, self.labels, self.positions, strict=True):
             digest.update(f"{position}\0{label}\0{name}\n".encode("utf-8", "surrogateescape"))
@@ -104,11 +108,11 @@ def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: i
         place: a folder with a subfolder of images for each class (`torchvision.datasets.ImageFolder`); WebDataset
             shards: a .tar file, a folder of them or a pattern such as "val-*.tar", with an image and a ".cls" for each
             key; or a folder that `datasets.Dataset.save_to_disk` wrote, with an image and a class column.
-        limit: use at most so many images, drawn from all of them by `seed`, in the same order.
-        seed: of the images drawn.
+        limit: use at most this many images, drawn by `seed`, in their order.
+        seed: of the draw.
 
     Raises:
-        InputError: there is nothing of the kind, it has no images, or `limit` is below 1.
+        InputError: `place` is none of these or has no images, or `limit` is below 1.
         MissingExtraError: a package is not installed.
     """
     path = Path(place)
@@ -117,11 +121,11 @@ def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: i
             return _open_shards(place, shards).limited(limit, seed)
         if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
             return _from_hugging_face(place).limited(limit, seed)
-        classes, found = find_images(path)
+        classes, images = find_images(path)
     except OSError as error:
         raise InputError(f"images={str(place)!r} cannot be read: {error.strerror or error}") from None
-    paths = [path for path, _ in found]
-    labels, names = [label for _, label in found], [str(file.relative_to(path)) for file in paths]
+    paths = [file for file, _ in images]
+    labels, names = [label for _, label in images], [str(file.relative_to(path)) for file in paths]
     return Source.of_all(place, classes, labels, names, paths.__getitem__).limited(limit, seed)
 
 
@@ -132,15 +136,14 @@ def _from_hugging_face(place: str | PathLike[str]) -> Source:
 
 
 def _shards(path: Path) -> list[str]:
+    """The files of a pattern, the .tar files of a folder without class folders, or the file itself."""
     if glob.has_magic(str(path)) and not path.exists():
-        found = sorted(glob.glob(str(path)))
-        if not found:
-            raise InputError(f"images={str(path)!r} matches no file")
-    elif path.is_dir() and not class_folders(path):
-        found = [str(entry) for entry in sorted(path.iterdir()) if entry.suffix == ".tar"]
-    else:
-        found = [str(path)] if path.is_file() else []
-    return found
+        if matches := sorted(glob.glob(str(path))):
+            return matches
+        raise InputError(f"images={str(path)!r} matches no file")
+    if path.is_dir() and not class_folders(path):
+        return [str(entry) for entry in sorted(path.iterdir()) if entry.suffix == ".tar"]
+    return [str(path)] if path.is_file() else []
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _open_member(members: Sequence[_Member], number: int) -> BinaryIO:
 
 
 def _open_shards(place: str | PathLike[str], shards: Sequence[str]) -> Source:
-    """An index of all shards, so that any image can be read at once: order and numbers do not depend on workers."""
+    """Index the images of all shards."""
     members, labels, names = [], [], []
     for shard in shards:
         for key, files in _samples(shard).items():
@@ -177,51 +180,51 @@ def _open_shards(place: str | PathLike[str], shards: Sequence[str]) -> Source:
             names.append(f"{Path(shard).name}/{key}")
     if not members:
         raise InputError(
-            f"images={str(place)!r} has nothing to read: its shards hold no images with a class, KEY.jpg and KEY.cls"
+            f"images={str(place)!r} has nothing to read: its shards have no images with a class, KEY.jpg and KEY.cls"
         )
     return Source.of_all(place, None, labels, names, partial(_open_member, members))
 
 
 def _samples(shard: str) -> dict[str, dict[str, _Member]]:
-    """The files of each sample by extension: WebDataset's key is the path up to the name's first dot."""
-    found: dict[str, dict[str, _Member]] = {}
+    """The files of each sample by extension. The key of a sample is the path up to the first dot of the name."""
+    samples: dict[str, dict[str, _Member]] = {}
     try:
         with tarfile.open(shard, "r:") as archive:
             for entry in archive:
                 if entry.isfile():
                     folder, slash, name = entry.name.rpartition("/")
                     stem, _, extension = name.partition(".")
-                    files = found.setdefault(f"{folder}{slash}{stem}", {})
+                    files = samples.setdefault(f"{folder}{slash}{stem}", {})
                     files[extension.lower()] = _Member(shard, entry.offset_data, entry.size)
     except tarfile.TarError as error:
-        raise InputError(f"{shard!r} is no uncompressed tar file: {error}") from None
-    return found
+        raise InputError(f"{shard!r} is not an uncompressed tar file: {error}") from None
+    return samples
 
 
 def class_folders(root: Path) -> list[str]:
-    """The names of the subfolders of a folder, hidden ones left out, in order."""
+    """The names of the subfolders of a folder, in order, without hidden ones."""
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def find_images(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """The classes below `root` and its images with the numbers of their classes, in the order of their paths.
+    """The classes of a folder, and its images with the numbers of their classes, in the order of their paths.
 
     Raises:
-        InputError: `root` is no folder, it has no class subfolders, or those have no images.
+        InputError: `root` is not a folder, or has no class subfolders, or these have no images.
     """
     if not root.is_dir():
-        raise InputError(f"images={str(root)!r} is no folder: give one with a subfolder of images for each class")
+        raise InputError(f"images={str(root)!r} is not a folder: give one with a subfolder of images for each class")
     classes = class_folders(root)
-    found = [
+    images = [
         (Path(folder, name), label)
         for label, chosen in enumerate(classes)
         for folder, _, names in sorted(os.walk(root / chosen, followlinks=True))
         for name in sorted(names)
         if name.lower().endswith(EXTENSIONS)
     ]
-    if not found:
-        reason = "its class subfolders hold no images" if classes else "it has no class subfolders"
+    if not images:
+        reason = "its class subfolders have no images" if classes else "it has no class subfolders"
         raise InputError(
             f"images={str(root)!r} has nothing to read: {reason}; expected FOLDER/CLASS/IMAGE{', '.join(EXTENSIONS)}"
         )
-    return classes, found
+    return classes, images

@@ -16,9 +16,9 @@ from dealias.data import mnist_digits, open_source, photos
 from dealias.errors import InputError
 from dealias.evaluation.network import build_network
 from dealias.files import prepare_output, write_whole
+from dealias.metrics.site_profile import Profile, profile_model
 from dealias.models import ModelSpec, Preprocessing
 from dealias.models.spec import label_models
-from dealias.profile import Profile, profile_model
 from dealias.progress import OnProgress
 from dealias.runtime import pick_device, versions
 
@@ -43,7 +43,7 @@ def run_profile(
             packages bring.
         output: the folder to write into; it is created.
         count: number of images, drawn by `seed`; packages bring 5 photographs and 5,000 digits.
-        reach: every shift from 0 to so many pixels less one, on both axes; None as in `dealias.profile.profile_model`.
+        reach: every shift from 0 to so many pixels less one, on both axes; None as in `profile_model`.
         device, batch_size: of the forward passes.
         seed: of the images drawn.
         on_progress: told the stage and the fraction of the work done.

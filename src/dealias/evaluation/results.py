@@ -19,8 +19,8 @@ from dealias.evaluation.store import Record
 from dealias.evaluation.tasks import FAMILIES
 from dealias.evaluation.tasks.base import Answers
 from dealias.files import write_whole
+from dealias.metrics.site_profile import Profile
 from dealias.models import Preprocessing
-from dealias.profile import Profile
 from dealias.records import read_json
 from dealias.runtime import versions
 

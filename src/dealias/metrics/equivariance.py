@@ -1,4 +1,4 @@
-"""Internal feature distance: where in a network shift-equivariance is lost (Zhang 2019, section 4.1).
+"""Internal feature distance: measure where a network loses shift-equivariance (Zhang 2019, section 4.1).
 
 >>> from dealias.models import vgg_small
 >>> model = vgg_small(padding_mode="circular")
@@ -44,31 +44,31 @@ def internal_feature_distance(
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """How far a layer's features of circularly shifted images are from its shifted features, for every shift.
+    """The distance between a layer's features of circularly shifted images and its shifted features, for every shift.
 
-    With F the layer's features, upsampled to the images' resolution by nearest neighbour: the mean over images and
-    pixels of 1 - cosine similarity over channels, of F(Shift(X)) and Shift(F(X)). 0 is perfect shift-equivariance. Two
-    zero vectors have distance 0, a zero and another vector 1.
+    Let F be the layer's features, upsampled to the images' resolution by nearest neighbour. The distance is the mean
+    over images and pixels of 1 - cosine similarity over channels between F(Shift(X)) and Shift(F(X)). It is 0 for
+    perfect shift-equivariance. Two zero vectors have distance 0; a zero vector and another have distance 1.
 
-    The stage "input" is the map that reaches a layer, "output" the map that leaves it. A max-pooling layer has a stage
-    in between: "max" is its maximum, taken at every pixel, in front of the blur and the subsampling. A circular maximum
-    of a pool without padding keeps the size of the map: it wraps around at the end.
+    The features of the stage "input" are those that enter the layer, those of "output" leave it. A max-pooling layer
+    has the stage "max" between them: the maximum at every pixel, before a blur and the subsampling. For a pool without
+    padding this maximum wraps around, so that its map keeps the size.
 
     Args:
-        model: run in eval mode, without gradients, on the device where it is; its modes are restored.
+        model: it runs in eval mode, without gradients, on its own device; afterwards its modes are restored.
         images: float (N, C, H, W), normalised as the model expects.
-        layer: path of a module with feature maps (N, C, h, w), as in `model.named_modules()`. Of a module that runs
-            several times in a forward pass, the last time counts.
-        shifts: rows dy and columns dx, in pixels; all of them, `range(H)` and `range(W)`, by default.
+        layer: path of a module with feature maps (N, C, h, w), as in `model.named_modules()`. If it runs several times
+            in a forward pass, the last run counts.
+        shifts: rows dy and columns dx, in pixels; by default all, `range(H)` and `range(W)`.
         stage: "output", "input", or "max" of an `nn.MaxPool2d` or `dealias.nn.MaxBlurPool2d`.
-        batch_size: number of images in a forward pass, at most.
+        batch_size: largest number of images in a forward pass.
         progress: called with the number of (image, shift) pairs done, after each forward pass.
 
     Returns:
         float64 on the CPU, (len(dy), len(dx)).
 
     Raises:
-        InputError: the layer is unknown, gives no feature maps or has no such stage, or an argument is out of range.
+        InputError: the layer is unknown, or has no feature maps or no such stage, or an argument is out of range.
         InputTypeError: `images` is not a float tensor, or a shift is not an integer.
     """
     layers: list[Layer] = [(layer, stage)]
@@ -97,7 +97,7 @@ def internal_feature_distances(
         The distances, float64 (len(dy), len(dx)), by layer as given.
 
     Raises:
-        InputError, InputTypeError: as in `internal_feature_distance`; or no layers are given.
+        InputError, InputTypeError: as in `internal_feature_distance`, or `layers` is empty.
     """
     images = placed_like(images, model)
     if batch_size < 1 or not layers:
@@ -125,7 +125,7 @@ def internal_feature_distances(
                     if progress is not None:
                         progress(done)
     means = sums / (len(images) * images.shape[2] * images.shape[3])
-    # rounding may leave a cosine a little above 1
+    # a rounded cosine may be a little above 1
     return dict(zip(layers, (1 - means).clamp_min(0), strict=True))
 
 
@@ -155,14 +155,14 @@ def feature_maps(
 
 @dataclass
 class _Probe:
-    """Compares the features of one stage of one module, shift by shift, with those of the images themselves.
+    """Compares the features of one stage of a module for shifted images with those for the images themselves.
 
-    Upsampled by nearest neighbour, pixel (y, x) compares sample (b, d) of the shifted images' features with sample
-    (a, c) of the images' own, the same few pairs again and again. `_pair_counts` counts the pairs (b, a) and (d, c)
-    along each axis, so that the sum of the cosines over all pixels is that over b, d of
-    shifted[b, d] . (sum over a, c of rows[b, a] columns[d, c] own[a, c]): exact, and never upsampled.
+    In maps upsampled by nearest neighbour, each pixel compares a sample (b, d) of the shifted images' features with a
+    sample (a, c) of the images' own, and many pixels compare the same two samples. `_pair_counts` counts the pairs (b,
+    a) and (d, c) along each axis. The sum of the cosines over all pixels is then the sum over b, d of shifted[b, d] .
+    (sum over a, c of rows[b, a] columns[d, c] own[a, c]): exact, without upsampling.
 
-    The features are used while the module runs: later layers may change them in place.
+    The features are used while the module runs, because later layers may change them in place.
     """
 
     path: str
@@ -198,7 +198,7 @@ class _Probe:
         self.moved = torch.matmul(_pair_counts(self.own.shape[2], height, dy).to(self.own), self.own)
 
     def expect(self, columns: Sequence[int], width: int) -> None:
-        """Prepare for the shifts by these columns: (shifts, N, C + 1, h, w)."""
+        """Compute the expected features for the shifts by these columns: (shifts, N, C + 1, h, w)."""
         assert self.moved is not None  # move_rows comes first
         size = self.moved.shape[3]
         counts = torch.stack([_pair_counts(size, width, dx).T for dx in columns]).to(self.moved)
@@ -206,7 +206,7 @@ class _Probe:
         self.sums = None
 
     def cosine_sums(self) -> Tensor:
-        """The cosines summed over images and pixels, for each of the shifts, float64 on the CPU."""
+        """The sum of the cosines over images and pixels for each shift, float64 on the CPU."""
         if self.sums is None:
             raise InputError(f"layer={self.path!r} does not run in every forward pass of the model")
         return self.sums.cpu()
@@ -217,11 +217,11 @@ class _Probe:
     def catch_output(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         self._catch(output)
 
-    def _catch(self, found: object, dense_max_of: nn.Module | None = None) -> None:
-        if not isinstance(found, Tensor) or found.ndim != 4:
-            what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"layer={self.path!r} gives {what}: the distance takes feature maps (N, C, h, w)")
-        features = found if found.dtype == torch.float64 else found.float()
+    def _catch(self, value: object, dense_max_of: nn.Module | None = None) -> None:
+        if not isinstance(value, Tensor) or value.ndim != 4:
+            kind = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(f"layer={self.path!r} gives {kind}: the distance takes feature maps (N, C, h, w)")
+        features = value if value.dtype == torch.float64 else value.float()
         if dense_max_of is not None:
             features = _dense_max(dense_max_of, features)
         if self.expected is None:
@@ -253,7 +253,7 @@ def _repeat_each(values: Sequence[int], times: int) -> list[int]:
 
 
 def _dense_max(pool: nn.Module, features: Tensor) -> Tensor:
-    """A max-pooling layer's maximum at every pixel, axis by axis: `max_pool2d` would compute indices too."""
+    """The maximum of a max-pooling layer at every pixel, axis by axis: `max_pool2d` would compute indices too."""
     kernel, padding, dilation = (
         per_axis(name, getattr(pool, name), 2, minimum)
         for name, minimum in (("kernel_size", 1), ("padding", 0), ("dilation", 1))
@@ -271,14 +271,14 @@ def _dense_max(pool: nn.Module, features: Tensor) -> Tensor:
 
 
 def _lengths(features: Tensor) -> tuple[Tensor, Tensor]:
-    """The lengths (N, h, w) of the vectors over the channels, 1 for zero vectors, and where those are."""
+    """The lengths (N, h, w) of the vectors over the channels, 1 for zero vectors, and a mask of the zero vectors."""
     squared = (features * features).sum(1)
     small = squared < torch.finfo(squared.dtype).tiny
-    # few maps have any: looking at all features once more is saved elsewhere
+    # few maps have small squares: the others are not searched for features that vanish
     vanishing = bool(small.any()) and bool((small & (features != 0).any(1)).any())
     if squared.isfinite().all() and not vanishing:
         lengths = squared.sqrt()
-    else:  # squares that overflow or vanish
+    else:  # the squares overflow or vanish
         largest = features.abs().amax(1)
         scaled = features / largest.masked_fill(largest == 0, 1).unsqueeze(1)
         lengths = largest * (scaled * scaled).sum(1).sqrt()
@@ -287,13 +287,13 @@ def _lengths(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unit_vectors(features: Tensor) -> Tensor:
-    """Vectors of length 1 over the channels, with one more that is 1 for zero vectors: two of them have cosine 1."""
+    """Unit vectors over the channels, and one channel more, which is 1 for zero vectors: two of these have cosine 1."""
     lengths, zero = _lengths(features)
     return torch.cat([features / lengths.unsqueeze(1), zero.unsqueeze(1).to(features)], 1)
 
 
 def _pair_counts(size: int, length: int, shift: int) -> Tensor:
-    """How many of `length` pixels compare sample b of the shifted map with sample a of the reference: (b, a)."""
+    """The number of pixels that compare sample b of the shifted map with sample a of the reference, (b, a)."""
     pixels = torch.arange(length)
     sample = pixels * size // length
     counts = torch.zeros(size * size, dtype=torch.int64)
@@ -302,10 +302,10 @@ def _pair_counts(size: int, length: int, shift: int) -> Tensor:
 
 
 def check_shifts(shifts: Shifts | None, images: Tensor) -> tuple[list[int], list[int]]:
-    """Rows dy and columns dx as lists, all of the images' (N, C, H, W) by default.
+    """The rows dy and the columns dx as lists; by default all of images (N, C, H, W).
 
     Raises:
-        InputError: there are no two sequences, or one is empty.
+        InputError: `shifts` are not two sequences, or one is empty.
         InputTypeError: a shift is not an integer.
     """
     if shifts is None:

@@ -1,4 +1,4 @@
-"""Robustness to corruptions and stability under perturbations: the metrics of ImageNet-C and ImageNet-P.
+"""The metrics of ImageNet-C and ImageNet-P: robustness to corruptions, stability under perturbations.
 
 >>> classes = torch.tensor([[3, 3, 7, 7, 3]])
 >>> flip_rate(classes).item(), flip_rate(classes, noise=True).item(), flip_rate(classes, difficulty=2).item()
@@ -26,14 +26,12 @@ from dealias.errors import InputError, InputTypeError
 from dealias.metrics._torchmetrics import Metric
 from dealias.metrics.intervals import student_t_quantile, upper_tail, wilson_interval
 from dealias.metrics.predictions import checked_classes
-
-SEVERITIES = 5
-VALIDATION_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+from dealias.perturb.names import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS, check_corruption, check_difficulty
 
 
 @cache
 def alexnet_corruption_errors() -> dict[str, float]:
-    """AlexNet's error on each of ImageNet-C's fifteen corruptions, the mean over severities: what mCE divides by.
+    """AlexNet's error on each of ImageNet-C's fifteen corruptions, the mean over severities; mCE divides by it.
 
     >>> alexnet_corruption_errors()["fog"]
     0.819324
@@ -48,26 +46,25 @@ def flip_rate(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -> Te
 
     Args:
         logits: float (sequences, frames, classes), or the classes themselves, integer (sequences, frames).
-        noise: compare each frame with the first, which is clean, as for gaussian_noise, shot_noise and speckle_noise;
-            else with the frame `difficulty` earlier.
-        difficulty: 1, 2 or 3: the stride over the frames. For noise it says which sequences to make, not how to compare
-            them, and changes nothing here.
+        noise: compare each frame with the first, which is clean, as for gaussian_noise, shot_noise and speckle_noise.
+            Other frames are compared with the frame `difficulty` earlier.
+        difficulty: 1, 2 or 3. Without effect for noise, whose sequences themselves differ by difficulty.
 
     Returns:
         A float32 scalar, the mean over sequences.
 
     Raises:
-        InputError: another shape, no sequences, no more frames than `difficulty`, another difficulty, or NaN.
-        InputTypeError: a dtype that is neither.
+        InputError: the shape or the difficulty is invalid, there are no sequences or too few frames, or a value is NaN.
+        InputTypeError: the dtype is neither float nor, where allowed, integer.
     """
     return _flips(logits, noise, difficulty).float().mean()
 
 
 def top5_distance(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -> Tensor:
-    """By how much the five leading classes change places between frames (T5D, section 4.2).
+    """The change of the ranks of the five leading classes between frames (T5D, section 4.2).
 
-    For two frames, where s(k) is the place in the second frame of the class in place k of the first: the sum over
-    k = 1..5 of |k - min(s(k), 6)|. Equal logits rank by their class index.
+    For two frames it is the sum over k = 1..5 of |k - min(s(k), 6)|, where s(k) is the rank in the second frame of the
+    class with rank k in the first. Equal logits rank by their class index.
 
     >>> logits = torch.tensor([[[9., 8, 7, 6, 5, 4, 3], [8, 9, 7, 6, 5, 4, 3]]])
     >>> top5_distance(logits).item()
@@ -84,7 +81,7 @@ def top5_distance(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -
 
 
 class _SequenceMetric(Metric):
-    """Sums over the pairs of frames of all sequences; they are integers, so exact on any number of processes."""
+    """Sums over the pairs of frames of all sequences. The sums are integers: exact on any number of processes."""
 
     is_differentiable = False
     higher_is_better = False
@@ -98,14 +95,14 @@ class _SequenceMetric(Metric):
 
     def __init__(self, noise: bool = False, difficulty: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _check_difficulty(difficulty)
+        check_difficulty(difficulty)
         self.noise, self.difficulty = noise, difficulty
         for name in ("total", "total_of_squares", "sequences"):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("pairs", default=torch.tensor(0), dist_reduce_fx="max")
 
     def update(self, logits: Tensor) -> None:
-        """Count a batch of sequences; all of a metric's have the same number of frames."""
+        """Count a batch of sequences; all sequences of a metric have the same number of frames."""
         values = self._values(logits)
         if self.pairs and self.pairs != values.shape[1]:
             raise InputError(
@@ -120,23 +117,23 @@ class _SequenceMetric(Metric):
 
     def compute(self) -> Tensor:
         """The mean over pairs and sequences, a float32 scalar."""
-        # Counts, not updates: a process without sequences has the others' after a sync.
+        # not the number of updates: after a sync, a process without updates has the sequences of the others
         if not self.sequences:
             raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
         return self.total / (self.sequences * self.pairs)
 
     @abstractmethod
     def _values(self, logits: Tensor) -> Tensor:
-        """What is summed up, (sequences, pairs)."""
+        """The values that are summed up, (sequences, pairs)."""
 
     def _moments(self) -> tuple[int, int, float, float]:
-        """The numbers of sequences and of pairs of each, the mean, and its variance (NaN for one sequence)."""
+        """Number of sequences, pairs in each, the mean, and the variance of the mean (NaN for one sequence)."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             count, pairs, total = int(self.sequences), int(self.pairs), int(self.total)
             squares = int(self.total_of_squares)
         if not count:
             raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
-        # in integers: a difference of near-equal floats would lose it
+        # in integers: the difference of nearly equal floats would be rounded away
         scatter = count * squares - total**2
         variance = scatter / (count**2 * (count - 1) * pairs**2) if count > 1 else float("nan")
         return count, pairs, total / (count * pairs), variance
@@ -160,9 +157,9 @@ class FlipRate(_SequenceMetric):
         return _flips(logits, self.noise, self.difficulty)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's confidence interval with sequences as clusters: the pairs of one are not independent.
+        """Wilson's confidence interval with sequences as clusters: the pairs of a sequence are not independent.
 
-        Their number is divided by the design effect, as in `clustered_wilson_interval`.
+        The number of pairs is divided by the design effect, as in `clustered_wilson_interval`.
         """
         upper = upper_tail(level)
         count, pairs, rate, variance = self._moments()
@@ -191,7 +188,7 @@ class T5D(_SequenceMetric):
         return _distances(logits, self.noise, self.difficulty)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Student's confidence interval of the mean over sequences; from a single one, 0 to 15."""
+        """Student's confidence interval of the mean over sequences; 0 to 15 for a single sequence."""
         upper = upper_tail(level)
         count, _, mean, variance = self._moments()
         if count == 1:
@@ -208,7 +205,7 @@ class CorruptionError(Metric):
     >>> {name: round(value.item(), 3) for name, value in metric.compute().items()}
     {'fog': 0.5, 'mean': 0.5, 'mce': nan}
 
-    Counts are integers, so the result is exact and the same on any number of processes.
+    The counts are integers: the result is exact and the same on any number of processes.
     """
 
     is_differentiable = False
@@ -221,9 +218,9 @@ class CorruptionError(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.corruptions = (*alexnet_corruption_errors(), *VALIDATION_CORRUPTIONS)
+        self.corruptions = CORRUPTIONS + VALIDATION_CORRUPTIONS
         for name in ("errors", "images"):
-            zeros = torch.zeros(len(self.corruptions), SEVERITIES, dtype=torch.long)
+            zeros = torch.zeros(len(self.corruptions), len(SEVERITIES), dtype=torch.long)
             self.add_state(name, default=zeros, dist_reduce_fx="sum")
 
     def update(self, corruption: str, severity: int, logits: Tensor, target: Tensor) -> None:
@@ -236,8 +233,8 @@ class CorruptionError(Metric):
             target: the true classes, integer (N,).
 
         Raises:
-            InputError: an unknown corruption or severity, shapes that do not match, or NaN.
-            InputTypeError: another dtype.
+            InputError: the corruption or the severity is unknown, shapes do not match, or a value is NaN.
+            InputTypeError: the dtype is neither float nor integer.
         """
         row, column = self._cell(corruption, severity)
         predictions = checked_classes("logits", logits)
@@ -250,29 +247,29 @@ class CorruptionError(Metric):
         self.images[row, column] += len(predictions)
 
     def compute(self) -> dict[str, Tensor]:
-        """Float32 scalars: the error of each corruption seen, `mean` and `mce`.
+        """Float32 scalars: the error of each corruption that has images, `mean` and `mce`.
 
-        A corruption's error is the mean over the severities seen. `mean` and `mce` are over those of the fifteen that
-        were seen, in `mce` each divided by AlexNet's error; as AlexNet's are means over five severities, `mce` is NaN
-        as long as one of the 75 is missing, and `mean` is NaN before the first.
+        The error of a corruption is the mean over its severities that have images. `mean` is the mean over those of the
+        fifteen corruptions that have images; `mce` divides each by AlexNet's error first. AlexNet's errors are means
+        over five severities, so that `mce` is NaN until all 75 pairs have images; `mean` is NaN before the first.
         """
         cells = self._cells()
         means = cells.nanmean(1)
         result = {name: mean for name, mean in zip(self.corruptions, means, strict=True) if not mean.isnan()}
         alexnet = torch.tensor(list(alexnet_corruption_errors().values()), device=cells.device)
         result["mean"] = means[: len(alexnet)].nanmean()
-        # the mean over severities that passes NaN on
+        # unlike nanmean, mean keeps NaN
         result["mce"] = (cells[: len(alexnet)].mean(1) / alexnet).mean()
         return result
 
     def table(self) -> dict[str, list[float]]:
-        """The errors at severities 1 to 5 of each corruption seen, NaN where there were no images."""
+        """The errors at severities 1 to 5 of each corruption that has images; NaN at severities without images."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             cells = self._cells()
         return {name: row.tolist() for name, row in zip(self.corruptions, cells, strict=True) if not row.isnan().all()}
 
     def interval(self, corruption: str, severity: int, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's confidence interval of the error on one corruption at one severity, with images as the trials."""
+        """Wilson's confidence interval of the error on one corruption at one severity; the images are the trials."""
         row, column = self._cell(corruption, severity)
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             errors, images = int(self.errors[row, column]), int(self.images[row, column])
@@ -285,21 +282,18 @@ class CorruptionError(Metric):
         return self.errors / self.images
 
     def _cell(self, corruption: str, severity: int) -> tuple[int, int]:
-        if corruption not in self.corruptions:
-            raise InputError(f"corruption={corruption!r} is unknown: use one of {', '.join(self.corruptions)}")
-        if severity not in range(1, SEVERITIES + 1):
-            raise InputError(f"severity={severity!r} is out of range: use 1 to {SEVERITIES}")
+        check_corruption(corruption, severity, "corruption")
         return self.corruptions.index(corruption), severity - 1
 
 
 def mean_normalised(values: Mapping[str, float], baseline: Mapping[str, float]) -> float:
-    """The mean over perturbations of each value divided by the baseline network's: mFR of flip rates, mT5D of T5Ds.
+    """The mean over perturbations of value / value of the baseline network: mFR for flip rates, mT5D for T5Ds.
 
     >>> mean_normalised({"rotate": 0.1, "tilt": 0.1}, {"rotate": 0.2, "tilt": 0.4})
     0.375
 
     Raises:
-        InputError: there are no values, or the baseline lacks one or has one that is not positive.
+        InputError: `values` is empty, or a value of the baseline is missing or not positive.
     """
     if not values:
         raise InputError("values is empty: give at least one perturbation")
@@ -312,10 +306,10 @@ def mean_normalised(values: Mapping[str, float], baseline: Mapping[str, float]) 
 
 
 def sequence_counts(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -> tuple[Tensor, Tensor]:
-    """What `flip_rate` and `top5_distance` average: flips, bool, and distances, integer, both (sequences, pairs).
+    """The flips (bool) and the T5D distances (integer) of each pair of frames, both (sequences, pairs).
 
-    Unlike those it takes NaN: a frame whose logits have some is no prediction, so that its pairs are flips with the
-    largest distance, 15. Arguments and other errors as for `top5_distance`.
+    NaN is allowed: a frame with NaN in its logits has no prediction, and its pairs count as flips with the largest
+    distance, 15. Arguments and other errors are those of `top5_distance`.
     """
     _check_sequences(logits, difficulty, dimensions=(3,))
     broken = logits.isnan().any(-1)
@@ -342,7 +336,7 @@ def _distances(logits: Tensor, noise: bool, difficulty: int) -> Tensor:
     if logits.isnan().any():
         raise InputError("logits have NaN")
     order = logits.argsort(dim=-1, descending=True, stable=True)
-    # the place, from 0, of each class
+    # the rank, from 0, of each class
     places = order.argsort(dim=-1)
     leaders = order[..., : min(5, logits.shape[-1])]
     earlier, _ = _pairs(leaders, noise, difficulty)
@@ -352,7 +346,7 @@ def _distances(logits: Tensor, noise: bool, difficulty: int) -> Tensor:
 
 
 def _pairs(frames: Tensor, noise: bool, difficulty: int) -> tuple[Tensor, Tensor]:
-    """Frames and those they are compared with; a stride over each of its phases in turn meets every such pair once."""
+    """The earlier and the later frames of all pairs."""
     if noise:
         return frames[:, :1], frames[:, 1:]
     return frames[:, :-difficulty], frames[:, difficulty:]
@@ -362,13 +356,8 @@ def _is_float(logits: Tensor) -> bool:
     return isinstance(logits, Tensor) and logits.is_floating_point()
 
 
-def _check_difficulty(difficulty: int) -> None:
-    if difficulty not in (1, 2, 3):
-        raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")
-
-
 def _check_sequences(logits: Tensor, difficulty: int, dimensions: tuple[int, ...]) -> None:
-    _check_difficulty(difficulty)
+    check_difficulty(difficulty)
     if not isinstance(logits, Tensor):
         raise InputTypeError(f"logits must be a torch.Tensor, got {type(logits).__name__}")
     if logits.ndim not in dimensions or 0 in logits.shape:

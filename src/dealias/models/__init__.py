@@ -1,4 +1,4 @@
-"""Networks by name, local checkpoints, and the networks of dealias itself."""
+"""Networks by name, local checkpoints, and dealias's own networks."""
 
 from dealias.models.checkpoints import load_weights, load_zhang_checkpoint
 from dealias.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, efficientnet_lite0, imagenet_labels

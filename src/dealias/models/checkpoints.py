@@ -1,4 +1,4 @@
-"""Local checkpoints: state dicts from safetensors and PyTorch files, and the paper's released networks."""
+"""Load local checkpoints: safetensors and PyTorch files, and the paper's released networks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dealias.functional import per_axis
 from dealias.nn import BlurPool2d, MaxBlurPool2d
 from dealias.optional import require
 
-# The moving average of the weights first, as timm does: it is what such a training run evaluates.
+# The moving average of the weights comes first, as in timm: training runs that have one evaluate it.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
-_FILTER = ".filt"  # of the paper's released networks
+_FILTER = ".filt"  # the filters of the paper's released networks
 _AVERAGED = "n_averaged"  # the counter beside the weights of torch.optim.swa_utils.AveragedModel
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-# What unpickling arbitrary bytes raises.
+# Unpickling arbitrary bytes raises these.
 _NO_CHECKPOINT = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -41,16 +41,16 @@ _NO_CHECKPOINT = (
 def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a checkpoint, by their names in the model, on the CPU.
 
-    Reads `.safetensors` and what `torch.save` wrote (`.pth`, `.pt`, `.pth.tar`, ...) with `weights_only=True`. Takes
-    the state dict out of `{"state_dict": ...}`, `{"model": ...}` or `{"model_state_dict": ...}`, and the prefixes of
-    DataParallel and torch.compile off the names. Where the file also has moving averages of the weights, under
-    `"state_dict_ema"` or `"model_ema"`, these are read, as timm does.
+    The file is a `.safetensors` file or was written by `torch.save` (`.pth`, `.pt`, `.pth.tar`, ...), which is read
+    with `weights_only=True`. The state dict may stand under "state_dict", "model" or "model_state_dict". Moving
+    averages of the weights, under "state_dict_ema" or "model_ema", are read in place of the weights, as in timm. The
+    names lose the prefixes of DataParallel and torch.compile.
 
     Raises:
-        InputError: the file cannot be read or holds no state dict.
+        InputError: the file cannot be read or has no state dict.
     """
     if not Path(path).is_file():
-        raise InputError(f"weights={str(path)!r} is no file: give the path of a .safetensors or .pth checkpoint")
+        raise InputError(f"weights={str(path)!r} is not a file: give the path of a .safetensors or .pth checkpoint")
     try:
         content = _read(Path(path))
     except OSError as error:
@@ -66,7 +66,7 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
         raise InputError(
-            f"weights={str(path)!r} holds no state dict: expected tensors by name, "
+            f"weights={str(path)!r} has no state dict: expected tensors by name, "
             f"or such a dict under {' or '.join(map(repr, _WRAPPERS))}"
         )
     return {_plain_name(str(key)): value for key, value in content.items() if key != _AVERAGED}
@@ -78,43 +78,43 @@ def _read(path: Path) -> object:
         try:
             tensors: dict[str, Tensor] = safetensors.load_file(path)
         except require("safetensors").SafetensorError as error:
-            raise InputError(f"weights={str(path)!r} is no safetensors file: {error}") from None
+            raise InputError(f"weights={str(path)!r} is not a safetensors file: {error}") from None
         return tensors
     try:
-        # warnings tell of odd files; what follows from them is said below
+        # PyTorch warns of odd files; the error below names the cause
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             return torch.load(path, map_location="cpu", weights_only=True)
     except _NO_CHECKPOINT as error:
         if "weights_only" in str(error) or "Weights only" in str(error):
-            reason = "it holds objects other than tensors and plain containers; save model.state_dict() alone"
+            reason = "it has objects other than tensors and plain containers; save model.state_dict() alone"
         else:
             reason = "torch.load cannot read it"
-        raise InputError(f"weights={str(path)!r} is no checkpoint: {reason}") from None
+        raise InputError(f"weights={str(path)!r} is not a checkpoint: {reason}") from None
 
 
 def _plain_name(key: str) -> str:
     while key.startswith(_PREFIXES):
         key = key.partition(".")[2]
-    return _OLD_DENSENET.sub(r"\1\2.", key)  # as torchvision's own DenseNet files name them
+    return _OLD_DENSENET.sub(r"\1\2.", key)  # torchvision's own DenseNet files have the old names
 
 
 def load_weights(model: nn.Module, path: str | PathLike[str], *, new_head: bool = False) -> None:
-    """Load a local checkpoint into `model`, every tensor of it; see `read_state_dict` for the files that are read.
+    """Load every tensor of a local checkpoint into `model`; `read_state_dict` says which files are read.
 
-    A file of the paper's released networks is recognised by its `.filt` buffers and loaded by `load_zhang_checkpoint`.
-    Names lose the wrappers of DataParallel and torch.compile wherever they stand (`features.module.0.weight`), unless
-    the model has such names itself.
+    Files of the paper's released networks, recognised by their `.filt` buffers, are loaded as by
+    `load_zhang_checkpoint`. The wrappers of DataParallel and torch.compile are taken out of the names wherever they
+    stand (`features.module.0.weight`), unless the model has such names itself.
 
     Args:
-        new_head: where the checkpoint has another number of classes, load all but what depends on it, which keeps the
-            model's values.
+        new_head: load a checkpoint with another number of classes without the tensors that depend on this number; the
+            model keeps its own values of these.
 
     Warns:
-        UserWarning: which tensors `new_head` left out.
+        UserWarning: the tensors that `new_head` left out.
 
     Raises:
-        InputError: the file is no checkpoint, or does not fit: the message names the first missing and unexpected keys
-            and the shapes that differ.
+        InputError: the file is not a checkpoint, or does not fit: the message names the first missing and unexpected
+            keys and the shapes that differ.
     """
     stored = _unwrapped(model, read_state_dict(path))
     if any(key.endswith(_FILTER) for key in stored):
@@ -124,7 +124,7 @@ def load_weights(model: nn.Module, path: str | PathLike[str], *, new_head: bool 
 
 
 def _unwrapped(model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`stored` without the names of wrappers inside its names, where the model has none and they stay different."""
+    """`stored` with its names freed of wrappers, unless the model has such names or two names become equal."""
     wrappers = {prefix.rstrip(".") for prefix in _PREFIXES}
     if any(not wrappers.isdisjoint(key.split(".")) for key in model.state_dict()):
         return stored
@@ -139,7 +139,7 @@ def _load(
     written: Mapping[str, str],
     new_head: bool,
 ) -> None:
-    """Load `stored`, all of it or nothing; `written` has the names of tensors that the file calls otherwise."""
+    """Load all of `stored` or nothing; `written` maps the model's names to the file's where they differ."""
     own = model.state_dict()
     if new_head:
         left_out = [key for key in own if key in stored and stored[key].shape != own[key].shape]
@@ -149,7 +149,7 @@ def _load(
             warnings.warn(
                 f"weights={str(path)!r} has {classes} classes: {', '.join(left_out)} are not loaded", stacklevel=4
             )
-    # PyTorch before 0.4.1 did not store num_batches_tracked; load_state_dict keeps the model's then
+    # files of PyTorch before 0.4.1 have no num_batches_tracked; load_state_dict keeps the model's
     missing = [key for key in own if key not in stored and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in stored if key not in own]
     differing = [key for key in own if key in stored and stored[key].shape != own[key].shape]
@@ -166,7 +166,7 @@ def _load(
 
 
 def _cure(differing: Mapping[str, tuple[torch.Size, torch.Size]]) -> str:
-    """Which argument of `create_model` would make the shapes agree, if one would."""
+    """Advice on the argument of `create_model` that makes the shapes agree; empty where none does."""
     shapes = list(differing.values())
     if (classes := _classes(shapes)) is not None:
         return (
@@ -180,7 +180,7 @@ def _cure(differing: Mapping[str, tuple[torch.Size, torch.Size]]) -> str:
 
 
 def _classes(shapes: list[tuple[torch.Size, torch.Size]]) -> int | None:
-    """The checkpoint's number of classes, where that is all by which the shapes of file and model differ."""
+    """The checkpoint's number of classes if the shapes of file and model differ in this number alone, else None."""
     numbers = {(theirs[:1], ours[:1]) for theirs, ours in shapes}
     if len(numbers) == 1 and all(theirs and ours and theirs[1:] == ours[1:] for theirs, ours in shapes):
         return shapes[0][0][0]
@@ -196,18 +196,18 @@ def _first_few(what: str, items: list[str]) -> str:
 def load_zhang_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
     """Load one of the paper's released `*_lpfK*.pth` files into a torchvision network.
 
-    The released networks hold their filters as `.filt` buffers and their blurs as numbered layers, which shifts the
-    numbers of the layers behind: `layer2.0.conv3.1.weight` is torchvision's `layer2.0.conv3.weight`. Both number the
-    same layers in the same order, so they are matched by it, and names (but for numbers) and shapes have to agree.
+    The released networks have their filters as `.filt` buffers and their blurs as numbered layers, so that later layers
+    have other numbers: `layer2.0.conv3.1.weight` is torchvision's `layer2.0.conv3.weight`. The layers have the same
+    order in both and are matched by it; shapes, and names without the numbers, have to agree.
 
-    To compute what the released network does, `model` has to be anti-aliased, before or after, with the filter of K
-    taps and `recipe="zhang2019"`.
+    The model computes the same as the released network if it is anti-aliased, before or after loading, with the filter
+    of K taps and `recipe="zhang2019"`.
 
     Raises:
-        InputError: the file is no checkpoint, is of another architecture, or `model` has another filter.
+        InputError: the file is not a checkpoint or is of another architecture, or `model` has another filter.
 
     Warns:
-        UserWarning: `model` is anti-aliased, but not as the released network.
+        UserWarning: `model` is anti-aliased in another way than the released network.
     """
     _load_zhang(model, _unwrapped(model, read_state_dict(path)), path, new_head=False)
 
@@ -216,7 +216,7 @@ def _load_zhang(model: nn.Module, stored: Mapping[str, Tensor], path: str | Path
     filters = {key: value for key, value in stored.items() if key.endswith(_FILTER)}
     blurs = [module for module in model.modules() if isinstance(module, BlurPool2d | MaxBlurPool2d)]
     _check_filters(filters, blurs, path)
-    # not by their order in the file, which safetensors does not keep
+    # safetensors does not keep the order of the names
     theirs = sorted(stored.keys() - filters.keys(), key=_by_numbers)
     ours = sorted(model.state_dict(), key=_by_numbers)
     if not any(key.endswith("num_batches_tracked") for key in theirs):
@@ -241,7 +241,7 @@ def _load_zhang(model: nn.Module, stored: Mapping[str, Tensor], path: str | Path
 def _check_filters(
     filters: Mapping[str, Tensor], blurs: Sequence[BlurPool2d | MaxBlurPool2d], path: str | PathLike[str]
 ) -> None:
-    """A checkpoint trained with one filter computes something else with another; a baseline model has none yet."""
+    """Raise where the model blurs with another filter than the checkpoint; a baseline model does not blur yet."""
     for key, theirs in filters.items():
         for vertical, horizontal in {blur.taps for blur in blurs}:
             ours = torch.outer(torch.tensor(vertical), torch.tensor(horizontal))
@@ -257,7 +257,7 @@ def _check_filters(
 def _warn_of_differences(
     model: nn.Module, filters: Mapping[str, Tensor], blurs: Sequence[BlurPool2d | MaxBlurPool2d]
 ) -> None:
-    """Say what of an anti-aliased model shows that it is not converted as the released network is."""
+    """Warn where an anti-aliased model differs from the released network."""
     if not filters or not blurs:
         return
     differences = []
@@ -265,7 +265,7 @@ def _warn_of_differences(
         differences.append(f"it blurs in {len(blurs)} places, the released network in {len(filters)}")
     if borders := sorted({blur.padding_mode for blur in blurs} - {"reflect"}):
         differences.append(f"its blurs have padding_mode={borders[0]!r}, the released network's 'reflect'")
-    stem = getattr(model, "maxpool", None)  # a ResNet's
+    stem = getattr(model, "maxpool", None)  # of a ResNet
     if isinstance(stem, MaxBlurPool2d) and (window := per_axis("kernel_size", stem.kernel_size, 2, 1)) != (2, 2):
         differences.append(f"its stem pools over {window} pixels, the released network's over (2, 2)")
     if differences:
@@ -277,10 +277,10 @@ def _warn_of_differences(
 
 
 def _by_numbers(key: str) -> list[tuple[int, str]]:
-    """Sorts layer 10 behind layer 9."""
+    """A sort key that puts layer 10 after layer 9."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in key.split(".")]
 
 
 def _words(key: str) -> tuple[str, ...]:
-    """The name without the numbers of layers: what inserted layers leave alone."""
+    """The parts of a name that are not numbers of layers, which inserted layers do not change."""
     return tuple(part for part in key.split(".") if not part.isdecimal())

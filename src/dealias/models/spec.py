@@ -1,4 +1,4 @@
-"""Networks as text: a name, and what is done to it.
+"""A network and its settings in one text: "NAME,KEY=VALUE,...".
 
 >>> spec = ModelSpec.parse("dealias:vgg_small,antialias=bin5,label=mine")
 >>> spec.name, spec.antialias, spec.label
@@ -26,16 +26,16 @@ _SWITCHES = {"new_head": {"true": True, "false": False}}
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network by name, with what is done to it.
+    """A network by name, with its settings.
 
     Attributes:
         name: as for `dealias.models.create_model`.
         weights: path of a checkpoint.
-        new_head: load all but the head of weights with another number of classes.
+        new_head: load a checkpoint with another number of classes without its head.
         antialias: filter of `dealias.antialias`; None leaves the network as it is.
-        recipe: of the anti-aliasing.
-        padding_mode, num_classes, in_chans: of the network's constructor; None leaves its own.
-        label: what tables and plots call it.
+        recipe: the recipe of the anti-aliasing.
+        padding_mode, num_classes, in_chans: arguments of the network's constructor; None keeps its defaults.
+        label: the name in tables and plots.
     """
 
     name: str
@@ -50,10 +50,10 @@ class ModelSpec:
 
     @classmethod
     def parse(cls, text: str) -> ModelSpec:
-        """The network that "NAME,KEY=VALUE,..." describes; the keys are the other attributes.
+        """Read "NAME,KEY=VALUE,..."; the keys are the names of the other attributes.
 
         Raises:
-            InputError: an unknown key, or a value that is not of the key's kind.
+            InputError: a key is unknown, or its value is not of the right kind.
         """
         name, *pairs = text.split(",")
         settings: dict[str, Any] = {}
@@ -93,22 +93,22 @@ class ModelSpec:
         ).eval()
 
     def identity(self) -> dict[str, Any]:
-        """What makes another network of it: all but the label, and a digest of the checkpoint."""
-        found = {key: value for key, value in asdict(self).items() if value not in (None, False) and key != "label"}
+        """All settings but the label, with a digest of the checkpoint: equal for equal networks."""
+        settings = {key: value for key, value in asdict(self).items() if value not in (None, False) and key != "label"}
         if self.weights is not None and Path(self.weights).is_file():
             with open(self.weights, "rb") as file:
-                found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return found
+                settings["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return settings
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
-    """A network's name, and the settings of its constructor, of "NAME,KEY=VALUE,...".
+    """Read the name and the constructor's settings of a network from "NAME,KEY=VALUE,...".
 
     >>> parse_model("dealias:vgg_small,num_classes=5")
     ('dealias:vgg_small', {'num_classes': 5})
 
     Raises:
-        InputError: another key than num_classes, in_chans and padding_mode: the rest has options of its own.
+        InputError: a key is not num_classes, in_chans or padding_mode; the other settings have options of their own.
     """
     spec = ModelSpec.parse(text)
     given = {"num_classes": spec.num_classes, "in_chans": spec.in_chans, "padding_mode": spec.padding_mode}

@@ -1,4 +1,4 @@
-"""Small VGG networks of five max-pools: the paper's CIFAR network and the demo's.
+"""Small VGG networks with five max-pools: the paper's network for CIFAR, and the demo's.
 
 >>> vgg_small()(torch.rand(2, 1, 32, 32)).shape
 torch.Size([2, 10])
@@ -16,19 +16,19 @@ from dealias.errors import InputError
 
 
 class VGG(nn.Module):
-    """Stages of 3x3 convolutions with batch norm and ReLU, each closed by a 2x2 max-pool; global average, one Linear.
+    """Stages of 3x3 convolutions with batch norm and ReLU, a 2x2 max-pool after each; a global average; one Linear.
 
     >>> VGG([[8], [16, 16]], in_chans=3, num_classes=5)(torch.rand(1, 3, 9, 11)).shape
     torch.Size([1, 5])
 
-    The pools have `ceil_mode=True`, so that every input size from 1 pixel works; sizes that are multiples of
-    2 ** stages are halved exactly by each of them.
+    The pools have `ceil_mode=True`, so that every input size from 1 pixel works; each pool halves exactly the sizes
+    that are multiples of 2 ** stages.
 
     Args:
         stages: the widths of the convolutions, stage by stage.
         in_chans: channels of the input.
         num_classes: logits of the output.
-        padding_mode: of the convolutions, "zeros" or "circular" (a network that circular shifts commute with).
+        padding_mode: of the convolutions, "zeros" or "circular" (they then commute with circular shifts).
 
     Raises:
         InputError: an argument is out of range.
@@ -52,7 +52,7 @@ class VGG(nn.Module):
         channels = in_chans
         for stage in stages:
             for width in stage:
-                # batch norm brings the bias
+                # batch norm has the bias
                 conv = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False, padding_mode=padding_mode)
                 nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
                 layers += [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]

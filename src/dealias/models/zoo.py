@@ -1,4 +1,4 @@
-"""Networks by name: torchvision's, timm's, dealias's own and any importable factory.
+"""Create networks by name: torchvision's, timm's, dealias's own, and those of importable factories.
 
 >>> create_model("dealias:vgg_small", num_classes=7)(torch.rand(1, 1, 32, 32)).shape
 torch.Size([1, 7])
@@ -42,18 +42,18 @@ def create_model(
     torch.Size([1, 10])
 
     Args:
-        name: "torchvision:NAME" (classification networks), "timm:NAME", "dealias:NAME" or "package.module:factory", a
-            function that returns the network. `list_models()` lists the first three.
-        antialias: return `dealias.antialias(model, ...)`, traced at the network's own input size.
+        name: "torchvision:NAME" (classification networks), "timm:NAME" or "dealias:NAME", which `list_models()` lists,
+            or "package.module:factory", a function that returns the network.
+        antialias: anti-alias the network, traced at its own input size, with `dealias.antialias`.
         filter, recipe: of the anti-aliasing; see `dealias.antialias`.
         num_classes: number of logits; None keeps the network's own.
         in_chans: channels of the input; None keeps the network's own.
-        weights: path of a checkpoint; see `load_weights`. It loads into the network whether anti-aliased or not.
-        new_head: keep the network's own head where the checkpoint has another number of classes; see `load_weights`.
+        weights: path of a checkpoint, of the baseline or of the anti-aliased network; see `load_weights`.
+        new_head: load a checkpoint with another number of classes without its head; see `load_weights`.
         model_kwargs: further arguments of the network's constructor.
 
     Raises:
-        InputError: the name is unknown, the checkpoint is none or does not fit, an argument is out of range.
+        InputError: the name is unknown, the checkpoint cannot be read or does not fit, or an argument is out of range.
         MissingExtraError: torchvision or timm is not installed.
     """
     for argument, value in (("num_classes", num_classes), ("in_chans", in_chans)):
@@ -86,7 +86,7 @@ def create_model(
 def _create_torchvision(arch: str, in_chans: int | None, model_kwargs: dict[str, Any]) -> nn.Module:
     model_kwargs.pop("in_chans", None)
     if arch in ("googlenet", "inception_v3"):
-        model_kwargs.setdefault("init_weights", True)  # else torchvision warns that the default will change
+        model_kwargs.setdefault("init_weights", True)  # torchvision warns without it
     model: nn.Module = require("torchvision").models.get_model(arch, weights=None, **model_kwargs)
     if in_chans is not None:
         _replace_first_conv(model, in_chans)
@@ -97,7 +97,7 @@ def _replace_first_conv(model: nn.Module, in_chans: int) -> None:
     conv = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     if conv.in_channels == in_chans:
         return
-    # torchvision scales its initial weights by the outputs, which stay the same
+    # torchvision scales initial weights by the number of outputs, which stays
     weight = torch.randn(conv.out_channels, in_chans, *conv.kernel_size) * conv.weight.detach().std()
     conv.in_channels, conv.weight = in_chans, nn.Parameter(weight)
 
@@ -105,18 +105,18 @@ def _replace_first_conv(model: nn.Module, in_chans: int) -> None:
 def _import_factory(module: str, attribute: str) -> Callable[..., object]:
     name = f"{module}:{attribute}"
     try:
-        found: object = import_module(module)
+        factory: object = import_module(module)
     except ImportError as error:
         raise InputError(
             f"model={name!r} cannot be imported: {error} (a source is torchvision, timm, dealias or a Python module)"
         ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(factory, part):
             raise InputError(f"model={name!r} is unknown: {module} has no {attribute}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise InputError(f"model={name!r} is no factory: it is a {type(found).__name__}, expected a function")
-    return found
+        factory = getattr(factory, part)
+    if not callable(factory):
+        raise InputError(f"model={name!r} is a {type(factory).__name__}: expected a function that returns a network")
+    return factory
 
 
 def _call(name: str, factory: Callable[..., object], arguments: dict[str, Any]) -> nn.Module:

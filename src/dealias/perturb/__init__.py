@@ -1,14 +1,21 @@
-"""What is done to images before a network sees them."""
+"""Perturbations of images: shifts, ImageNet-C's corruptions and ImageNet-P's sequences."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dealias.perturb.names import (
+    CORRUPTIONS,
+    NOISE_PERTURBATIONS,
+    PERTURBATIONS,
+    VALIDATION_CORRUPTIONS,
+    VALIDATION_PERTURBATIONS,
+)
 from dealias.perturb.shifts import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
 if TYPE_CHECKING:
-    from dealias.perturb.corruptions import CORRUPTIONS, VALIDATION_CORRUPTIONS, corrupt
+    from dealias.perturb.corruptions import corrupt
     from dealias.perturb.released import read_video, released_corruption, released_videos
-    from dealias.perturb.sequences import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS, sequence
+    from dealias.perturb.sequences import sequence
 
 __all__ = [
     "CORRUPTIONS",
@@ -28,14 +35,17 @@ __all__ = [
     "zero_fill_shift",
 ]
 
-# These need SciPy and Pillow, shifts only PyTorch.
-_CORRUPTIONS = ("CORRUPTIONS", "VALIDATION_CORRUPTIONS", "corrupt")
-_RELEASED = ("read_video", "released_corruption", "released_videos")
-_SEQUENCES = ("NOISE_PERTURBATIONS", "PERTURBATIONS", "VALIDATION_PERTURBATIONS", "sequence")
+# These modules need SciPy, Pillow or PyAV: they are imported when first used.
+_MODULES = {
+    "corrupt": "corruptions",
+    "read_video": "released",
+    "released_corruption": "released",
+    "released_videos": "released",
+    "sequence": "sequences",
+}
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in (("corruptions", _CORRUPTIONS), ("released", _RELEASED), ("sequences", _SEQUENCES)):
-        if name in names:
-            return getattr(import_module(f"dealias.perturb.{module}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"dealias.perturb.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Images as perturbations take and return them, arrays (H, W) or (H, W, C), and as they compute, (C, H, W)."""
+"""Convert images between the form of users, (H, W) or (H, W, C), and the form of computation, float32 (C, H, W)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLISHED_SIZE = 224
 
 
 def to_floats(image: Image) -> Floats:
-    """A new float32 array (C, H, W) in [0, 1] of `image`, which is checked."""
+    """Check `image` and copy it to a float32 array (C, H, W) in [0, 1]."""
     if not isinstance(image, np.ndarray):
         raise InputTypeError(
             f"image must be a numpy.ndarray, got {type(image).__name__}: use numpy.asarray(picture.convert('RGB')) for"
@@ -29,7 +29,7 @@ def to_floats(image: Image) -> Floats:
         raise InputError(
             f"image of {image.shape[0]}x{image.shape[1]} is too small: use {MINIMUM_SIZE}x{MINIMUM_SIZE} or more"
         )
-    # Channels first: NumPy is several times as fast along a long last axis as along one of three.
+    # channels first: NumPy is several times as fast along a long last axis as along one of 3
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     if image.dtype == np.uint8:
         return np.divide(planes, np.float32(255), order="C")
@@ -41,13 +41,13 @@ def to_floats(image: Image) -> Floats:
 
 
 def like(floats: Floats, image: Image) -> Image:
-    """`floats` (C, H', W'), clipped to [0, 1], in the dtype of `image`, channels last or absent as there."""
+    """Convert `floats` (C, H', W'), clipped to [0, 1], to the dtype and the order of axes of `image`."""
     planes = to_bytes(floats) if image.dtype == np.uint8 else floats.clip(0, 1).astype(image.dtype)
     return planes[0] if image.ndim == 2 else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def to_bytes(floats: Floats) -> npt.NDArray[np.uint8]:
-    """The nearest of 256 levels."""
+    """Round to the nearest of 256 levels."""
     levels = floats.clip(0, 1)
     levels *= 255
     levels += 0.5
@@ -55,7 +55,7 @@ def to_bytes(floats: Floats) -> npt.NDArray[np.uint8]:
 
 
 def luma(floats: Floats) -> Floats:
-    """The luminance (1, H, W) of Rec. 601; of one channel, the channel."""
+    """The luminance (1, H, W) of Rec. 601; a single channel is returned as it is."""
     if len(floats) == 1:
         return floats
     red, green, blue = floats
@@ -63,22 +63,22 @@ def luma(floats: Floats) -> Floats:
 
 
 def tint(red: float, green: float, blue: float, channels: int) -> Floats:
-    """A colour (3, 1, 1), or its luminance (1, 1, 1)."""
+    """A colour (3, 1, 1), or its luminance (1, 1, 1) for one channel."""
     colour = np.array([red, green, blue], dtype=np.float32).reshape(3, 1, 1)
     return colour if channels == 3 else luma(colour)
 
 
 def length_scale(height: int, width: int) -> float:
-    """By how much the published lengths in pixels shrink or grow: the shorter side over 224, at least a quarter.
+    """The factor of the published lengths in pixels: the shorter side divided by 224, at least a quarter.
 
-    Below a quarter most of them would be under a pixel and severities could not differ; there they are near those of
-    CIFAR-10-C.
+    Below a quarter most lengths would be under a pixel, and severities could not differ. At a quarter they are near
+    those of CIFAR-10-C.
     """
     return max(min(height, width) / PUBLISHED_SIZE, 0.25)
 
 
 def check_generator(generator: object) -> None:
-    """Refuse what is no NumPy Generator."""
+    """Raise InputTypeError unless `generator` is a NumPy Generator."""
     if not isinstance(generator, np.random.Generator):
         raise InputTypeError(
             f"generator must be a numpy.random.Generator, got {type(generator).__name__}: "

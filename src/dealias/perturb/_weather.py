@@ -1,4 +1,4 @@
-"""What lies between the scene and the camera: snow, frost, spatter."""
+"""Snow, frost and spatter: weather between the scene and the camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dealias.perturb._filters import gaussian_blur, motion_blur, noise_gain, pla
 from dealias.perturb._images import Floats, length_scale, luma, tint
 
 ndimage = require("scipy.ndimage")
-# Sigmas in pixels: splashes of mud smaller than pixels would cover twice the part of the image.
+# sigmas in pixels: splashes of mud smaller than pixels would cover twice as much of the image
 _LEAST_FIELD, _LEAST_MUD = 0.5, 0.75
 
 
@@ -23,15 +23,15 @@ def snow_flakes(
     threshold: float,
     generator: np.random.Generator,
 ) -> Floats:
-    """Flakes (1, H, W): normal noise, magnified `size` times, what is under `threshold` removed."""
+    """Flakes (1, H, W): normal noise, magnified `size` times, with values below `threshold` set to 0."""
     noise = mean + deviation * generator.standard_normal((1, height, width), dtype=np.float32)
-    # Noise that is not interpolated passes the threshold far more often: flakes keep 1.5 pixels on small images.
+    # flakes have at least 1.5 pixels: noise that is not interpolated passes the threshold far more often
     flakes = zoom(noise, max(size * length_scale(height, width), min(size, 1.5)))
     return np.where(flakes < threshold, np.float32(0), flakes.clip(0, 1))
 
 
 def snow_fall(image: Floats, flakes: Floats, radius: float, sigma: float, angle: float, keep: float) -> Floats:
-    """`image` whitened, under two layers of flakes in motion; `keep` is the part of the image that stays as it is."""
+    """Whiten `image` and lay two layers of moving flakes over it; `keep` is the share of the image that stays."""
     scale = length_scale(image.shape[1], image.shape[2])
     streaks = motion_blur(flakes, radius * scale, sigma * scale, angle)
     whitened = keep * image + (1 - keep) * np.maximum(image, luma(image) * 1.5 + 0.5)
@@ -40,13 +40,13 @@ def snow_fall(image: Floats, flakes: Floats, radius: float, sigma: float, angle:
 
 
 def frost_crystals(channels: int, height: int, width: int, generator: np.random.Generator) -> Floats:
-    """A procedural picture of frost on glass: bright needles in six directions over bluish ice of uneven thickness."""
+    """A computed picture of frost on glass: bright needles in six directions on bluish ice of uneven thickness."""
     scale = length_scale(height, width)
     angle = generator.uniform(0, 60)
     needles = np.zeros((1, height, width), dtype=np.float32)
     for k in range(6):
         seeds = generator.random((1, height, width), dtype=np.float32)
-        # One pixel in 25 starts a needle, some much brighter than others; at the border, where blurs repeat it, none.
+        # one pixel in 25 starts a needle, some much brighter than others; none at the border, which blurs repeat
         seeds = ((seeds - (1 - 1 / 25)) * 25).clip(0) ** 2
         seeds[:, [0, -1]] = seeds[:, :, [0, -1]] = 0
         direction = angle + 60 * k + generator.uniform(-12, 12)
@@ -62,7 +62,7 @@ def frost_crystals(channels: int, height: int, width: int, generator: np.random.
 def liquid_field(
     height: int, width: int, mean: float, deviation: float, sigma: float, generator: np.random.Generator
 ) -> Floats:
-    """Normal noise (H, W) smoothed over `sigma` published pixels, with the deviation that it has at 224 pixels."""
+    """Normal noise (H, W), smoothed by `sigma` pixels at 224, with the standard deviation that it has at 224."""
     scaled = scaled_sigma(sigma, length_scale(height, width), least=_LEAST_FIELD)
     smooth = gaussian_blur(generator.standard_normal((1, height, width), dtype=np.float32), scaled)[0]
     liquid: Floats = mean + deviation * noise_gain(sigma) / noise_gain(scaled) * smooth
@@ -70,7 +70,7 @@ def liquid_field(
 
 
 def splash_water(image: Floats, liquid: Floats, strength: float) -> Floats:
-    """Drops of pale water where `liquid` (H, W) is not 0, lit from one side."""
+    """Draw drops of pale water, lit from one side, where `liquid` (H, W) is not 0."""
     channels, height, width = image.shape
     levels = (liquid.clip(0, 1) * 255).astype(np.uint8)
     wet = levels > 0
@@ -89,7 +89,7 @@ def splash_water(image: Floats, liquid: Floats, strength: float) -> Floats:
 
 
 def splash_mud(image: Floats, liquid: Floats, threshold: float, sigma: float) -> Floats:
-    """Opaque mud where `liquid` (H, W) is over `threshold`."""
+    """Draw opaque mud where `liquid` (H, W) is over `threshold`."""
     scale = length_scale(image.shape[1], image.shape[2])
     mud = gaussian_blur((liquid > threshold).astype(np.float32)[None], scaled_sigma(sigma, scale, least=_LEAST_MUD))
     mud[mud < 0.8] = 0
@@ -97,15 +97,15 @@ def splash_mud(image: Floats, liquid: Floats, threshold: float, sigma: float) ->
 
 
 def drip(liquid: Floats) -> Floats:
-    """One frame later: `liquid` (H, W) has run down a little."""
+    """The `liquid` (H, W) of the next frame, which has run down a little."""
     taps = (0.05, 0.1, 0.15, 0.7)
-    padded = np.pad(liquid, ((2, 1), (0, 0)))
-    # numpy.convolve(mode="same") of each column, at once.
-    return sum((tap * padded[3 - k : 3 - k + len(liquid)] for k, tap in enumerate(taps)), np.zeros_like(liquid))
+    # origin -1: as numpy.convolve(mode="same"), which made the released sequences
+    run_down: Floats = ndimage.convolve1d(liquid, taps, axis=0, mode="constant", origin=-1)
+    return run_down
 
 
 def _equalise(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Histogram equalisation onto 0..255, the lowest level present onto 0."""
+    """Equalise the histogram as OpenCV does: the lowest level becomes 0, the highest 255."""
     cumulative = np.bincount(levels.ravel(), minlength=256).cumsum()
     lowest = cumulative[levels.min()]
     spread = max(int(cumulative[-1] - lowest), 1)

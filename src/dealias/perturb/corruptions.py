@@ -1,4 +1,4 @@
-"""ImageNet-C's corruptions of images, at any size and on the fly.
+"""The corruptions of ImageNet-C, computed for images of any size.
 
 >>> import numpy as np
 >>> image = np.full((28, 28), 128, dtype=np.uint8)
@@ -6,22 +6,21 @@
 >>> first.shape, first.dtype, np.array_equal(first, again)
 ((28, 28), dtype('uint8'), True)
 
-Every random draw comes from the generator that is passed: made from (seed, index of the image), it gives an image the
-same pixels in any order and from any number of workers.
+All random draws come from the generator that is passed. With a generator made from (seed, index of the image), an image
+has the same pixels in any order and with any number of workers.
 
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
 2019. The parameters of the severities are theirs, for images of 224 pixels. At other sizes lengths in pixels are
-multiplied by min(height, width) / 224, though by no less than 1/4: radii and sigmas of the blurs, the reach of glass
-blur, the size of snow flakes, the needles of frost, the drops of spatter, the sigma and the size of elastic
-displacements, the blocks of pixelate beyond their first pixel. The random affine map of elastic transform is a part of
-the image, with no such floor; zoom and fog have no lengths. Gaussians of less than a pixel keep their variance; no
-gaussian_blur has a sigma under 0.4 pixels, and mud no splashes smaller than pixels. Noise is drawn for each pixel, and
-JPEG has blocks of 8, at any size. So images of 32 pixels are not CIFAR-10-C's, which chose parameters of its own.
+multiplied by min(height, width) / 224, at least by 1/4: radii and sigmas of the blurs, the reach of glass blur, the
+size of snow flakes, the needles of frost, the drops of spatter, the sigma and the size of elastic displacements, the
+blocks of pixelate beyond their first pixel. The random affine map of elastic transform scales with the image, without
+this limit; zoom and fog have no lengths. Gaussians of less than a pixel keep their variance; the sigma of gaussian_blur
+is at least 0.4 pixels, and splashes of mud are not smaller than pixels. Noise is drawn for each pixel, and JPEG has
+blocks of 8, at any size. Images of 32 pixels therefore differ from CIFAR-10-C's, which has parameters of its own.
 
-What differs from the released images: frost is a procedural picture, theirs one of five photographs; defocus_blur at
-other sizes than 224 integrates its disk over the pixels, which no disk of whole pixels equals; pixelate takes each
-block's exact mean, where Pillow's box filter takes whole pixels; results are rounded to 256 levels, theirs cut down,
-and theirs are stored as JPEG.
+Differences from the released images: frost is computed, theirs is one of five photographs; defocus_blur at other sizes
+than 224 integrates its disk over the pixels; pixelate takes the exact mean of each block, Pillow's box filter that of
+whole pixels; results are rounded to 256 levels, theirs are cut down and stored as JPEG.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import InputError
 from dealias.optional import require
 from dealias.perturb._filters import (
     defocus,
@@ -60,59 +58,40 @@ from dealias.perturb._images import (
     to_floats,
 )
 from dealias.perturb._weather import frost_crystals, liquid_field, snow_fall, snow_flakes, splash_mud, splash_water
+from dealias.perturb.names import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS, check_corruption
 
 pillow = require("PIL.Image")
 
-CORRUPTIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-VALIDATION_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-SEVERITIES = (1, 2, 3, 4, 5)
+__all__ = ["CORRUPTIONS", "SEVERITIES", "VALIDATION_CORRUPTIONS", "corrupt"]
 
 
 def corrupt(image: Image, name: str, severity: int, *, generator: np.random.Generator) -> Image:
     """`image` under one of ImageNet-C's corruptions.
 
     Args:
-        image: (H, W), (H, W, 1) or (H, W, 3), uint8 or float in [0, 1], at least 8x8. One channel is taken as a grey
-            picture, and the luminance of its corrupted colour picture comes back.
-        name: one of `CORRUPTIONS`, the fifteen that count, or of `VALIDATION_CORRUPTIONS`, the four for tuning.
+        image: (H, W), (H, W, 1) or (H, W, 3), uint8 or float in [0, 1], at least 8x8. An image of one channel is grey:
+            the result is the luminance of the corrupted colour picture.
+        name: one of `CORRUPTIONS`, the fifteen of the benchmark, or of `VALIDATION_CORRUPTIONS`, the four for tuning.
         severity: 1 to 5.
-        generator: where the random draws come from, best `numpy.random.default_rng((seed, index))`. A corruption
-            without chance draws nothing.
+        generator: source of the random draws, such as `numpy.random.default_rng((seed, index))`. Corruptions without
+            chance draw nothing.
 
     Returns:
-        A new array of the shape and dtype of `image`. Of floats too, jpeg_compression knows 256 levels only.
+        A new array of the shape and dtype of `image`. jpeg_compression rounds floats to 256 levels, too.
 
     Raises:
-        InputError: an unknown name or severity, a shape that is none of the above, a value outside [0, 1] or NaN.
-        InputTypeError: `image` is no array or of another dtype, or `generator` is no NumPy Generator.
+        InputError: the name or the severity is unknown, the image has another shape, or a value is NaN or not in [0,
+            1].
+        InputTypeError: `image` is not an array or has another dtype, or `generator` is not a NumPy Generator.
     """
-    if name not in _CORRUPTIONS:
-        raise InputError(f"name={name!r} is no corruption: use one of {', '.join(_CORRUPTIONS)}")
-    if severity not in SEVERITIES:
-        raise InputError(f"severity={severity!r} is out of range: use 1 to 5")
+    check_corruption(name, severity)
     check_generator(generator)
     function, parameters = _CORRUPTIONS[name]
     return like(function(to_floats(image), generator, *parameters[severity - 1]), image)
 
 
 def gaussian_noise(image: Floats, generator: np.random.Generator, sigma: float) -> Floats:
-    """Normal noise of standard deviation `sigma`."""
+    """Add normal noise of standard deviation `sigma`."""
     noise = generator.standard_normal(image.shape, dtype=np.float32)
     noise *= sigma
     noise += image
@@ -120,12 +99,12 @@ def gaussian_noise(image: Floats, generator: np.random.Generator, sigma: float) 
 
 
 def shot_noise(image: Floats, generator: np.random.Generator, photons: float) -> Floats:
-    """Poisson noise; white is `photons` on average."""
+    """Poisson noise: a white pixel has `photons` on average."""
     return generator.poisson(image * photons).astype(np.float32) / np.float32(photons)
 
 
 def speckle_noise(image: Floats, generator: np.random.Generator, sigma: float) -> Floats:
-    """Normal noise of standard deviation `sigma` times the pixel's value."""
+    """Add normal noise of standard deviation `sigma` times the pixel's value."""
     noise = generator.standard_normal(image.shape, dtype=np.float32)
     noise *= sigma
     noise += 1
@@ -134,7 +113,7 @@ def speckle_noise(image: Floats, generator: np.random.Generator, sigma: float) -
 
 
 def brightness(image: Floats, amount: float) -> Floats:
-    """`amount` added to the V of HSV: hue and saturation kept, the channels keep their proportions."""
+    """Add `amount` to the V of HSV: the channels keep their proportions, hue and saturation."""
     value = image.max(0)
     brighter = (value + np.float32(amount)).clip(0, 1)
     gain = np.divide(brighter, value, out=np.zeros_like(value), where=value > 0)
@@ -164,10 +143,11 @@ def _glass_blur(image: Floats, generator: np.random.Generator, sigma: float, rea
 
 
 def _neighbours_taken(height: int, width: int, reach: float, generator: np.random.Generator) -> npt.NDArray[np.int32]:
-    """Which pixel each ends up with when one after the other, last first, takes the value of a random neighbour.
+    """The source of each pixel after every pixel, last to first, has taken the value of a random neighbour.
 
-    The released images were made so: swapping two pixels of a colour image in NumPy copies one of them. For a reach
-    that is no integer, pixels draw the integer above or below, with shares that keep the mean squared displacement.
+    The released images were made in this way: their code swaps pixels, but a swap of two pixels of a colour image in
+    NumPy copies one of them. If the reach is not an integer, each pixel draws the integer above or below, with
+    probabilities that keep the mean squared displacement.
     """
     low, whole = math.floor(reach), math.ceil(reach)
     own = np.arange(height * width, dtype=np.int32)
@@ -177,7 +157,7 @@ def _neighbours_taken(height: int, width: int, reach: float, generator: np.rando
     offsets = np.floor((generator.random((2, *taking.shape), dtype=np.float32) * 2 - 1) * reaches).astype(np.int32)
     source = own.copy()
     source[taking] = taking + offsets[0] * width + offsets[1]
-    # A pixel further on has had its turn already and hands over what it took: follow such links to their end.
+    # a later pixel has already taken its own neighbour's value: follow such links to their end
     link = np.where(source > own, source, own)
     while True:
         further = link[link]
@@ -253,7 +233,7 @@ def _saturate(image: Floats, _: np.random.Generator, factor: float, offset: floa
     value = colour.max(0)
     chroma = value - colour
     spread = chroma.max(0)
-    # A grey pixel has hue 0, red, which shows once its saturation is more than 0.
+    # a grey pixel has hue 0, which is red and shows when its saturation rises
     red = np.broadcast_to(np.array([0, 1, 1], dtype=np.float32).reshape(3, 1, 1), chroma.shape).copy()
     share = np.divide(chroma, spread, out=red, where=spread > 0)
     saturation = np.divide(spread, value, out=np.zeros_like(value), where=value > 0)
@@ -272,7 +252,7 @@ def _elastic_transform(
 ) -> Floats:
     height, width = _size(image)
     scale = length_scale(height, width)
-    # Three corners of a square in the middle move: the affine map that takes where they went to where they were.
+    # three corners of a square in the middle move; the affine map takes them back
     middle, side = np.array([height // 2, width // 2]), min(height, width) // 3
     corners = middle + side * np.array([[1, 1], [-1, 1], [-1, -1]])
     reach = jitter * min(height, width) / PUBLISHED_SIZE
@@ -281,7 +261,7 @@ def _elastic_transform(
     rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     mapped = (rows * back[0, axis] + columns * back[1, axis] + back[2, axis] for axis in (0, 1))
     image = sample(image, *mapped, about_pixels=True)
-    # Smoothing leaves the less of white noise the wider it is: the displacement itself scales with the image.
+    # wider smoothing leaves less of white noise; the gain makes the displacement scale with the image
     blur = scaled_sigma(sigma, scale, 3)
     amount *= scale * noise_gain(sigma, 3) / noise_gain(blur, 3)
     noise = generator.random((2, height, width), dtype=np.float32) * 2 - 1
@@ -292,7 +272,7 @@ def _elastic_transform(
 def _pixelate(image: Floats, _: np.random.Generator, share: float) -> Floats:
     height, width = _size(image)
     block = 1 + (1 / share - 1) * length_scale(height, width)
-    # Down to a whole number of blocks, as published; 134.4 of 224 is 134, but 3 / 0.3 is not 9.
+    # a whole number of blocks, rounded down as published: 134.4 becomes 134; 3 / 0.3 must not become 9
     return pixelate(image, int(height / block + 1e-6), int(width / block + 1e-6))
 
 
@@ -310,7 +290,7 @@ def _size(image: Floats) -> tuple[int, int]:
 
 
 _Corruption = Callable[..., Floats]
-# Each row holds the parameters of severities 1 to 5.
+# the parameters of severities 1 to 5
 _CORRUPTIONS: dict[str, tuple[_Corruption, Sequence[tuple[Any, ...]]]] = {
     "gaussian_noise": (gaussian_noise, [(0.08,), (0.12,), (0.18,), (0.26,), (0.38,)]),
     "shot_noise": (shot_noise, [(60,), (25,), (12,), (5,), (3,)]),
@@ -335,7 +315,7 @@ _CORRUPTIONS: dict[str, tuple[_Corruption, Sequence[tuple[Any, ...]]]] = {
     "contrast": (_contrast, [(0.4,), (0.3,), (0.2,), (0.1,), (0.05,)]),
     "elastic_transform": (
         _elastic_transform,
-        # Multiples of 244, sic.
+        # multiples of 244, not 224, as published
         [
             (488, 170.8, 24.4),
             (488, 19.52, 48.8),

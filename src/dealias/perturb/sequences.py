@@ -1,4 +1,4 @@
-"""ImageNet-P's perturbation sequences: an image that changes a little from frame to frame.
+"""The sequences of ImageNet-P: an image changes a little from frame to frame.
 
 >>> import numpy as np
 >>> image = np.tile(np.arange(32, dtype=np.uint8), (32, 1))
@@ -6,14 +6,14 @@
 >>> frames.shape, frames[:, 0, 16].tolist()
 ((11, 32, 32), [21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11])
 
-The released sequences come from images resized to 256 pixels, of which each frame shows the 224 in the middle:
+The released sequences were made from images resized to 256 pixels; each frame shows the middle 224:
 `sequence(image, name, size=224, generator=...)`.
 
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
 2019. Lengths in pixels are theirs for frames of 224 pixels and scale as those of `dealias.perturb.corruptions`.
-Translation goes one pixel a frame whatever the size; on small images it goes less far, so in fewer frames.
+Translation moves one pixel a frame at any size; on small images it moves less far and has fewer frames.
 
-What differs from the released sequences: tilt turns the picture about its centre, seen from as far off as its diagonal;
+Differences from the released sequences: tilt turns the picture about its centre, seen from a distance of its diagonal;
 frames are exact, theirs are stored as compressed videos.
 """
 
@@ -31,23 +31,12 @@ from dealias.perturb._filters import gaussian_blur, motion_blur, scaled_sigma
 from dealias.perturb._images import Floats, Image, check_generator, length_scale, like, to_bytes, to_floats
 from dealias.perturb._weather import drip, liquid_field, snow_fall, snow_flakes, splash_water
 from dealias.perturb.corruptions import brightness, gaussian_noise, shot_noise, speckle_noise
+from dealias.perturb.names import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDATION_PERTURBATIONS, check_perturbation
 
 pillow = require("PIL.Image")
 
-PERTURBATIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-)
-VALIDATION_PERTURBATIONS = ("speckle_noise", "gaussian_blur", "spatter", "shear")
-NOISE_PERTURBATIONS = ("gaussian_noise", "shot_noise", "speckle_noise")
+__all__ = ["NOISE_PERTURBATIONS", "PERTURBATIONS", "VALIDATION_PERTURBATIONS", "sequence"]
+
 _FRAMES = 31
 _REACH = 20
 
@@ -59,25 +48,22 @@ def sequence(
 
     Args:
         image: (H, W), (H, W, 1) or (H, W, 3), uint8 or float in [0, 1], at least 8x8.
-        name: one of `PERTURBATIONS`, the ten that count, or of `VALIDATION_PERTURBATIONS`, the four for tuning.
-        difficulty: 1, 2 or 3: how strong the noise of `NOISE_PERTURBATIONS` is. The other sequences are the same at any
-            difficulty; it is for the metrics to compare frames further apart.
-        generator: where the random draws come from, best `numpy.random.default_rng((seed, index))`.
-        size: the side of the square in the middle that the frames show; the whole image by default. What motion brings
-            in from beyond the image is black.
+        name: one of `PERTURBATIONS`, the ten of the benchmark, or of `VALIDATION_PERTURBATIONS`, the four for tuning.
+        difficulty: 1, 2 or 3: the strength of the noise of `NOISE_PERTURBATIONS`. The other sequences are the same at
+            any difficulty: the metrics compare frames further apart instead.
+        generator: source of the random draws, such as `numpy.random.default_rng((seed, index))`.
+        size: side of the middle square that the frames show; the whole image by default. Places beyond the image are
+            black.
 
     Returns:
-        31 frames, of translate up to 41: (frames, H, W) or (frames, H, W, C), in the dtype of `image`.
+        31 frames, up to 41 of translate: (frames, H, W) or (frames, H, W, C), in the dtype of `image`.
 
     Raises:
-        InputError: an unknown name or difficulty, `size` larger than the image or less than 8, or `image` as in
-            `corrupt`.
-        InputTypeError: as in `corrupt`.
+        InputError: the name or the difficulty is unknown, `size` is larger than the image or less than 8, or `image` is
+            invalid as for `corrupt`.
+        InputTypeError: as for `corrupt`.
     """
-    if name not in _SEQUENCES:
-        raise InputError(f"name={name!r} is no perturbation: use one of {', '.join(_SEQUENCES)}")
-    if difficulty not in (1, 2, 3):
-        raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")
+    check_perturbation(name, difficulty)
     check_generator(generator)
     floats = to_floats(image)
     if size is not None and not 8 <= size <= min(floats.shape[1:]):
@@ -89,7 +75,7 @@ def sequence(
 
 
 class _Scene:
-    """The image, of which frames show the middle."""
+    """An image whose middle the frames show."""
 
     def __init__(self, image: Floats, size: int | None, levels: bool) -> None:
         _, height, width = image.shape
@@ -107,15 +93,15 @@ class _Scene:
         return np.ascontiguousarray(self.window(self.image))
 
     def moved(self, back: npt.NDArray[np.float64]) -> Floats:
-        """The frame that shows at each place what was at `back` (3, 3) times it, in (x, y, 1) about the centre.
+        """Warp the image: the pixel at p takes the value at `back` (3, 3) times p, with p = (x, y, 1) from the centre.
 
-        Bilinear; black where that is outside of the image.
+        Values are bilinear, and black outside the image.
         """
         _, height, width = self.image.shape
         to_centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
         matrix = np.linalg.inv(to_centre) @ back @ to_centre
         coefficients = tuple((matrix / matrix[2, 2]).ravel()[:8])
-        # Pillow warps 8-bit pictures of three channels, as published, but floats one plane at a time.
+        # Pillow warps 8-bit pictures of three channels, as published, but floats one channel at a time
         if self._levels:
             levels = to_bytes(self.image)
             pictures = [pillow.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0).copy())]
@@ -135,7 +121,7 @@ class _Scene:
 
 
 def _noise(function: Callable[[Floats, np.random.Generator, float], Floats], *parameters: float) -> _Sequence:
-    """The image, then 30 times it with noise."""
+    """The image, followed by 30 copies with noise."""
 
     def frames(scene: _Scene, generator: np.random.Generator, difficulty: int) -> list[Floats]:
         image = scene.middle()
@@ -145,7 +131,7 @@ def _noise(function: Callable[[Floats, np.random.Generator, float], Floats], *pa
 
 
 def _motion(matrix: Callable[[int], list[list[float]]]) -> _Sequence:
-    """Frames whose places show what `matrix` of the frame's number, less 15, says."""
+    """31 frames, warped by `matrix` of the steps -15 to 15."""
 
     def frames(scene: _Scene, _: np.random.Generator, __: int) -> list[Floats]:
         return [scene.moved(np.array(matrix(step))) for step in range(-15, 16)]
@@ -168,7 +154,7 @@ def _shear(step: int) -> list[list[float]]:
 
 
 def _tilt(scene: _Scene, _: np.random.Generator, __: int) -> list[Floats]:
-    """The picture's plane turned about its horizontal and its vertical axis, seen from as far off as its diagonal."""
+    """Turn the picture's plane about its horizontal and its vertical axis, seen from a distance of its diagonal."""
     far = math.hypot(*scene.image.shape[1:])
     frames = []
     for step in range(-15, 16):

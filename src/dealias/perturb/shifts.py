@@ -27,7 +27,7 @@ SubpixelShift: TypeAlias = float | Sequence[float] | Tensor
 
 
 def circular_shift(images: Tensor, dy: Shift, dx: Shift) -> Tensor:
-    """Roll each image by `dy` rows and `dx` columns, what leaves at one side entering at the other.
+    """Roll each image by `dy` rows and `dx` columns: pixels that leave at one side enter at the other.
 
     Args:
         images: (N, C, H, W) or one image (C, H, W), any dtype.
@@ -35,7 +35,7 @@ def circular_shift(images: Tensor, dy: Shift, dx: Shift) -> Tensor:
 
     Raises:
         InputError: `images` has another shape, or the number of shifts is not N.
-        InputTypeError: `images` is no tensor, or a shift is no integer.
+        InputTypeError: `images` is not a tensor, or a shift is not an integer.
     """
     batch = _as_batch(images)
     height, width = batch.shape[2:]
@@ -45,7 +45,7 @@ def circular_shift(images: Tensor, dy: Shift, dx: Shift) -> Tensor:
 
 
 def zero_fill_shift(images: Tensor, dy: Shift, dx: Shift, fill: float = 0.0) -> Tensor:
-    """Shift each image by `dy` rows and `dx` columns; `fill` enters where nothing does.
+    """Shift each image by `dy` rows and `dx` columns; the pixels that enter have the value `fill`.
 
     Arguments and errors as for `circular_shift`.
     """
@@ -66,9 +66,10 @@ def fourier_shift(images: Tensor, dy: SubpixelShift, dx: SubpixelShift) -> Tenso
     >>> fourier_shift(wave, 0, 0.5)[0, 0, 0, :4].mul(100).round().tolist()
     [71.0, 71.0, -71.0, -71.0]
 
-    The band-limited periodic image through the pixels (trigonometric interpolation), sampled elsewhere: each frequency
-    is turned in phase (discrete Fourier transform). What of the Nyquist frequency of an even size is no cosine after
-    the shift cannot be sampled and is lost, so whole shifts equal `circular_shift` and others are no exact inverses.
+    The result samples the periodic, band-limited image through the pixels (trigonometric interpolation), whose phases
+    the discrete Fourier transform shifts. At the Nyquist frequency of an even size only the cosine part of the shifted
+    wave can be sampled; the rest is lost. Whole shifts equal `circular_shift`; a fractional shift followed by its
+    opposite does not restore the image exactly.
 
     Args:
         images: float (N, C, H, W) or one image (C, H, W).
@@ -79,9 +80,9 @@ def fourier_shift(images: Tensor, dy: SubpixelShift, dx: SubpixelShift) -> Tenso
 
     Raises:
         InputError: as for `circular_shift`, or a shift is not finite.
-        InputTypeError: `images` is no float tensor, or a shift is no real number.
+        InputTypeError: `images` is not a float tensor, or a shift is not a real number.
 
-    Source: Michaeli et al., Alias-Free Convnets, CVPR 2023, which measures fractional shifts so.
+    Source: Michaeli et al., Alias-Free Convnets, CVPR 2023, which measures fractional shifts in this way.
     """
     batch = _as_batch(images)
     if not batch.is_floating_point():
@@ -91,7 +92,7 @@ def fourier_shift(images: Tensor, dy: SubpixelShift, dx: SubpixelShift) -> Tenso
         size = batch.shape[axis]
         turns = _fractions(name, shift, working) * torch.fft.rfftfreq(size, dtype=working.dtype, device=images.device)
         phases = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
-        if size % 2 == 0:  # what is sampled of the Nyquist frequency is a cosine
+        if size % 2 == 0:  # samples of the Nyquist frequency are a cosine
             phases = torch.cat([phases[:, :-1], torch.complex(phases[:, -1:].real, torch.zeros_like(turns[:, :1]))], 1)
         spectrum = torch.fft.rfft(working, dim=axis)
         working = torch.fft.irfft(
@@ -136,7 +137,8 @@ def resize_and_crop(images: Tensor, size: int) -> Tensor:
     >>> resize_and_crop(torch.rand(1, 3, 300, 400), 256).shape
     torch.Size([1, 3, 256, 256])
 
-    Bilinear with anti-aliasing, as torchvision's `Resize` then `CenterCrop`; of (N, C, H, W) or one image (C, H, W).
+    The images are (N, C, H, W) or one image (C, H, W). The result, bilinear with anti-aliasing, is that of
+    torchvision's `Resize` and `CenterCrop`, without the need for torchvision.
 
     Raises:
         InputError, InputTypeError: as for `circular_shift`, or `size` is below 1.
@@ -155,7 +157,7 @@ def resize_and_crop(images: Tensor, size: int) -> Tensor:
 
 
 def _as_batch(images: Tensor) -> Tensor:
-    """Images as (N, C, H, W), checked."""
+    """Check the images and return them as (N, C, H, W)."""
     if not isinstance(images, Tensor):
         raise InputTypeError(f"images must be a torch.Tensor, got {type(images).__name__}")
     if images.ndim not in (3, 4) or 0 in images.shape:

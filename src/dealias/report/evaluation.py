@@ -11,20 +11,21 @@ from dealias.errors import InputError
 from dealias.evaluation.estimates import Figure
 from dealias.evaluation.results import NetworkRecord, Results, Slide, read_results
 from dealias.files import write_whole
-from dealias.profile import SiteProfile
-from dealias.report.comparisons import (
+from dealias.metrics.site_profile import SiteProfile
+from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share
+from dealias.report.page import Table, render_page
+from dealias.report.plots import (
     plot_accuracy_consistency,
     plot_bars,
     plot_mean_probability,
     plot_severities,
 )
-from dealias.report.figures import Theme
-from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share
-from dealias.report.page import Table, render_page
 from dealias.report.profiles import Plot, drawn, profile_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
+
+    from dealias.report.theme import Theme
 
 _Row = TypeVar("_Row")
 

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page."""
+"""Write a report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dealias.optional import require
-from dealias.report.figures import DARK_SERIES_COLORS, SERIES_COLORS
+from dealias.report.theme import DARK_SERIES_COLORS, SERIES_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ Table: TypeAlias = Mapping[str, Sequence[Sequence[str]] | Sequence[str] | str]
 
 
 def vector_source(figure: Figure) -> str:
-    """A Matplotlib figure as the `data:` URL of an SVG without background, with its letters as curves."""
+    """The `data:` URL of a Matplotlib figure as SVG, without background and with letters as curves."""
     import matplotlib
 
     buffer = io.BytesIO()
@@ -32,7 +32,7 @@ def vector_source(figure: Figure) -> str:
 
 
 def picture_bytes(picture: Figure | Image) -> bytes:
-    """A Matplotlib figure as PNG, or a Pillow image as JPEG."""
+    """The PNG of a Matplotlib figure or the JPEG of a Pillow image."""
     buffer = io.BytesIO()
     if hasattr(picture, "savefig"):
         picture.savefig(buffer, format="png", dpi=180, facecolor="white")
@@ -42,7 +42,7 @@ def picture_bytes(picture: Figure | Image) -> bytes:
 
 
 def picture_source(picture: bytes) -> str:
-    """A `data:` URL of a PNG or JPEG."""
+    """The `data:` URL of a PNG or JPEG."""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
@@ -55,23 +55,22 @@ def render_page(
     photos: Sequence[Mapping[str, Any]],
     figures: Sequence[Mapping[str, str]],
     notes: Sequence[str],
-    table: Table | None = None,
     summary: Table | None = None,
     tables: Sequence[Table] = (),
 ) -> str:
-    """The report as HTML with everything in it: styles, script and pictures.
+    """The report as HTML, with styles, script and pictures inside.
 
     Args:
-        title: of the page.
-        finding: the result in one sentence; the page opens with it.
-        photos_heading: the heading over the shift slider.
-        photos: for the shift slider: `name`, `label`, `shifts`, `curves` (name to probabilities), `crop` and `source`
-            (a square picture as data URL, whose side is `size` pixels).
-        figures: `heading`, `text`, `source` (data URL) and `alt` of each picture, with `dark` another for dark pages.
-        notes: paragraphs on how it was measured.
-        table: `columns` and `rows` of ready strings, behind the figures.
-        summary: the same, in front of them.
-        tables: more of them, with `heading` and `text`.
+        title: title of the page.
+        finding: the result in one sentence, at the top of the page.
+        photos_heading: heading of the shift slider.
+        photos: photographs of the shift slider, each with `name`, `label`, `shifts`, `curves` (probabilities by name),
+            `source` (data URL of a square picture), `size` (its side in pixels) and `crop` (side of the window).
+        figures: figures, each with `heading`, `text`, `source` (data URL), `alt` and perhaps `dark`, the source for
+            dark pages.
+        notes: paragraphs on how the results were measured.
+        summary: table in front of the figures: `columns` and `rows` of strings.
+        tables: tables after the figures, each with `heading`, `columns`, `rows` and perhaps `text`.
     """
     jinja2 = require("jinja2")
     template = resources.files("dealias.report").joinpath("templates/report.html").read_text(encoding="utf-8")
@@ -84,7 +83,6 @@ def render_page(
         photos=photos,
         photos_json=data,
         figures=figures,
-        table=table,
         summary=summary,
         tables=tables,
         colors={"light": SERIES_COLORS, "dark": DARK_SERIES_COLORS},

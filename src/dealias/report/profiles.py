@@ -1,36 +1,36 @@
-"""The report of profiles: which downsampling site adds how much shift-variance."""
+"""The report of profiles: how much shift-variance each downsampling site adds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dealias.profile import Profile
-from dealias.report.comparisons import plot_bars, plot_site_maps
-from dealias.report.figures import Theme
+from dealias.metrics.site_profile import Profile
 from dealias.report.page import render_page, vector_source
+from dealias.report.plots import plot_bars, plot_site_maps
+from dealias.report.theme import Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Plot: TypeAlias = "tuple[str, str, str, Callable[[Theme], Figure]]"
-"""Heading, text, alternative text, and the plot for pages of either theme."""
+"""Heading, text, alternative text, and the function that draws the plot for a theme."""
 
 
 def profile_figures(profiles: Mapping[str, Profile]) -> list[Plot]:
-    """Heat maps of the sites, and bars of what each adds."""
+    """Heat maps of the sites, and bars of the shift-variance that each adds."""
     return [
         (
             "Where the aliasing enters",
             "Internal feature distance over circular shifts at the downsampling sites: how far F(Shift(X)) is from "
-            "Shift(F(X)). Dark is shift-equivariant. Max-pooling is split in its maximum, taken at every pixel, and "
+            "Shift(F(X)). Dark is shift-equivariant. Max-pooling has two maps: its maximum, taken at every pixel, and "
             "its subsampling, which adds the stride's grid unless a low-pass filter comes first.",
             "Heat maps of the internal feature distance at the downsampling sites.",
             lambda theme: plot_site_maps(profiles, theme=theme),
         ),
         (
-            "Which site adds how much",
-            "Mean distance behind the site less that in front of it. Look first at the longest bars.",
+            "How much each site adds",
+            "Mean distance behind each site minus that in front of it. Look first at the longest bars.",
             "Bars of the feature distance that each downsampling site adds.",
             lambda theme: plot_bars(
                 {label: {site.path: site.added for site in profile.sites} for label, profile in profiles.items()},
@@ -42,7 +42,7 @@ def profile_figures(profiles: Mapping[str, Profile]) -> list[Plot]:
 
 
 def drawn(figures: Iterable[Plot]) -> list[dict[str, str]]:
-    """The figures as `render_page` takes them."""
+    """Draw the figures for `render_page`."""
     return [
         {
             "heading": heading,
@@ -56,8 +56,8 @@ def drawn(figures: Iterable[Plot]) -> list[dict[str, str]]:
 
 
 def render_profiles(stored: Mapping[str, Any]) -> str:
-    """The report of `dealias profile`, from what its `profile.json` holds."""
-    profiles = {label: Profile.from_json(found) for label, found in stored["profiles"].items()}
+    """The report of `dealias profile` from its `profile.json`."""
+    profiles = {label: Profile.from_json(profile) for label, profile in stored["profiles"].items()}
     measured = {label: profile for label, profile in profiles.items() if profile.sites}
     findings = [
         f"{label}: {profile.ranked()[0].path} adds most shift-variance ({profile.ranked()[0].added:.3f})"
@@ -75,8 +75,9 @@ def render_profiles(stored: Mapping[str, Any]) -> str:
     ]
     tables = [
         {
-            "heading": f"Sites of {label}, what adds most first",
-            "text": "Internal feature distance, means over the shifts. Periodicity 1: it vanishes on the grid.",
+            "heading": f"Sites of {label} by the shift-variance that they add",
+            "text": "Internal feature distance, means over the shifts. Periodicity 1: none at shifts by whole steps of "
+            "the grid.",
             "columns": columns,
             "rows": [
                 [
@@ -103,7 +104,7 @@ def render_profiles(stored: Mapping[str, Any]) -> str:
         tables=tables,
         notes=[
             *(
-                f"{label}: not profiled, as no layer of its own returns their maps: {', '.join(profile.missed)}."
+                f"{label}: not profiled, because they are not layers with feature maps: {', '.join(profile.missed)}."
                 for label, profile in profiles.items()
                 if profile.missed
             ),

@@ -1,4 +1,4 @@
-"""The report of training runs: their curves and last figures on one page, from what their folders hold."""
+"""The report of training runs: their curves and last figures on one page, read from their folders."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING, Any
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
 from dealias.optional import require
-from dealias.report.comparisons import WIDTH, series_color
-from dealias.report.figures import Theme, new_figure, styled
 from dealias.report.metric_text import FIGURE_TEXTS, format_share
 from dealias.report.page import render_page
 from dealias.report.profiles import Plot, drawn
+from dealias.report.theme import WIDTH, Theme, new_figure, series_color, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Mapping[str, Sequence[tuple[float, float]]]
-SMOOTHED = 200  # points that a curve of losses has at most
+SMOOTHED = 200  # the most points in a curve of losses
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a run's folder holds.
+    """The records in the folder of a run.
 
     Attributes:
-        label: what tables and plots call it.
-        config: of the run.
+        label: the name in tables and plots.
+        config: the configuration of the run.
         steps: the log's records of steps.
         epochs: the log's records of epochs.
         timing: the records of `timing.jsonl`.
@@ -45,27 +44,26 @@ class TrainingRun:
 
 
 def is_training_run(folder: str | Path) -> bool:
-    """Whether the folder is that of a training run."""
+    """Whether the folder has the files of a training run."""
     return (Path(folder) / "config.yaml").is_file() and (Path(folder) / "log.jsonl").is_file()
 
 
 def read_run(folder: str | Path) -> TrainingRun:
-    """A run, finished or not.
+    """Read the folder of a run, finished or not.
 
     Raises:
-        InputError: it is no folder of a training run, or its log is damaged.
+        InputError: it is not the folder of a training run, or its log is damaged.
     """
     place = Path(folder)
     yaml = require("yaml")
     try:
         config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
-        timing = place / "timing.jsonl"
         records, timings = (
             [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-            for path in (place / "log.jsonl", timing)
+            for path in (place / "log.jsonl", place / "timing.jsonl")
         )
     except (OSError, yaml.YAMLError, json.JSONDecodeError) as error:
-        raise InputError(f"run={str(folder)!r} is no folder of a training run: {error}") from None
+        raise InputError(f"run={str(folder)!r} is not the folder of a training run: {error}") from None
     steps = [record for record in records if "loss" in record]
     epochs = [record for record in records if "accuracy" in record]
     return TrainingRun(place.resolve().name, config, steps, epochs, timings)
@@ -75,7 +73,7 @@ def write_comparison(folders: Sequence[str | Path], output: str | Path) -> Path:
     """Compare training runs on one page, `report.html` in `output`.
 
     Raises:
-        InputError: a folder is none of a training run, or `output` cannot be written.
+        InputError: a folder is not that of a training run, or `output` cannot be written.
     """
     runs = [read_run(folder) for folder in folders]
     page = prepare_output(output) / "report.html"
@@ -92,7 +90,7 @@ def _labelled(runs: Sequence[TrainingRun], folders: Sequence[str | Path]) -> dic
 
 
 def render_training(runs: Mapping[str, TrainingRun]) -> str:
-    """The page as HTML with everything in it."""
+    """The page as self-contained HTML."""
     columns, rows = _table(runs)
     notes = [FIGURE_TEXTS[key].note for key in ("accuracy", *_consistencies(runs))]
     notes.append("Accuracy and consistency: of the validation images, after each epoch. Best: the highest accuracy.")
@@ -111,10 +109,8 @@ def render_training(runs: Mapping[str, TrainingRun]) -> str:
 
 
 def _consistencies(runs: Mapping[str, TrainingRun]) -> list[str]:
-    found = [
-        key for run in runs.values() for record in run.epochs[:1] for key in record if key.endswith("_consistency")
-    ]
-    return list(dict.fromkeys(found))
+    keys = [key for run in runs.values() for record in run.epochs[:1] for key in record]
+    return list(dict.fromkeys(key for key in keys if key.endswith("_consistency")))
 
 
 def _finding(runs: Mapping[str, TrainingRun]) -> str:
@@ -147,33 +143,33 @@ def _table(runs: Mapping[str, TrainingRun]) -> tuple[list[str], list[list[str]]]
         ]
         last = run.epochs[-1] if run.epochs else {}
         best = {"accuracy": max(record["accuracy"] for record in run.epochs)} if run.epochs else {}
-        for found, key in ((best, "accuracy"), (last, "accuracy"), *((last, key) for key in keys)):
-            cells.append(format_share(found[key]) if key in found else "not measured")
+        for shares, key in ((best, "accuracy"), (last, "accuracy"), *((last, key) for key in keys)):
+            cells.append(format_share(shares[key]) if key in shares else "not measured")
         for row, cell in zip(rows, cells, strict=True):
             row.append(cell)
     return ["", *runs], rows
 
 
 def _figures(runs: Mapping[str, TrainingRun]) -> list[Plot]:
-    found: list[tuple[Plot, Points]] = []
+    plots: list[tuple[Plot, Points]] = []
     for key in ("accuracy", *_consistencies(runs)):
         points = {
             label: [(record["epoch"] + 1, 100 * record[key]) for record in run.epochs if key in record]
             for label, run in runs.items()
         }
-        found.append(_plot(FIGURE_TEXTS[key].title, points, "epoch", "%"))
+        plots.append(_plot(FIGURE_TEXTS[key].title, points, "epoch", "%"))
     losses = {
         label: _smoothed([(record["step"], record["loss"]) for record in run.steps]) for label, run in runs.items()
     }
     rates = {label: [(record["step"], record["learning_rate"]) for record in run.steps] for label, run in runs.items()}
-    found.append(_plot("Training loss", losses, "step", "cross entropy"))
-    found.append(_plot("Learning rate", rates, "step", "learning rate"))
+    plots.append(_plot("Training loss", losses, "step", "cross entropy"))
+    plots.append(_plot("Learning rate", rates, "step", "learning rate"))
     speeds = {
         label: [(record["epoch"] + 1, record["images_per_second"]) for record in run.timing]
         for label, run in runs.items()
     }
-    found.append(_plot("Throughput", speeds, "epoch", "images per second"))
-    return [plot for plot, points in found if any(points.values())]
+    plots.append(_plot("Throughput", speeds, "epoch", "images per second"))
+    return [plot for plot, points in plots if any(points.values())]
 
 
 def _plot(title: str, points: Points, x_label: str, y_label: str) -> tuple[Plot, Points]:
@@ -197,7 +193,7 @@ def _draw(points: Points, x_label: str, y_label: str, theme: Theme) -> Figure:
 
 
 def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Means of neighbours, so that a curve has at most `SMOOTHED` points."""
+    """Average neighbouring points, so that a curve has at most `SMOOTHED` points."""
     width = -(-len(points) // SMOOTHED) or 1
     groups = [points[start : start + width] for start in range(0, len(points), width)]
     return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]

@@ -10,7 +10,7 @@ from helpers.evaluation_runs import MODEL, QUICK, network_and_images
 
 from dealias.evaluation import evaluate
 from dealias.evaluation.tasks.equivariance import MAPPED_IMAGES
-from dealias.profile import profile_model
+from dealias.metrics.site_profile import profile_model
 
 
 def test_profiles_are_those_of_the_first_images_drawn(pictures: Path, tmp_path: Path) -> None:

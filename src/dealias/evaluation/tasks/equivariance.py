@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dealias.evaluation.network import Network
 from dealias.evaluation.tasks.base import Answers, Counts, Metric, Rates, Request, Summary, Task
+from dealias.metrics.site_profile import Profile, profile_model
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
-from dealias.profile import Profile, profile_model
 
 MAPPED_IMAGES = 4
 
@@ -37,7 +37,7 @@ class EquivarianceTask(Task):
         return preprocessing.centre(preprocessing.square(picture, preprocessing.image_size))[None]
 
     def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
-        """`profile`: the fields of `dealias.profile.Profile`."""
+        """`profile`: the fields of `dealias.metrics.site_profile.Profile`."""
         images = network.see(views[:, 0].to(network.device))
         return {"profile": asdict(profile_model(network.model, images, batch_size=network.batch_size))}
 
