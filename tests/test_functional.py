@@ -364,3 +364,22 @@ def test_default_device_is_not_that_of_the_result() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: functional.blur_pool2d(x, ("tri3", "bin5"), (2, 1)),
+        lambda x: functional.relu_blur_pool2d(x),
+        lambda x: functional.max_blur_pool2d(x, 3, 2, 1, ceil_mode=True),
+        lambda x: functional.max_blur_pool2d(x, 2, padding_mode="circular"),
+    ],
+    ids=["blur", "relu", "maximum", "wrapped maximum"],
+)
+def test_functions_compile_with_dynamic_shapes(call: Operation) -> None:
+    """Then taps and strides are symbols, too."""
+    torch.compiler.reset()
+    compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
+    for shape in ((2, 3, 12, 16), (4, 3, 13, 9)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(compiled(x), call(x))

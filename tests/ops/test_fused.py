@@ -38,8 +38,8 @@ class ReferenceBackend:
     def unavailable(self) -> str | None:
         return None
 
-    def covers(self, dtype: torch.dtype, taps: Sequence[Sequence[float]], *args: Any) -> bool:
-        return dtype != torch.float16 and max(map(len, taps)) <= 7
+    def covers(self, dtype: torch.dtype, lengths: Sequence[int], *args: Any) -> bool:
+        return dtype != torch.float16 and max(lengths) <= 7
 
     def forward(self, x: Tensor, blur: Blur, first: First) -> Tensor:
         self.calls["forward"] += 1

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from dealias.errors import InputError, shown
-from dealias.filters import Taps
 from dealias.ops import fused, reference
 from dealias.ops.arguments import Blur, First, Pool
 from dealias.ops.reference import match_layout
@@ -59,16 +58,16 @@ def use_backend(name: str) -> Iterator[None]:
 def _covers(
     device_type: str,
     dtype: torch.dtype,
-    taps: tuple[Taps, ...],
+    lengths: tuple[int, ...],
     stride: tuple[int, ...],
     kernel_size: tuple[int, ...] | None,
     dilation: tuple[int, ...] | None,
 ) -> bool:
-    key = (device_type, dtype, taps, stride, kernel_size, dilation)
+    key = (device_type, dtype, lengths, stride, kernel_size, dilation)
     covered = _covered.get(key)
     if covered is None:
         usable = unavailable(device_type) is None
-        covered = usable and fused.backend(device_type).covers(dtype, taps, stride, kernel_size, dilation)
+        covered = usable and fused.backend(device_type).covers(dtype, lengths, stride, kernel_size, dilation)
         _covered[key] = covered
     return covered
 
@@ -125,7 +124,9 @@ def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
     if len(blur.stride) != 2 or device not in ("cpu", "cuda") or _takes_reference() or _needs_plain_operations():
         return "reference"
     kernel_size, dilation = (first.kernel_size, first.dilation) if isinstance(first, Pool) else (None, None)
-    return device if _covers(device, x.dtype, blur.taps, blur.stride, kernel_size, dilation) else "reference"
+    vertical, horizontal = blur.taps
+    lengths = len(vertical), len(horizontal)
+    return device if _covers(device, x.dtype, lengths, blur.stride, kernel_size, dilation) else "reference"
 
 
 def blur_pool(x: Tensor, blur: Blur, first: First = None) -> Tensor:

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from dealias import ops
 from dealias.errors import InputError
-from dealias.filters import Taps
 from dealias.ops.arguments import PADDING_MODES, Blur, First, Pool, dense_size
 from dealias.ops.fused import is_channels_last, memory_format
 
@@ -95,13 +94,13 @@ def unavailable() -> str | None:
 
 def covers(
     dtype: torch.dtype,
-    taps: Sequence[Taps],
+    lengths: Sequence[int],
     stride: Sequence[int],
     kernel_size: Sequence[int] | None,
     dilation: Sequence[int] | None,
 ) -> bool:
     """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima up to 3 x 3."""
-    if dtype not in _DTYPES or max(map(len, taps)) > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
+    if dtype not in _DTYPES or max(lengths) > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
         return False
     return kernel_size is None or max(kernel_size) <= _MAX_KERNEL
 

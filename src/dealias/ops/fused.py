@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dealias.filters import Taps
 from dealias.ops import reference
 from dealias.ops.arguments import RELU, Blur, First, Pool, dense_size
 
@@ -39,12 +38,12 @@ class Backend(Protocol):
     def covers(
         self,
         dtype: torch.dtype,
-        taps: Sequence[Taps],
+        lengths: Sequence[int],
         stride: Sequence[int],
         kernel_size: Sequence[int] | None,
         dilation: Sequence[int] | None,
     ) -> bool:
-        """Whether the kernels take this dtype, the taps and strides, and the kernel and dilation of a maximum."""
+        """Whether the kernels take this dtype, these numbers of taps and strides, and the windows of a maximum."""
 
     def forward(self, x: Tensor, blur: Blur, first: First) -> Tensor:
         """`reference.blur_pool`."""

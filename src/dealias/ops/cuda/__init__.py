@@ -42,7 +42,7 @@ def unavailable() -> str | None:
 
 def covers(
     dtype: torch.dtype,
-    taps: Sequence[Taps],
+    lengths: Sequence[int],
     stride: Sequence[int],
     kernel_size: Sequence[int] | None,
     dilation: Sequence[int] | None,
@@ -52,7 +52,7 @@ def covers(
         return False
     if dtype == torch.bfloat16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
         return False
-    if max(map(len, taps)) > MAX_TAPS or max(stride) > MAX_STRIDE:
+    if max(lengths) > MAX_TAPS or max(stride) > MAX_STRIDE:
         return False
     return kernel_size is None or (max(kernel_size) <= MAX_KERNEL and dilation is not None and set(dilation) == {1})
 
