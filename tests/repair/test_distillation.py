@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 import torch.nn.functional as F
+from helpers.repairs import small_images, small_network
 from torch import nn
 
 from dealias import antialias
 from dealias.convert import sites
+from dealias.repair import RepairOptions
 from dealias.repair.distillation import (
+    Distillation,
     averaged_logits,
     feature_loss,
     features_at,
@@ -16,6 +22,8 @@ from dealias.repair.distillation import (
     norms_train,
     reestimate_statistics,
 )
+from dealias.repair.domain import Domain
+from dealias.training.batches import epoch_batches
 
 
 def test_statistics_are_the_average_over_the_batches():
@@ -62,6 +70,46 @@ def test_the_logit_loss_is_the_divergence_by_its_formula() -> None:
     p, q = F.softmax(wanted / 2, 1), F.softmax(logits / 2, 1)
     torch.testing.assert_close(logit_loss(logits, wanted, 2.0), 4 * (p * (p / q).log()).sum() / 6)
     assert float(logit_loss(wanted, wanted, 2.0)) == 0
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_step_is_that_of_a_plain_loop(average: bool) -> None:
+    original, images = small_network().eval(), small_images(16)
+    model = antialias(original, images[:1])
+    domain = Domain(
+        images,
+        prepare=lambda pixels: pixels,
+        crop_size=None,
+        circular=True,
+        device=torch.device("cpu"),
+        batch_size=8,
+        seed=7,
+    )
+    options = RepairOptions(epochs=1, batch_size=8, average_shifts=average, feature_weight=0.5, seed=7)
+    plain = norms_train(copy.deepcopy(model))
+    distillation = Distillation(original, model, domain, list(range(16)), options)
+    steps = distillation.remaining_steps()
+    assert next(steps) == 1
+    steps.close()
+
+    batch = epoch_batches(16, 8, seed=7, epoch=0)[0].tolist()
+    found = [site for site in sites(original, images[:1]) if site.placed and site.path]
+    paths = [site.path for site in found]
+    with features_at(original, paths) as theirs, features_at(plain, paths) as ours:
+        with torch.no_grad():
+            views = original(images[batch]).unsqueeze(1)
+        logits = plain(images[batch])
+        features = feature_loss(theirs, ours, found)
+    if average:
+        with torch.no_grad():
+            views = torch.cat([views, original(domain.shifted(batch)).view(8, 4, 10)], 1)
+    wanted = F.softmax(views / 2, 2).mean(1)
+    loss = 4 * (wanted * (wanted.log() - F.log_softmax(logits / 2, 1))).sum() / 8 + 0.5 * features
+    parameters = list(plain.parameters())
+    gradients = torch.autograd.grad(loss, parameters)
+    rate = 0.01 / 25  # where the one-cycle schedule begins
+    for parameter, gradient, trained in zip(parameters, gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(trained, parameter - rate * 1.9 * gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_batch_norms_alone_train() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from helpers.training_runs import losses, records, run_tiny, tiny_config
 
 from dealias.training import recorder
+from dealias.training.batches import Batch
 from dealias.training.recorder import Recorder, Request, all_finite
 from dealias.training.signals import StopSignals
 
@@ -76,10 +77,35 @@ def test_steps_and_epochs_are_counted_and_logged(monkeypatch: pytest.MonkeyPatch
         {"step": 4, "epoch": 0, "loss": 4.0, "learning_rate": 0.1},  # the end of the epoch
     ]
     assert made.after_epoch({"accuracy": 0.5}, 1.0)
+    assert not made.after_epoch({"accuracy": 0.5}, 1.0)
     assert not made.after_epoch({"accuracy": 0.25}, 1.0)
-    assert [record["best"] for record in folder.records[2:]] == [True, False]
+    assert [record["best"] for record in folder.records[2:]] == [True, False, False]
     progress = made.progress
-    assert (progress.step, progress.epoch, progress.best, progress.found) == (4, 2, 0.5, {"accuracy": 0.25})
+    assert (progress.step, progress.epoch, progress.best, progress.found) == (4, 3, 0.5, {"accuracy": 0.25})
+
+
+def test_timings_of_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of a second for each batch, three quarters for each step, two seconds for the evaluation."""
+    clock = [100.0]
+    now = SimpleNamespace(monotonic=lambda: clock[0], perf_counter=lambda: clock[0])
+    monkeypatch.setattr(recorder, "time", now)
+
+    def batches() -> Iterator[Batch]:
+        for _ in range(4):
+            clock[0] += 0.25
+            yield torch.zeros(3, 1, 8, 8), torch.zeros(3), 6  # this process has half of the step's images
+
+    folder = Folder()
+    made = make(folder)
+    for epoch in range(2):
+        for _ in made.timed(batches()):
+            clock[0] += 0.75
+            made.after_step(torch.tensor(1.0), 0.1)
+        made.after_epoch({"accuracy": 0.5}, 2.0)
+        made.log_timing()
+        seconds = {"training_seconds": 3.0, "waiting_for_images_seconds": 1.0, "saving_seconds": 0.0}
+        expected = {"epoch": epoch, "images_per_second": 6.0, **seconds, "evaluating_seconds": 2.0}
+        assert folder.timing == expected
 
 
 def test_a_state_goes_on_where_it_was_saved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +145,8 @@ def test_a_signal_is_a_request_to_leave(monkeypatch: pytest.MonkeyPatch) -> None
     made._signals.caught = signal.SIGTERM
     assert made.after_step(torch.tensor(1.0), 0.1).signal == signal.SIGTERM
     assert made.signal_during_evaluation() == signal.SIGTERM
+    monkeypatch.setattr(Processes, "num_processes", 2)
+    assert made.signal_during_evaluation() == 0
     with pytest.raises(SystemExit) as left:
         made.leave(signal.SIGTERM)
     assert left.value.code == 143

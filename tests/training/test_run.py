@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from helpers.training_runs import (
 )
 
 from dealias.errors import InputError
-from dealias.training import recorder
+from dealias.training import recorder, train, validation
 from dealias.training.recorder import Recorder, Request
 
 
@@ -101,6 +102,31 @@ def test_signals_save_and_leave(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     run_tiny(broken, resume=True, config=stateful())
     assert_same_run(broken, unbroken)
+
+
+def test_a_signal_during_the_evaluation_saves_and_leaves(
+    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, top1 = tmp_path / "broken", validation._top1
+
+    def signalled(*arguments: Any, **more: Any) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return top1(*arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "_top1", signalled)
+        with pytest.warns(UserWarning, match="SIGTERM: saved at step 4"), pytest.raises(SystemExit):
+            run_tiny(broken, config=stateful())
+    state = torch.load(broken / "checkpoints" / "state-00000004.pt", weights_only=True)
+    assert (state["epoch"], state["data"]) == (0, {"epoch": 0, "batch": 4})  # the epoch is not yet measured
+    run_tiny(broken, resume=True, config=stateful())
+    assert_same_run(broken, unbroken)
+
+
+def test_progress_is_told_after_each_step(tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    train(tiny_config(), tmp_path, device="cpu", on_progress=lambda *stage: told.append(stage))
+    assert told == [(f"epoch {1 + step // 4} of 2", (step + 1) / 8) for step in range(8)]
 
 
 def test_a_run_that_never_began_leaves_no_trace(tmp_path: Path) -> None:

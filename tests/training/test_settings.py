@@ -151,6 +151,7 @@ def test_bad_recipes(tmp_path: Path) -> None:
         ("extends: digits\nvariants: {'*': 3}", "variants={'*': 3}: it must be a valid dictionary"),
         ("extends: digits\nscale_learning_rate: half", "scale_learning_rate='half': it must be a valid number"),
         ("extends: digits\nepochs: many", "epochs='many': it must be a valid integer"),
+        ("extends: digits\n5: 3", "the unknown key '5': use one of epochs, batch_size"),
         ("extends: digits\nepoch: 3", "the unknown key 'epoch': did you mean epochs?"),
         ("extends: digits\nvariants: {'*': {epochs: 0}}", "epochs=0: it must be greater than 0"),
         ("extends: digits\ndata: 5", "data=5: it must be a valid string"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from dealias.data import digits_split
 from dealias.errors import InputError
 from dealias.models import create_model
 from dealias.training import recorder, run
-from dealias.training.batches import epoch_batches
-from dealias.training.processes import make_accelerator
+from dealias.training.batches import epoch_batches, seed_all
+from dealias.training.data import open_data
+from dealias.training.processes import ProcessPart, make_accelerator
+from dealias.training.trainer import Trainer
 
 PLAIN = "helpers.training_runs:plain_network"
 
@@ -130,6 +133,16 @@ def test_the_average_is_what_is_measured_and_published(tmp_path: Path) -> None:
 def test_a_network_that_does_not_fit_the_images(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=f"model='helpers.training_runs:{name}' {message}"):
         run_tiny(tmp_path, config=tiny_config(f"helpers.training_runs:{name}"))
+
+
+def test_random_numbers_of_a_step_depend_on_seed_step_and_process() -> None:
+    config, part = tiny_config(), ProcessPart(0, 1, 0, pin_memory=False)
+    third = SimpleNamespace(device=torch.device("cpu"), process_index=3, num_processes=1, prepare_model=lambda net: net)
+    data = open_data(config, part)
+    Trainer(config, data, third).learn(next(data.batches.of(0, 0)), 7)
+    used = torch.initial_seed()
+    seed_all(config.seed, 7, 3, 1)
+    assert torch.initial_seed() == used
 
 
 def test_clipping_leaves_steps_of_next_to_no_length(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def _read(name: str) -> _Recipe:
     if not isinstance(found, dict):
         raise InputError(f"recipe={name!r} holds no settings: write KEY: VALUE")
     try:
-        return _Recipe.model_validate(found)
+        return _Recipe.model_validate({str(key): value for key, value in found.items()})
     except ValidationError as error:
         raise _as_input_error(error, _Recipe, found, f"recipe={name!r}") from None
 
