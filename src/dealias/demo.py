@@ -116,14 +116,13 @@ def _slide_photos(limit: int | None, advance: Advance) -> list[dict[str, Any]]:
         with torch.no_grad():
             probabilities = torch.softmax(network((crops - mean) / std), dim=1)
         best = int(probabilities.mean(dim=0).argmax())
-        curve = [round(value, 4) for value in probabilities[:, best].tolist()]
         picture = Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
         slides.append(
             {
                 "name": name,
                 "label": labels[best],
                 "shifts": SHIFTS,
-                "probabilities": curve,
+                "probabilities": [round(value, 4) for value in probabilities[:, best].tolist()],
                 "crop": CROP_SIZE,
                 "size": PHOTO_SIZE,
                 "source": picture_source(picture_bytes(picture)),
@@ -221,13 +220,7 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
         title="dealias demo",
         finding=results["finding"],
         photos_heading="The problem: slide a photograph, and the network changes its mind",
-        photos=[
-            {
-                **{key: slide[key] for key in ("name", "label", "shifts", "crop", "size", "source")},
-                "curves": {"EfficientNet-Lite0": slide["probabilities"]},
-            }
-            for slide in slides
-        ],
+        photos=[slide | {"curves": {"EfficientNet-Lite0": slide["probabilities"]}} for slide in slides],
         figures=[
             {
                 "heading": "The cure: the same digit, the same training, two networks",

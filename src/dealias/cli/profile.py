@@ -33,6 +33,7 @@ def rank_sites(
 ) -> None:
     """Rank a network's downsampling sites by the shift-variance that they add. Start here when a network flickers."""
     from dealias.evaluation.profiles import run_profile
+    from dealias.report.profiles import SITE_COLUMNS, site_rows
 
     with show_progress() as on_progress:
         profiles = run_profile(
@@ -47,15 +48,10 @@ def rank_sites(
             on_progress=on_progress,
         )
     console = Console()
+    shown = [column for column in SITE_COLUMNS if column != "maximum"]  # it fits a terminal without it
     for label, profile in profiles.items():
-        table = Table("site", "kind", "grid", "distance before", "after", "added", "periodicity", title=label)
-        for site in profile.ranked():
-            table.add_row(
-                site.path,
-                site.kind.replace("_", " "),
-                f"{site.grid[0]} px",
-                *(f"{value:.4f}" for value in (site.before, site.after, site.added)),
-                "-" if site.periodicity is None else f"{site.periodicity:.2f}",
-            )
+        table = Table(*shown, title=label)
+        for row in site_rows(profile):
+            table.add_row(*(cell for column, cell in zip(SITE_COLUMNS, row, strict=True) if column in shown))
         console.print(table)
     console.print(output / "report.html", soft_wrap=True, highlight=False)

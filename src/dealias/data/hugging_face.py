@@ -58,26 +58,16 @@ class Columns:
         cell = row[self.image]
         return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
 
-
-@dataclass(frozen=True)
-class StoredImages:
-    """The images of a data set in a folder, with the class of each row and the names of the classes."""
-
-    columns: Columns
-    labels: list[int]
-
-    @property
-    def classes(self) -> list[str] | None:
-        """Names of the classes, by number."""
-        return self.columns.classes
-
-    def open(self, number: int) -> Path | BinaryIO:
-        """The image file of the row of this number."""
-        return self.columns.file(self.columns.rows[number])
+    def file_at(self, number: int) -> Path | BinaryIO:
+        """The image file of the row of this number, in a stored data set."""
+        return self.file(self.rows[number])
 
 
-def open_stored(place: str | PathLike[str]) -> StoredImages:
+def open_stored(place: str | PathLike[str]) -> tuple[Columns, list[int]]:
     """Open a folder that `datasets.Dataset.save_to_disk` wrote; of several splits, the validation split.
+
+    Returns:
+        The columns, and the class of each row.
 
     Raises:
         InputError: it has no images or no classes, or several splits without one for validation.
@@ -98,7 +88,7 @@ def open_stored(place: str | PathLike[str]) -> StoredImages:
     labels = list(stored.with_format(None)[columns.label])
     if not labels or any(not isinstance(label, int) or label < 0 for label in labels):
         raise InputError(f"{argument} has rows without a class in {columns.label!r}, or no rows")
-    return StoredImages(columns, labels)
+    return columns, labels
 
 
 def open_streamed(name: str, splits: Sequence[str], argument: str) -> Columns:

@@ -130,9 +130,9 @@ def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: i
 
 
 def _from_hugging_face(place: str | PathLike[str]) -> Source:
-    stored = open_stored(place)
-    names = [f"row {row}" for row in range(len(stored.labels))]
-    return Source.of_all(place, stored.classes, stored.labels, names, stored.open)
+    columns, labels = open_stored(place)
+    names = [f"row {row}" for row in range(len(labels))]
+    return Source.of_all(place, columns.classes, labels, names, columns.file_at)
 
 
 def _shards(path: Path) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -24,18 +22,6 @@ _PREFIXES = ("module.", "_orig_mod.")
 _FILTER = ".filt"  # the filters of the paper's released networks
 _AVERAGED = "n_averaged"  # the counter beside the weights of torch.optim.swa_utils.AveragedModel
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-# Unpickling arbitrary bytes raises these.
-_NO_CHECKPOINT = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-)
 
 
 def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -84,7 +70,9 @@ def _read(path: Path) -> object:
         # PyTorch warns of odd files; the error below names the cause
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except _NO_CHECKPOINT as error:
+    except OSError:
+        raise
+    except Exception as error:  # unpickling arbitrary bytes raises almost anything
         if "weights_only" in str(error) or "Weights only" in str(error):
             reason = "it has objects other than tensors and plain containers; save model.state_dict() alone"
         else:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from dealias.errors import InputError
 from dealias.filters import parse_filter
 from dealias.models.zoo import create_model
 
-_NUMBERS = ("num_classes", "in_chans")
-_TEXTS = ("weights", "antialias", "recipe", "padding_mode", "label")
-_SWITCHES = {"new_head": {"true": True, "false": False}}
+_READERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("weights", "antialias", "recipe", "padding_mode", "label"), str),
+    **dict.fromkeys(("num_classes", "in_chans"), int),
+    "new_head": {"true": True, "false": False}.__getitem__,
+}
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,14 @@ class ModelSpec:
         name, *pairs = text.split(",")
         settings: dict[str, Any] = {}
         for pair in pairs:
-            key, equals, value = pair.partition("=")
-            keys = (*_TEXTS, *_NUMBERS, *_SWITCHES)
-            if not equals or key not in keys or not value:
-                raise InputError(f"model={text!r} has {pair!r}: write NAME,KEY=VALUE,... with {', '.join(keys)}")
-            settings[key] = value
-            if key in _NUMBERS:
-                if not value.isdecimal():
-                    raise InputError(f"model={text!r} has {pair!r}: {key} must be a number")
-                settings[key] = int(value)
-            elif key in _SWITCHES:
-                if value not in _SWITCHES[key]:
-                    raise InputError(f"model={text!r} has {pair!r}: {key} must be true or false")
-                settings[key] = _SWITCHES[key][value]
+            key, _, value = pair.partition("=")
+            if key not in _READERS or not value:
+                raise InputError(f"model={text!r} has {pair!r}: write NAME,KEY=VALUE,... with {', '.join(_READERS)}")
+            try:
+                settings[key] = _READERS[key](value)
+            except (KeyError, ValueError):
+                valid = "true or false" if key == "new_head" else "a number"
+                raise InputError(f"model={text!r} has {pair!r}: {key} must be {valid}") from None
         return cls(name, **settings)
 
     def build(self) -> nn.Module:

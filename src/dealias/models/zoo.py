@@ -56,15 +56,14 @@ def create_model(
         InputError: the name is unknown, the checkpoint cannot be read or does not fit, or an argument is out of range.
         MissingExtraError: torchvision or timm is not installed.
     """
-    for argument, value in (("num_classes", num_classes), ("in_chans", in_chans)):
-        if value is not None and value < 1:
+    numbers = {"num_classes": num_classes, "in_chans": in_chans}
+    settings = {key: value for key, value in numbers.items() if value is not None}
+    for argument, value in settings.items():
+        if value < 1:
             raise InputError(f"{argument}={value!r} is too small: it must be at least 1")
     if new_head and weights is None:
         raise InputError("new_head=True changes nothing without a checkpoint: give weights too")
     source, arch = split_name(name)
-    settings = {
-        key: value for key, value in (("num_classes", num_classes), ("in_chans", in_chans)) if value is not None
-    }
     if source == "torchvision":
         model = _create_torchvision(arch, in_chans, {**model_kwargs, **settings})
     elif source == "timm":

@@ -37,11 +37,8 @@ def circular_shift(images: Tensor, dy: Shift, dx: Shift) -> Tensor:
         InputError: `images` has another shape, or the number of shifts is not N.
         InputTypeError: `images` is not a tensor, or a shift is not an integer.
     """
-    batch = _as_batch(images)
-    height, width = batch.shape[2:]
-    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, batch)
-    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, batch)
-    return _take(images, rows.remainder(height), columns.remainder(width))
+    rows, columns = _sources(images, dy, dx)
+    return _take(images, rows.remainder(images.shape[-2]), columns.remainder(images.shape[-1]))
 
 
 def zero_fill_shift(images: Tensor, dy: Shift, dx: Shift, fill: float = 0.0) -> Tensor:
@@ -49,10 +46,8 @@ def zero_fill_shift(images: Tensor, dy: Shift, dx: Shift, fill: float = 0.0) -> 
 
     Arguments and errors as for `circular_shift`.
     """
-    batch = _as_batch(images)
-    height, width = batch.shape[2:]
-    rows = torch.arange(height, device=images.device) - _per_image("dy", dy, batch)
-    columns = torch.arange(width, device=images.device) - _per_image("dx", dx, batch)
+    rows, columns = _sources(images, dy, dx)
+    height, width = images.shape[-2:]
     moved = _take(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
     inside_rows, inside_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
@@ -154,6 +149,14 @@ def resize_and_crop(images: Tensor, size: int) -> Tensor:
     return crop(
         batch.view(*images.shape[:-2], height, width), round((height - size) / 2), round((width - size) / 2), size
     )
+
+
+def _sources(images: Tensor, dy: Shift, dx: Shift) -> tuple[Tensor, Tensor]:
+    """The rows (N or 1, H) and the columns (N or 1, W) that move to each place; some lie outside the images."""
+    batch = _as_batch(images)
+    rows = torch.arange(batch.shape[2], device=images.device) - _per_image("dy", dy, batch)
+    columns = torch.arange(batch.shape[3], device=images.device) - _per_image("dx", dx, batch)
+    return rows, columns
 
 
 def _as_batch(images: Tensor) -> Tensor:

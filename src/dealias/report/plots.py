@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAPPED_SITES = 6
 
 Map: TypeAlias = "np.ndarray[Any, Any]"
+Points: TypeAlias = Sequence[tuple[float, float]]
 
 
 def plot_shift_curves(
@@ -117,14 +118,22 @@ def _draw_published(axis: Axes, color: str) -> None:
 
 def plot_mean_probability(curves: Mapping[str, Sequence[float]], *, theme: Theme = "light") -> Figure:
     """Mean P(correct) over all images at each offset along the diagonal, a line for each network."""
+    lines = {name: list(enumerate(values)) for name, values in curves.items()}
+    return plot_lines(lines, "shift along the diagonal (px)", "mean P(correct)", theme=theme)
+
+
+def plot_lines(lines: Mapping[str, Points], x_label: str, y_label: str, *, theme: Theme = "light") -> Figure:
+    """Lines through points (x, y), one for each name, with markers on lines of few points."""
     with styled(theme):
         figure = new_figure(WIDTH, 2.5)
         axis = figure.subplots()
-        for index, (name, values) in enumerate(curves.items()):
-            axis.plot(range(len(values)), values, color=series_color(index, theme), linewidth=1.8, label=name)
-        axis.set_xlabel("shift along the diagonal (px)")
-        axis.set_ylabel("mean P(correct)")
-        axis.set_xlim(0, max(len(values) for values in curves.values()) - 1)
+        for index, (name, points) in enumerate(lines.items()):
+            x, y = ([point[place] for point in points] for place in (0, 1))
+            marker = "o" if len(points) < 30 else ""
+            axis.plot(x, y, color=series_color(index, theme), linewidth=1.7, marker=marker, markersize=3, label=name)
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+        axis.margins(x=0.01)
         axis.grid(alpha=0.5, linewidth=0.6)
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure

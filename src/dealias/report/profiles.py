@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Plot: TypeAlias = "tuple[str, str, str, Callable[[Theme], Figure]]"
 """Heading, text, alternative text, and the function that draws the plot for a theme."""
 
+SITE_COLUMNS = ("site", "kind", "grid", "distance before", "maximum", "after", "added", "periodicity")
+
 
 def profile_figures(profiles: Mapping[str, Profile]) -> list[Plot]:
     """Heat maps of the sites, and bars of the shift-variance that each adds."""
@@ -55,6 +57,23 @@ def drawn(figures: Iterable[Plot]) -> list[dict[str, str]]:
     ]
 
 
+def site_rows(profile: Profile) -> list[list[str]]:
+    """The figures of each site under `SITE_COLUMNS`, in descending order of the shift-variance that they add."""
+    return [
+        [
+            site.path,
+            site.kind.replace("_", " "),
+            f"{'x'.join(map(str, dict.fromkeys(site.grid)))} px",
+            *(
+                "-" if value is None else f"{value:.4f}"
+                for value in (site.before, site.maximum, site.after, site.added)
+            ),
+            "-" if site.periodicity is None else f"{site.periodicity:.2f}",
+        ]
+        for site in profile.ranked()
+    ]
+
+
 def render_profiles(stored: Mapping[str, Any]) -> str:
     """The report of `dealias profile` from its `profile.json`."""
     profiles = {label: Profile.from_json(profile) for label, profile in stored["profiles"].items()}
@@ -63,35 +82,13 @@ def render_profiles(stored: Mapping[str, Any]) -> str:
         f"{label}: {profile.ranked()[0].path} adds most shift-variance ({profile.ranked()[0].added:.3f})"
         for label, profile in measured.items()
     ]
-    columns = [
-        "site",
-        "kind",
-        "pixels a sample",
-        "distance before",
-        "behind the maximum",
-        "after",
-        "added",
-        "periodicity",
-    ]
     tables = [
         {
             "heading": f"Sites of {label} by the shift-variance that they add",
             "text": "Internal feature distance, means over the shifts. Periodicity 1: none at shifts by whole steps of "
             "the grid.",
-            "columns": columns,
-            "rows": [
-                [
-                    site.path,
-                    site.kind.replace("_", " "),
-                    "x".join(map(str, site.grid)),
-                    f"{site.before:.4f}",
-                    "-" if site.maximum is None else f"{site.maximum:.4f}",
-                    f"{site.after:.4f}",
-                    f"{site.added:.4f}",
-                    "-" if site.periodicity is None else f"{site.periodicity:.2f}",
-                ]
-                for site in profile.ranked()
-            ],
+            "columns": SITE_COLUMNS,
+            "rows": site_rows(profile),
         }
         for label, profile in measured.items()
     ]

@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dealias.errors import InputError
 from dealias.files import prepare_output, write_whole
 from dealias.optional import require
 from dealias.report.metric_text import FIGURE_TEXTS, format_share
 from dealias.report.page import render_page
+from dealias.report.plots import plot_lines
 from dealias.report.profiles import Plot, drawn
-from dealias.report.theme import WIDTH, Theme, new_figure, series_color, styled
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Points = Mapping[str, Sequence[tuple[float, float]]]
 SMOOTHED = 200  # the most points in a curve of losses
@@ -174,22 +170,8 @@ def _figures(runs: Mapping[str, TrainingRun]) -> list[Plot]:
 
 def _plot(title: str, points: Points, x_label: str, y_label: str) -> tuple[Plot, Points]:
     text = f"A line for each run, against the {x_label}."
-    return (title, text, f"Line plot of {title.lower()}.", partial(_draw, points, x_label, y_label)), points
-
-
-def _draw(points: Points, x_label: str, y_label: str, theme: Theme) -> Figure:
-    with styled(theme):
-        figure = new_figure(WIDTH, 2.5)
-        axis = figure.subplots()
-        for index, (label, line) in enumerate(points.items()):
-            x, y = ([point[place] for point in line] for place in (0, 1))
-            marker = "o" if len(line) < 30 else ""
-            axis.plot(x, y, color=series_color(index, theme), linewidth=1.6, marker=marker, markersize=3, label=label)
-        axis.set_xlabel(x_label)
-        axis.set_ylabel(y_label)
-        axis.grid(alpha=0.5, linewidth=0.6)
-        figure.legend(loc="outside upper left", ncols=2, frameon=False)
-    return figure
+    alternative = f"Line plot of {title.lower()}."
+    return (title, text, alternative, lambda theme: plot_lines(points, x_label, y_label, theme=theme)), points
 
 
 def _smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
