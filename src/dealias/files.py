@@ -183,7 +183,7 @@ class OutputFolder:
         return f"dealias {marker['command']}, process {marker.get('process')} on {marker.get('host')}"
 
 
-def prepare_output(directory: str | Path) -> Path:
+def prepare_output(directory: str | PathLike[str]) -> Path:
     """Create `directory` and make sure that files can be written there, before any work is done.
 
     Raises:
