@@ -380,7 +380,7 @@ def test_bad_arguments(pictures: Path, tmp_path: Path) -> None:
     for text, message in [
         ("dealias:vgg_small,antialias", "KEY=VALUE"),
         ("dealias:vgg_small,colour=red", "colour=red"),
-        ("dealias:vgg_small,in_chans=x", "must be a number"),
+        ("dealias:vgg_small,in_chans=x", "in_chans=.x. is not a number from 1"),
     ]:
         with pytest.raises(InputError, match=message):
             evaluate([text], pictures, tmp_path / "run", **QUICK)

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, parse_int
 from dealias.filters import parse_filter
 from dealias.models.zoo import create_model
 
@@ -63,9 +63,7 @@ class ModelSpec:
                 raise InputError(f"model={text!r} has {pair!r}: write NAME,KEY=VALUE,... with {', '.join(keys)}")
             settings[key] = value
             if key in _NUMBERS:
-                if not value.isdecimal():
-                    raise InputError(f"model={text!r} has {pair!r}: {key} must be a number")
-                settings[key] = int(value)
+                settings[key] = parse_int(key, value, 1)
             elif key in _SWITCHES:
                 if value not in _SWITCHES[key]:
                     raise InputError(f"model={text!r} has {pair!r}: {key} must be true or false")
