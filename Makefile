@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench demo demo-quick experiment experiment-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick experiment experiment-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -69,6 +69,12 @@ parity: $(STAMP)  ## compare logits with the paper's authors' networks: docs/zha
 
 bench: $(STAMP)  ## measure the operations on this CPU: ratios in one run
 	$(BIN)/python benchmarks/ops.py
+
+fuzz: $(STAMP)  ## feed random and damaged input: docs/reliability.md (ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --markdown docs/reliability.md
+
+faults: $(STAMP)  ## kill and interrupt the commands that write: docs/reliability.md (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py --markdown docs/reliability.md
 
 demo: $(STAMP)  ## the main job on real data: runs/demo/report.html
 	$(BIN)/dealias demo --output runs/demo

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.strategies import text
 
 import dealias
 from dealias import functional, nn
-from dealias.errors import InputError, InputTypeError, MissingExtraError, shown
+from dealias.errors import InputError, InputTypeError, MissingExtraError, printable, shown, users_code
 
 IMAGE = torch.zeros(1, 2, 6, 6)
 
@@ -137,3 +139,40 @@ def test_the_errors_are_what_python_users_expect() -> None:
     assert issubclass(InputError, ValueError)
     assert issubclass(InputTypeError, TypeError)
     assert issubclass(MissingExtraError, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (ValueError("one\ntwo"), "ValueError: one"),
+        (SystemExit(7), "it ends the program (SystemExit: 7)"),
+        (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum"),
+        (MemoryError(), "there is not enough memory"),
+        (KeyError(), "KeyError"),
+        (RuntimeError("\x1b[31m" + "x" * 1000), r"RuntimeError: \x1b[31mxxx"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_the_users_code_raises_is_one_line(raised: BaseException, said: str) -> None:
+    with pytest.raises(InputError) as caught, users_code("model='a:b' fails"):
+        raise raised
+    message = str(caught.value)
+    assert message.startswith(f"model='a:b' fails: {said}")
+    assert len(message) < 250
+    assert message.isprintable()
+    assert caught.value.__cause__ is raised
+
+
+def test_ctrl_c_and_our_own_errors_pass() -> None:
+    for raised in (KeyboardInterrupt(), InputError("ours"), MissingExtraError("ours")):
+        with pytest.raises(type(raised)) as caught, users_code("model fails"):
+            raise raised
+        assert caught.value is raised
+
+
+@given(text())
+def test_printable_text_is_one_line_that_utf8_takes(words: str) -> None:
+    assert printable(words).isprintable()
+    printable(words).encode()
+    if words.isprintable():
+        assert printable(words) == words

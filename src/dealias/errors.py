@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -21,10 +23,55 @@ class MissingExtraError(ImportError):
 def shown(value: Any) -> str:
     """The repr of `value` for a message: one line of at most 80 characters."""
     try:
-        text = " ".join(repr(value).split())
+        text = printable(" ".join(repr(value).split()))
     except ValueError:  # Python prints no int of more than 4,300 digits
         text = f"<{type(value).__name__} that is too long to print>"
     return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
+def printable(text: str) -> str:
+    r"""`text` with its control characters and undecodable bytes escaped, so that terminals, JSON and HTML take it.
+
+    >>> print(printable("one\ntwo\x1b[31m\udcff"))
+    one\ntwo\x1b[31m\udcff
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line of at most 200 characters."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    if isinstance(error, SystemExit):
+        return f"it ends the program (SystemExit: {error.code})"
+    text = printable(next((line.strip() for line in str(error).splitlines() if line.strip()), ""))
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= 200 else f"{text[:196]} ..."
+
+
+@contextmanager
+def users_code(problem: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into one `InputError` that begins with `problem`.
+
+    Ctrl-C and the errors of dealias pass.
+    """
+    try:
+        yield
+    except (InputError, MissingExtraError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{problem}: {reason(error)}") from error
+
+
+def parse_int(name: str, text: str, minimum: int = 0) -> int:
+    """The int from `minimum` on and below 2**63 that decimal digits write.
+
+    Raises:
+        InputError: `text` is something else.
+    """
+    if not text.isdecimal() or len(text) > 20:  # Python converts no text of more than 4,300 digits
+        raise InputError(f"{name}={shown(text)} is not a number from {minimum} to 2**63 - 1")
+    return as_int(name, int(text), minimum)
 
 
 def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 63) -> int:

@@ -1,16 +1,189 @@
-"""Write files whole or not at all."""
+"""Output folders, and files that are written whole or not at all.
+
+>>> import tempfile
+>>> with OutputFolder(f"{tempfile.mkdtemp()}/run", "convert", writes=["report.json"]) as folder:
+...     folder.write("report.json", "{}").read_text()
+'{}'
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import socket
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
+from os import PathLike
 from pathlib import Path
+from types import TracebackType
 
 from dealias.errors import InputError
 
+MARKER, LOCK = ".dealias.json", ".dealias.lock"
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # as `write_whole` names them
 
-def prepare_output(directory: str | Path) -> Path:
+
+class OutputFolder:
+    """The folder that one run of a command writes into; a context manager.
+
+    The folder has to be new or empty, or that of an earlier run of the same command: a marker file, `.dealias.json`,
+    holds the command and the names of the files that it wrote. While the folder is open, a lock keeps other runs out of
+    it. The system gives up the lock of a killed process, so it does not keep out the run that resumes.
+
+    Args:
+        path: the folder; it is created.
+        command: what writes, such as "convert".
+        writes: names of the files that the command writes, relative to the folder; patterns such as "state-*.pt" are
+            taken too.
+        inputs: the files that the run reads, by the name of their argument.
+
+    Raises:
+        InputError: the folder cannot be written; it has files that are not the command's; another run is at work in it;
+            or the command would replace one of its inputs.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        command: str,
+        *,
+        writes: Sequence[str],
+        inputs: Mapping[str, str | PathLike[str] | None] | None = None,
+    ) -> None:
+        self.path, self._argument = Path(path), f"output={str(path)!r}"
+        self._command, self._writes = command, (*writes, MARKER, LOCK)
+        self._inputs = {name: Path(place) for name, place in (inputs or {}).items() if place is not None}
+        self._is_new = not self.path.exists()
+        self._check()
+        prepare_output(path)
+
+    def __enter__(self) -> OutputFolder:
+        from filelock import FileLock, Timeout  # PyTorch brings it
+
+        self._lock = FileLock(self.path / LOCK)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"{self._argument} is in use by {self._holder()}: wait for it, or name another folder"
+            ) from None
+        try:
+            self._check()  # again: another run may have finished since
+            self._remove_temporary_files()
+            self._written = self._marked_files()
+            self._mark()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            if self._is_new and not self._written and {entry.name for entry in self.path.iterdir()} <= {MARKER, LOCK}:
+                (self.path / MARKER).unlink()  # nothing was done
+        self._lock.release()
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write a file whole; returns its path."""
+        path = self.own(name)
+        write_whole(path, content)
+        return path
+
+    def own(self, name: str) -> Path:
+        """The path of a file that the run is about to write; its folder is created."""
+        if not self._is_written_by_command(name):
+            raise ValueError(f"{name} is not among the files that {self._command} declares: {self._writes}")
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name not in self._written:
+            self._written = [*self._written, name]
+            self._mark()
+        return path
+
+    def _check(self) -> None:
+        home = self.path.resolve()
+        for argument, place in self._inputs.items():
+            resolved = place.resolve()
+            name = str(resolved.relative_to(home)) if resolved.is_relative_to(home) else None
+            if name is not None and self._is_written_by_command(name):
+                raise InputError(
+                    f"{argument}={str(place)!r} would be replaced: {self._command} writes {name} into "
+                    f"{self._argument}; name another folder"
+                )
+        if not self.path.is_dir():
+            return
+        theirs = self._files()
+        marker = self._marker()
+        if theirs and marker.get("command") != self._command:
+            holder = (
+                f"is the folder of dealias {marker['command']}"
+                if "command" in marker
+                else f"has other files ({_few(theirs)})"
+            )
+            raise InputError(
+                f"{self._argument} {holder}: name a new or empty folder, or one of dealias {self._command}"
+            )
+        foreign = [name for name in theirs if self._is_written_by_command(name) and name not in self._marked_files()]
+        if foreign:
+            raise InputError(
+                f"{self._argument} has {_few(foreign)}, which dealias {self._command} did not write and would replace: "
+                "move it, or name another folder"
+            )
+
+    def _walk(self) -> list[str]:
+        """All files, relative to the folder."""
+        return sorted(
+            os.path.relpath(os.path.join(folder, name), self.path)
+            for folder, _, names in os.walk(self.path)
+            for name in names
+        )
+
+    def _files(self) -> list[str]:
+        return [name for name in self._walk() if name not in (MARKER, LOCK) and not self._is_temporary(name)]
+
+    def _is_temporary(self, name: str) -> bool:
+        """Whether a killed process left the file: the beginning of one that the command writes."""
+        folder, base = os.path.split(name)
+        match = _TEMPORARY.fullmatch(base)
+        return match is not None and self._is_written_by_command(os.path.join(folder, match[1]))
+
+    def _remove_temporary_files(self) -> None:
+        for name in filter(self._is_temporary, self._walk()):
+            (self.path / name).unlink()
+
+    def _is_written_by_command(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._writes)
+
+    def _marker(self) -> dict[str, object]:
+        """What the marker file holds; nothing where there is none or it is damaged."""
+        try:
+            marker = json.loads((self.path / MARKER).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return marker if isinstance(marker, dict) else {}
+
+    def _marked_files(self) -> list[str]:
+        files = self._marker().get("files", [])
+        return [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
+
+    def _mark(self) -> None:
+        holder = {"process": os.getpid(), "host": socket.gethostname()}
+        marker = {"command": self._command, "files": self._written, **holder}
+        write_whole(self.path / MARKER, json.dumps(marker) + "\n")
+
+    def _holder(self) -> str:
+        marker = self._marker()
+        if "command" not in marker:
+            return "another run"
+        return f"dealias {marker['command']}, process {marker.get('process')} on {marker.get('host')}"
+
+
+def prepare_output(directory: str | PathLike[str]) -> Path:
     """Create `directory` and check that files can be written there.
 
     Raises:
@@ -41,3 +214,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         with suppress(FileNotFoundError):  # renamed
             os.unlink(temporary)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

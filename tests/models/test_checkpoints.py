@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 import re
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -346,3 +348,56 @@ def test_models_converted_in_another_way_than_the_released_ones_are_told(tmp_pat
         load_zhang_checkpoint(circular, tmp_path / "lpf4.pth")
     with warnings.catch_warnings(action="error"):
         load_zhang_checkpoint(antialias(model, example, recipe="zhang2019"), tmp_path / "lpf4.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda tensor: tensor.to(torch.int8), "int8"),
+        (lambda tensor: tensor > 0, "bool"),
+        (lambda tensor: tensor.to(torch.complex64), "complex64"),
+        (lambda tensor: tensor.to_sparse(), "sparse_coo"),
+        (lambda tensor: tensor * float("nan"), "NaN"),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "quantised"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused_by_key(
+    tmp_path: Path, change: Callable[[Tensor], Tensor], kind: str
+) -> None:
+    model = vgg_small()
+    state = {**model.state_dict(), "classifier.weight": change(model.state_dict()["classifier.weight"])}
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(
+        InputError, match=rf"has {kind} values in classifier.weight, expected torch.float32 without NaN"
+    ):
+        load_weights(model, tmp_path / "odd.pth")
+    half = {
+        key: value.to(torch.float16) if value.is_floating_point() else value
+        for key, value in vgg_small().state_dict().items()
+    }
+    torch.save(half, tmp_path / "half.pth")
+    load_weights(model, tmp_path / "half.pth")
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0JFIF", "it is a JPEG picture"),
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (pickle.dumps({"a": {1}}), "a pickle of other objects"),
+    ],
+)
+def test_what_a_file_really_is(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"weights='.*{name}' is not a checkpoint: .*{kind}") as refusal:
+        load_weights(vgg_small(), tmp_path / name)
+    assert "\n" not in str(refusal.value)
+
+
+def test_safetensors_under_another_name(tmp_path: Path) -> None:
+    save_file(vgg_small().state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"it is a safetensors file: name it .safetensors"):
+        load_weights(vgg_small(), tmp_path / "weights.pth")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, printable
 from dealias.functional import per_axis
 from dealias.nn import BlurPool2d, MaxBlurPool2d
 from dealias.optional import require
@@ -22,6 +22,18 @@ _PREFIXES = ("module.", "_orig_mod.")
 _FILTER = ".filt"  # the filters of the paper's released networks
 _AVERAGED = "n_averaged"  # the counter beside the weights of torch.optim.swa_utils.AveragedModel
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+_MAGIC = {
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"PK\x03\x04": "a zip archive that torch.save did not write",
+    b"\x80": "a pickle of other objects",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"%PDF": "a PDF",
+    b"<": "a page of HTML or XML, as a download that failed",
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself with git lfs pull",
+    b"": "empty",
+}
 
 
 def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -64,7 +76,8 @@ def _read(path: Path) -> object:
         try:
             tensors: dict[str, Tensor] = safetensors.load_file(path)
         except require("safetensors").SafetensorError as error:
-            raise InputError(f"weights={str(path)!r} is not a safetensors file: {error}") from None
+            reason = f"safetensors cannot read it ({error})"
+            raise InputError(f"weights={str(path)!r} is not a checkpoint: {reason}{_kind_of(path)}") from None
         return tensors
     try:
         # PyTorch warns of odd files; the error below names the cause
@@ -77,7 +90,18 @@ def _read(path: Path) -> object:
             reason = "it has objects other than tensors and plain containers; save model.state_dict() alone"
         else:
             reason = "torch.load cannot read it"
-        raise InputError(f"weights={str(path)!r} is not a checkpoint: {reason}") from None
+        raise InputError(f"weights={str(path)!r} is not a checkpoint: {reason}{_kind_of(path)}") from None
+
+
+def _kind_of(path: Path) -> str:
+    """What the first bytes of a file show it to be, in words behind a message; nothing where they show nothing."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if start[8:10] == b'{"':
+        return "; it is a safetensors file: name it .safetensors"
+    return next(
+        (f"; it is {kind}" for magic, kind in _MAGIC.items() if start.startswith(magic) and (magic or not start)), ""
+    )
 
 
 def _plain_name(key: str) -> str:
@@ -137,6 +161,7 @@ def _load(
             warnings.warn(
                 f"weights={str(path)!r} has {classes} classes: {', '.join(left_out)} are not loaded", stacklevel=4
             )
+    _check_values(own, stored, path)
     # files of PyTorch before 0.4.1 have no num_batches_tracked; load_state_dict keeps the model's
     missing = [key for key in own if key not in stored and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in stored if key not in own]
@@ -151,6 +176,24 @@ def _load(
         cure = "" if missing or unexpected else _cure({key: (stored[key].shape, own[key].shape) for key in differing})
         raise InputError(f"weights={str(path)!r} does not fit {type(model).__name__}: {'; '.join(problems)}{cure}")
     model.load_state_dict(stored, strict=len(stored) == len(own))
+
+
+def _check_values(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
+    """Refuse tensors that `load_state_dict` would convert without a word, and those that are not numbers."""
+    for key in own.keys() & stored.keys():
+        theirs, ours = stored[key], own[key]
+        kind = None
+        if theirs.layout != torch.strided or theirs.is_quantized:
+            kind = "quantised" if theirs.is_quantized else str(theirs.layout).removeprefix("torch.")
+        elif ours.is_floating_point() != theirs.is_floating_point() or ours.is_complex() != theirs.is_complex():
+            kind = str(theirs.dtype).removeprefix("torch.")
+        elif theirs.is_floating_point() and bool(theirs.float().isnan().any()):
+            kind = "NaN"
+        if kind is not None:
+            raise InputError(
+                f"weights={str(path)!r} has {kind} values in {printable(key)}, expected {ours.dtype} without NaN: "
+                "save the state_dict of the trained float model"
+            )
 
 
 def _cure(differing: Mapping[str, tuple[torch.Size, torch.Size]]) -> str:
@@ -176,6 +219,7 @@ def _classes(shapes: list[tuple[torch.Size, torch.Size]]) -> int | None:
 
 
 def _first_few(what: str, items: list[str]) -> str:
+    items = [printable(item) for item in items]
     plural = "" if len(items) == 1 else "es" if what.endswith("h") else "s"
     more = ", ..." if len(items) > 3 else ""
     return f"{len(items)} {what}{plural} ({', '.join(items[:3])}{more})"

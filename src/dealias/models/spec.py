@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, shown
 from dealias.filters import parse_filter
 from dealias.models.zoo import create_model
 
@@ -62,12 +62,14 @@ class ModelSpec:
         for pair in pairs:
             key, _, value = pair.partition("=")
             if key not in _READERS or not value:
-                raise InputError(f"model={text!r} has {pair!r}: write NAME,KEY=VALUE,... with {', '.join(_READERS)}")
+                raise InputError(
+                    f"model={shown(text)} has {shown(pair)}: write NAME,KEY=VALUE,... with {', '.join(_READERS)}"
+                )
             try:
                 settings[key] = _READERS[key](value)
             except (KeyError, ValueError):
                 valid = "true or false" if key == "new_head" else "a number"
-                raise InputError(f"model={text!r} has {pair!r}: {key} must be {valid}") from None
+                raise InputError(f"model={shown(text)} has {shown(pair)}: {key} must be {valid}") from None
         return cls(name, **settings)
 
     def build(self) -> nn.Module:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from dealias.convert import antialias as convert
-from dealias.errors import InputError, InputTypeError
+from dealias.errors import InputError, InputTypeError, users_code
 from dealias.filters import Filter
 from dealias.models.checkpoints import load_weights
 from dealias.models.inputs import default_input_size
@@ -64,15 +64,14 @@ def create_model(
     if new_head and weights is None:
         raise InputError("new_head=True changes nothing without a checkpoint: give weights too")
     source, arch = split_name(name)
-    if source == "torchvision":
-        model = _create_torchvision(arch, in_chans, {**model_kwargs, **settings})
-    elif source == "timm":
-        timm = require("timm")
-        model = timm.create_model(arch, pretrained=False, **settings, **model_kwargs)
-    elif source == "dealias":
-        model = _call(name, OWN[arch], {**model_kwargs, **settings})
-    else:
-        model = _call(name, _import_factory(source, arch), {**model_kwargs, **settings})
+    arguments = {**model_kwargs, **settings}
+    with users_code(f"model={name!r} cannot be built"):
+        if source == "torchvision":
+            model = _create_torchvision(arch, in_chans, arguments)
+        elif source == "timm":
+            model = require("timm").create_model(arch, pretrained=False, **arguments)
+        else:
+            model = _call(name, OWN[arch] if source == "dealias" else _import_factory(source, arch), arguments)
     if antialias:
         channels, height, width = default_input_size(name, model)
         example = torch.zeros(1, in_chans or channels, height, width)
@@ -103,12 +102,9 @@ def _replace_first_conv(model: nn.Module, in_chans: int) -> None:
 
 def _import_factory(module: str, attribute: str) -> Callable[..., object]:
     name = f"{module}:{attribute}"
-    try:
+    sources = "a source is torchvision, timm, dealias or a Python module"
+    with users_code(f"model={name!r} cannot be imported ({sources})"):
         factory: object = import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"model={name!r} cannot be imported: {error} (a source is torchvision, timm, dealias or a Python module)"
-        ) from error
     for part in attribute.split("."):
         if not hasattr(factory, part):
             raise InputError(f"model={name!r} is unknown: {module} has no {attribute}")
