@@ -35,31 +35,33 @@ def test_round_trip(tmp_path: Path) -> None:
     ):
         (tmp_path / "record.json").write_text(json.dumps(asdict(record)))
         assert read_json(_Outer, tmp_path / "record.json") == record
-        assert from_json(_Outer, asdict(record), "here") == record
-    assert from_json(_Outer, {"name": "z", "ends": None, "inner": {}}, "here") == _Outer("z", None, {})
+        assert from_json(_Outer, json.dumps(asdict(record)).encode(), "here") == record
+    assert from_json(_Outer, b'{"name": "z", "ends": null, "inner": {}}', "here") == _Outer("z", None, {})
 
 
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ({"ends": None, "inner": {}}, "'here' lacks the key name"),
-        ({"name": 3, "ends": None, "inner": {}}, "has int for the key name: expected str"),
-        ({"name": "x", "ends": [1], "inner": {}}, "has 1 values for the key ends: expected 2"),
-        ({"name": "x", "ends": 1, "inner": {}}, "has int for the key ends: expected list or tuple"),
-        ({"name": "x", "ends": None, "inner": {"i": [{}]}}, r"lacks the key inner\['i'\]\[0\]\.size"),
-        ({"name": "x", "ends": None, "inner": {"i": [{"size": [True]}]}}, r"has bool for the key .*size\[0\]"),
-        ({"name": "x", "ends": None, "inner": {"i": [{"size": [], "kind": "c"}]}}, r"has 'c' for the key .*kind"),
-        ([], "has list for its content: expected mapping"),
+        ({"ends": None, "inner": {}}, "'here' lacks the key name: start again in another folder"),
+        ({"name": 3, "ends": None, "inner": {}}, r"has a wrong value for name \(Input should be a valid string\)"),
+        ({"name": "x", "ends": [1], "inner": {}}, r"lacks the key ends\.1"),
+        ({"name": "x", "ends": 1, "inner": {}}, "has a wrong value for ends"),
+        ({"name": "x", "ends": None, "inner": {"i": [{}]}}, r"lacks the key inner\.i\.0\.size"),
+        ({"name": "x", "ends": None, "inner": {"i": [{"size": [True]}]}}, r"a wrong value for inner\.i\.0\.size\.0"),
+        ({"name": "x", "ends": None, "inner": {"i": [{"size": [], "kind": "c"}]}}, r"inner\.i\.0\.kind .*'a' or 'b'"),
+        ([], "'here' is damaged"),
     ],
 )
 def test_bad_values_are_named(stored: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        from_json(_Outer, stored, "here")
+        from_json(_Outer, json.dumps(stored).encode(), "here")
 
 
 def test_files_that_are_not_json(tmp_path: Path) -> None:
-    (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(InputError, match=r"bad\.json' cannot be read"):
-        read_json(_Outer, tmp_path / "bad.json")
+    for content in (b"", b"{", b"[1]", b"null", b"\xff\xfe\x00", b"[" * 100_000, b"9" * 5000):
+        (tmp_path / "bad.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"bad\.json' is damaged") as refusal:
+            read_json(_Outer, tmp_path / "bad.json")
+        assert str(refusal.value).isprintable()
     with pytest.raises(FileNotFoundError):
         read_json(_Outer, tmp_path / "missing.json")

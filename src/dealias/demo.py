@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.data import Digits, digits_split, photos
-from dealias.files import prepare_output, write_whole
+from dealias.files import OutputFolder
 from dealias.metrics.equivariance import STAGES, feature_maps
 from dealias.metrics.measure import measure_accuracy, measure_shifts
 from dealias.metrics.views import Mode
@@ -55,8 +55,12 @@ def run_demo(
         InputError: `output` cannot be written.
         MissingExtraError: a package of the extra `demo` is not installed.
     """
+    with OutputFolder(output, "demo", writes=["*.png", "report.html", "results.json"]) as folder:
+        return _run(folder, seed, quick, on_progress)
+
+
+def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) -> dict[str, Any]:
     started = time.monotonic()
-    folder = prepare_output(output)
     stages = Stages(
         {
             "sliding photographs": 8,
@@ -97,9 +101,9 @@ def run_demo(
         "seconds": round(time.monotonic() - started, 1),
     }
     for name, content in pictures.items():
-        write_whole(folder / name, content)
-    write_whole(folder / "report.html", _page(results, slides, *map(picture_source, pictures.values())))
-    write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        folder.write(name, content)
+    folder.write("report.html", _page(results, slides, *map(picture_source, pictures.values())))
+    folder.write("results.json", json.dumps(results, indent=1) + "\n")
     advance(1, 1)
     return results
 

@@ -63,17 +63,6 @@ def users_code(problem: str) -> Iterator[None]:
         raise InputError(f"{problem}: {reason(error)}") from error
 
 
-def parse_int(name: str, text: str, minimum: int = 0) -> int:
-    """The int from `minimum` on and below 2**63 that decimal digits write.
-
-    Raises:
-        InputError: `text` is something else.
-    """
-    if not text.isdecimal() or len(text) > 20:  # Python converts no text of more than 4,300 digits
-        raise InputError(f"{name}={shown(text)} is not a number from {minimum} to 2**63 - 1")
-    return as_int(name, int(text), minimum)
-
-
 def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 63) -> int:
     """Check that `value` is an int of at least `minimum` and below 2**`bits`.
 

@@ -36,8 +36,7 @@ class OutputFolder:
     Args:
         path: the folder; it is created.
         command: what writes, such as "convert".
-        writes: names of the files that the command writes, relative to the folder; patterns such as "state-*.pt" are
-            taken too.
+        writes: names of the files that the command writes, relative to the folder, or patterns such as "states/*".
         inputs: the files that the run reads, by the name of their argument.
 
     Raises:
@@ -56,11 +55,12 @@ class OutputFolder:
         self.path, self._argument = Path(path), f"output={str(path)!r}"
         self._command, self._writes = command, (*writes, MARKER, LOCK)
         self._inputs = {name: Path(place) for name, place in (inputs or {}).items() if place is not None}
-        self._is_new = not self.path.exists()
+        self._written: list[str] = []
         self._check()
         prepare_output(path)
 
     def __enter__(self) -> OutputFolder:
+        """Lock the folder, mark it, and remove what killed processes had not yet renamed."""
         from filelock import FileLock, Timeout  # PyTorch brings it
 
         self._lock = FileLock(self.path / LOCK)
@@ -84,9 +84,14 @@ class OutputFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with suppress(OSError):
-            if self._is_new and not self._written and {entry.name for entry in self.path.iterdir()} <= {MARKER, LOCK}:
+            if not self._written and not self._files():
                 (self.path / MARKER).unlink()  # nothing was done
         self._lock.release()
+
+    @property
+    def has_run(self) -> bool:
+        """Whether an earlier run of the command wrote into the folder."""
+        return bool(self._marked_files())
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file whole; returns its path."""
@@ -95,12 +100,12 @@ class OutputFolder:
         return path
 
     def own(self, name: str) -> Path:
-        """The path of a file that the run is about to write; its folder is created."""
+        """The path of a file that the run is about to write, or a pattern of such files; its folder is created."""
         if not self._is_written_by_command(name):
             raise ValueError(f"{name} is not among the files that {self._command} declares: {self._writes}")
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if name not in self._written:
+        if not _matches(name, self._written):
             self._written = [*self._written, name]
             self._mark()
         return path
@@ -128,7 +133,9 @@ class OutputFolder:
             raise InputError(
                 f"{self._argument} {holder}: name a new or empty folder, or one of dealias {self._command}"
             )
-        foreign = [name for name in theirs if self._is_written_by_command(name) and name not in self._marked_files()]
+        foreign = [
+            name for name in theirs if self._is_written_by_command(name) and not _matches(name, self._marked_files())
+        ]
         if foreign:
             raise InputError(
                 f"{self._argument} has {_few(foreign)}, which dealias {self._command} did not write and would replace: "
@@ -157,7 +164,7 @@ class OutputFolder:
             (self.path / name).unlink()
 
     def _is_written_by_command(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self._writes)
+        return _matches(name, self._writes)
 
     def _marker(self) -> dict[str, object]:
         """What the marker file holds; nothing where there is none or it is damaged."""
@@ -214,6 +221,28 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         with suppress(FileNotFoundError):  # renamed
             os.unlink(temporary)
+
+
+def write_report_file(folder: str | PathLike[str], name: str, content: str) -> Path:
+    """Write a file about a run into the run's folder, in place of one that dealias wrote or of none.
+
+    Raises:
+        InputError: the folder cannot be written, or the file is the user's.
+    """
+    path = prepare_output(folder) / name
+    try:
+        marker = json.loads((path.parent / MARKER).read_text(encoding="utf-8"))
+        written = _matches(name, marker["files"])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        written = False
+    if path.exists() and not written:
+        raise InputError(f"{str(path)!r} was not written by dealias: move it, or name another folder with --output")
+    write_whole(path, content)
+    return path
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ EXTRAS = {
     "jinja2": "report",
     "matplotlib": "report",
     "mlxtend": "demo",
-    "pydantic": "train",
+    "pydantic": "metrics",
     "safetensors": "zoo",
     "scipy": "robustness",
     "skimage": "demo",

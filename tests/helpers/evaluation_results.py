@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def _profile(scale: float) -> dict[str, Any]:
 
 def results() -> Results:
     """What `results.json` holds, as the record that writers and readers share."""
-    return from_json(Results, stored_results(), "results.json")
+    return from_json(Results, json.dumps(stored_results()).encode(), "results.json")
 
 
 def stored_results() -> dict[str, Any]:

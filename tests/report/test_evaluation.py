@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_the_finding_is_a_sentence_and_says_when_images_are_too_few() -> None:
 
 
 def _read(stored: dict[str, Any]) -> Results:
-    return from_json(Results, stored, "results.json")
+    return from_json(Results, json.dumps(stored).encode(), "results.json")
 
 
 def test_the_page_says_what_was_left_out_and_escapes_names() -> None:

@@ -26,9 +26,9 @@ def time_operations(
 
     from dealias import ops
     from dealias.benchmark import LAYOUTS, SIZES, as_csv, contests, measure, processor
-    from dealias.files import prepare_output, write_whole
+    from dealias.files import OutputFolder
 
-    folder = None if output is None else prepare_output(output)
+    folder = None if output is None else OutputFolder(output, "bench", writes=["bench.csv"])
     torch.set_num_threads(threads)
     rows = []
     with show_progress() as on_progress:
@@ -64,5 +64,5 @@ def time_operations(
     )
     console.print(f"native kernels: {ops.backends()['cpu']}", markup=False)
     if folder is not None:
-        write_whole(folder / "bench.csv", as_csv(rows))
-        console.print(folder / "bench.csv", soft_wrap=True)
+        with folder:
+            console.print(folder.write("bench.csv", as_csv(rows)), soft_wrap=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import traceback
 import warnings
 from importlib import import_module
-from typing import Any
+from importlib.metadata import metadata
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from dealias.cli.common import app
-from dealias.errors import InputError, MissingExtraError
+from dealias.errors import InputError, MissingExtraError, printable, reason
 
 _MODULES = (
     *("demo", "audit", "evaluate", "profile", "sites", "convert", "train", "finetune", "recipes", "repair"),
@@ -20,18 +24,46 @@ for _module in _MODULES:  # each adds its commands to the app; `dealias --help` 
     import_module(f"dealias.cli.{_module}")
 
 
+@app.callback()
+def set_options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; works behind a command too.")
+    ] = False,
+) -> None:
+    """Make convolutional networks stable under small shifts: measure, fix, train, see."""
+
+
 def run_command() -> None:
     """Run the command of `sys.argv` and exit with its code."""
+    debug = "--debug" in sys.argv[1:]
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # paths may have bytes that are not Unicode
     errors = Console(stderr=True, highlight=False)
 
     def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-        errors.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        errors.print(f"warning: {printable(str(message))}", style="yellow", markup=False, soft_wrap=True)
 
     sys.path.insert(0, "")  # package.module:factory may be in the current folder
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             app()
-    except (InputError, MissingExtraError, FloatingPointError, OSError) as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+    except (InputError, MissingExtraError, FloatingPointError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        text = str(error) if str(error) else reason(error)
+        errors.print(f"error: {printable(text)}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
+    except Exception:
+        traceback.print_exc()
+        errors.print(
+            f"This is a mistake of dealias. Please report it, with the lines above: {_address()}", soft_wrap=True
+        )
+        sys.exit(1)
+
+
+def _address() -> str:
+    urls: list[str] = metadata("dealias").get_all("Project-URL") or []
+    return next((url.partition(", ")[2] for url in urls if url.startswith("Issues")), "its issue tracker")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, shown, users_code
 from dealias.progress import OnProgress
 
 if TYPE_CHECKING:
@@ -112,10 +112,11 @@ def network_and_example(
     channels = settings.get("in_chans", channels)
     if input_size is not None:
         parts = [part.strip() for part in input_size.split(",")]
-        if len(parts) > 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        if len(parts) > 3 or not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
             raise InputError(
-                f"input-size={input_size!r} is not a size: write 224, or 224,320, or 1,28,28 with the channels"
+                f"input-size={shown(input_size)} is not a size: write 224, or 224,320, or 1,28,28 with the channels"
             )
         *more, height, width = [int(part) for part in parts] * (2 if len(parts) == 1 else 1)
         channels = more[0] if more else channels
-    return network, torch.zeros(1, channels, height, width)
+    with users_code(f"input-size={shown(input_size)} does not fit into memory"):
+        return network, torch.zeros(1, channels, height, width)

@@ -39,28 +39,31 @@ def convert_network(
 ) -> None:
     """Anti-alias a network: write its checkpoint and a report of the changes and their cost."""
     from dealias.convert import antialias_with_report
-    from dealias.files import prepare_output, write_whole
+    from dealias.files import OutputFolder
     from dealias.optional import require
 
     safetensors = require("safetensors.torch")
     taps = parse_filter(filter)
-    folder = prepare_output(output)
-    converted, report = antialias_with_report(
-        *network_and_example(model, weights, new_head, input_size),
-        filter=taps,
-        stem=stem,
-        recipe=recipe,
-        strict=strict,
-        inplace=True,
-    )
-    tensors = {name: tensor.clone().contiguous() for name, tensor in converted.state_dict().items()}
-    metadata = {"format": "pt", "model": model, "filter": filter, "stem": str(stem), "recipe": recipe}
-    write_whole(folder / "model.safetensors", safetensors.save(tensors, metadata))
-    write_whole(folder / "report.json", report.to_json())
+    files = ["model.safetensors", "report.json"]
+    with OutputFolder(output, "convert", writes=files, inputs={"weights": weights}) as folder:
+        converted, report = antialias_with_report(
+            *network_and_example(model, weights, new_head, input_size),
+            filter=taps,
+            stem=stem,
+            recipe=recipe,
+            strict=strict,
+            inplace=True,
+        )
+        tensors = {name: tensor.clone().contiguous() for name, tensor in converted.state_dict().items()}
+        metadata = {"format": "pt", "model": model, "filter": filter, "stem": str(stem), "recipe": recipe}
+        written = [
+            folder.write("model.safetensors", safetensors.save(tensors, metadata)),
+            folder.write("report.json", report.to_json()),
+        ]
     if as_json:
         print(report.to_json(), end="")
         return
     console = Console()
     console.print(report)
-    console.print(folder / "model.safetensors", soft_wrap=True, highlight=False)
-    console.print(folder / "report.json", soft_wrap=True, highlight=False)
+    for path in written:
+        console.print(path, soft_wrap=True, highlight=False)

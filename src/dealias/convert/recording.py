@@ -28,7 +28,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from dealias.convert.trace import BLUR, Call, Method, Node, Output, Trace, Value, is_blur_layer
 from dealias.convert.windows import Window, window_of
-from dealias.errors import InputError, InputTypeError
+from dealias.errors import InputError, InputTypeError, reason
 
 ExampleInput: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 """What a model is called with: a tensor, a tuple of positional arguments or a dict of keyword arguments."""
@@ -38,7 +38,6 @@ _TORCH = f"{Path(torch.__file__).parent}{os.sep}"  # not torchvision beside it
 _OURS = ("dealias.ops", "dealias.functional", "dealias.convert", "dealias.nn")
 _GRAPHS = "dealias.convert.graphs"  # the operations of a graph are the user's
 # What a forward pass raises on input that it does not take; a bug of ours would hardly show as one of these alone.
-_MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
 
 class _Recorder(TorchDispatchMode):
@@ -313,10 +312,12 @@ def record(model: nn.Module, example_input: ExampleInput) -> Trace:
         try:
             with recorder, _Functions(recorder):
                 output = model(*args, **kwargs)
-        except _MODEL_ERRORS as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"example_input={_describe(example_input)} is not what {type(model).__name__} takes: it raised "
-                f"{type(error).__name__}: {' '.join(str(error).split())}"
+                f"{reason(error)}"
             ) from error
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
     for tensor in tensors:

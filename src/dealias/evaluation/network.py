@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, users_code
 from dealias.metrics.predictions import check_logits
 from dealias.models import ModelSpec, Preprocessing, preprocessing_for
 
@@ -43,10 +43,12 @@ class Network:
         while start < len(images):
             part = images[start : start + self.batch_size].to(self.device)
             try:
-                parts.append(check_logits(self.model(self.see(part))).float().cpu())
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise InputError(f"{self.spec.label} does not fit into the memory of {self.device}") from None
+                seen = self.see(part)
+                with users_code(f"model={self.spec.name!r} cannot take images of shape {tuple(seen.shape[1:])}"):
+                    parts.append(check_logits(self.model(seen)).float().cpu())
+            except InputError as error:
+                if self.batch_size == 1 or not isinstance(error.__cause__, torch.OutOfMemoryError):
+                    raise
                 self.batch_size //= 2
                 torch.cuda.empty_cache()
                 continue

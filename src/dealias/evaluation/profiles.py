@@ -15,10 +15,10 @@ from torch import Tensor
 from dealias.data import mnist_digits, open_source, photos
 from dealias.errors import InputError
 from dealias.evaluation.network import build_network
-from dealias.files import prepare_output, write_whole
+from dealias.files import OutputFolder
 from dealias.metrics.site_profile import Profile, profile_model
 from dealias.models import ModelSpec, Preprocessing
-from dealias.models.spec import label_models
+from dealias.models.spec import inputs_of, label_models
 from dealias.progress import OnProgress
 from dealias.runtime import pick_device, versions
 
@@ -58,35 +58,38 @@ def run_profile(
     for name, value in (("count", count), ("reach", reach), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise InputError(f"{name}={value!r} is too small: it must be at least 1")
-    folder = prepare_output(output)
     specs = label_models(models)
-    place = pick_device(device)
-    shifts = None if reach is None else (range(reach), range(reach))
-    profiles: dict[str, Profile] = {}
-    sizes = {}
-    for index, spec in enumerate(specs):
-        network = build_network(spec, place, batch_size, seed=seed)
-        pixels = _pixels(images, network.preprocessing, count, seed)
+    files = ["profile.json", "profile.csv", "report.html"]
+    with OutputFolder(output, "profile", writes=files, inputs=inputs_of(specs)) as folder:
+        place = pick_device(device)
+        shifts = None if reach is None else (range(reach), range(reach))
+        profiles: dict[str, Profile] = {}
+        sizes = {}
+        for index, spec in enumerate(specs):
+            network = build_network(spec, place, batch_size, seed=seed)
+            pixels = _pixels(images, network.preprocessing, count, seed)
 
-        def tell(done: int, total: int, index: int = index, label: str = spec.label) -> None:
-            on_progress(label, (index + done / total) / len(specs))
+            def tell(done: int, total: int, index: int = index, label: str = spec.label) -> None:
+                on_progress(label, (index + done / total) / len(specs))
 
-        seen = network.see(pixels.to(place))
-        profiles[spec.label] = profile_model(network.model, seen, shifts=shifts, batch_size=batch_size, progress=tell)
-        sizes[spec.label] = len(pixels)
-    stored: dict[str, Any] = {
-        "networks": {spec.label: spec.identity() for spec in specs},
-        "images": {"place": None if images is None else str(images), "count": sizes},
-        "profiles": {label: profile.as_json() for label, profile in profiles.items()},
-        "seed": seed,
-        "versions": versions(),
-    }
-    from dealias.report.profiles import render_profiles  # report stands above: see dealias.evaluation
+            seen = network.see(pixels.to(place))
+            profiles[spec.label] = profile_model(
+                network.model, seen, shifts=shifts, batch_size=batch_size, progress=tell
+            )
+            sizes[spec.label] = len(pixels)
+        stored: dict[str, Any] = {
+            "networks": {spec.label: spec.identity() for spec in specs},
+            "images": {"place": None if images is None else str(images), "count": sizes},
+            "profiles": {label: profile.as_json() for label, profile in profiles.items()},
+            "seed": seed,
+            "versions": versions(),
+        }
+        from dealias.report.profiles import render_profiles  # report stands above: see dealias.evaluation
 
-    write_whole(folder / "profile.json", json.dumps(stored, indent=1) + "\n")
-    write_whole(folder / "profile.csv", _table(profiles))
-    write_whole(folder / "report.html", render_profiles(stored))
-    return profiles
+        folder.write("profile.json", json.dumps(stored, indent=1) + "\n")
+        folder.write("profile.csv", _table(profiles))
+        folder.write("report.html", render_profiles(stored))
+        return profiles
 
 
 def _pixels(images: str | Path | None, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:

@@ -18,7 +18,7 @@ from dealias.evaluation.plan import EvaluationPlan
 from dealias.evaluation.store import Record
 from dealias.evaluation.tasks import FAMILIES
 from dealias.evaluation.tasks.base import Answers
-from dealias.files import write_whole
+from dealias.files import OutputFolder
 from dealias.metrics.site_profile import Profile
 from dealias.models import Preprocessing
 from dealias.records import read_json
@@ -232,14 +232,14 @@ def results_table(results: Results) -> list[list[Any]]:
     return rows
 
 
-def write_results(folder: Path, results: Results, slides: Sequence[Slide], timing: Mapping[str, float]) -> None:
+def write_results(folder: OutputFolder, results: Results, slides: Sequence[Slide], timing: Mapping[str, float]) -> None:
     """Write the results as JSON and CSV into `folder`."""
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(results_table(results))
-    write_whole(folder / RESULTS, json.dumps(results.as_json(), indent=1) + "\n")
-    write_whole(folder / TABLE, table.getvalue())
-    write_whole(folder / SLIDES, json.dumps([asdict(slide) for slide in slides]) + "\n")
-    write_whole(folder / TIMING, json.dumps(timing) + "\n")
+    folder.write(RESULTS, json.dumps(results.as_json(), indent=1) + "\n")
+    folder.write(TABLE, table.getvalue())
+    folder.write(SLIDES, json.dumps([asdict(slide) for slide in slides]) + "\n")
+    folder.write(TIMING, json.dumps(timing) + "\n")
 
 
 def read_results(folder: str | Path) -> tuple[Results, list[Slide]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ from dealias.data.classes import match_classes
 from dealias.errors import InputError
 from dealias.evaluation.network import Network, build_network
 from dealias.evaluation.plan import EvaluationPlan, plan_evaluation
-from dealias.evaluation.results import summarise, write_results
+from dealias.evaluation.results import RESULTS, SLIDES, TABLE, TIMING, summarise, write_results
 from dealias.evaluation.slides import make_slides
-from dealias.evaluation.store import Record, RunStore
+from dealias.evaluation.store import COUNTS, SETTINGS, Record, RunStore
 from dealias.evaluation.tasks import DEFAULT_METRICS
 from dealias.evaluation.tasks.base import Request
 from dealias.evaluation.tasks.sequences import read_rates
 from dealias.evaluation.units import Unit, count_unit, load_units
+from dealias.files import OutputFolder
 from dealias.models import ModelSpec
-from dealias.models.spec import label_models
+from dealias.models.spec import inputs_of, label_models
 from dealias.progress import OnProgress
 from dealias.runtime import broadcast, default_workers, gather, pick_device, process_group
+
+FILES = (SETTINGS, COUNTS, RESULTS, TABLE, SLIDES, TIMING, "report.html")
+"""Everything that an evaluation writes."""
 
 
 def evaluate(
@@ -83,6 +88,8 @@ def evaluate(
         raise InputError(f"workers={workers!r} must not be negative")
     rates = None if imagenet_p_rates is None else read_rates(imagenet_p_rates)
     specs = label_models(models)
+    inputs = {"imagenet_p_rates": imagenet_p_rates, **inputs_of(specs)}
+    folder = OutputFolder(output, "evaluate", writes=FILES, inputs=inputs)
     source = open_source(images, limit=limit, seed=seed)
     place = pick_device(device)
     size = batch_size or (32 if place.type == "cpu" else 256)
@@ -93,8 +100,8 @@ def evaluate(
         network.labels = match_classes(source, network.classes)
     request = Request(source, metrics, seed, limit, difficulty, imagenet_c, imagenet_p, rates)
     plan = plan_evaluation(request, networks)
-    with process_group() as (rank, processes):
-        store = RunStore(output, _settings(plan, networks), resume=resume) if rank == 0 else None
+    with process_group() as (rank, processes), folder if rank == 0 else nullcontext():
+        store = RunStore(folder, _settings(plan, networks), resume=resume) if rank == 0 else None
         done = broadcast({record.key for record in store.records()} if store else set(), processes)
         pending = [unit for unit in plan.units if unit.key not in done]
         reading = default_workers(processes) if workers is None else workers
@@ -104,8 +111,9 @@ def evaluate(
         on_progress("writing the report", 0.97)
         records = store.records()
         results = summarise(records, plan, networks)
-        write_results(store.folder, results, make_slides(records, plan, networks), timing)
-        _write_page(store.folder)
+        write_results(folder, results, make_slides(records, plan, networks), timing)
+        folder.own("report.html")
+        _write_page(folder.path)
         on_progress("writing the report", 1.0)
         return results.as_json()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from dealias.errors import InputError
-from dealias.files import prepare_output, write_whole
-from dealias.records import from_json
+from dealias.files import OutputFolder
+from dealias.records import from_json, read_json
 
 UnitKey: TypeAlias = tuple[str, int, int]
 SETTINGS, COUNTS = "settings.json", "counts.jsonl"
@@ -51,7 +51,7 @@ class RunStore:
     """The folder of one run, written by one process.
 
     Args:
-        output: the folder.
+        folder: open, with the right to write `SETTINGS` and `COUNTS`.
         settings: all on which the counts depend, as JSON.
         resume: continue a run of the same settings if there is one.
 
@@ -59,19 +59,20 @@ class RunStore:
         InputError: the folder cannot be written, has a run already, or has one with other settings.
     """
 
-    def __init__(self, output: str | Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder = prepare_output(output)
-        self._lines = self.folder / COUNTS
+    def __init__(self, folder: OutputFolder, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.folder = folder
+        self._lines = folder.path / COUNTS
         wanted = json.loads(json.dumps(settings))
-        stored = self.folder / SETTINGS
+        stored = folder.path / SETTINGS
         if stored.exists() and self._lines.exists():
             if not resume:
-                raise InputError(f"output={str(output)!r} has a run already: pass --resume, or name another folder")
-            _check_same(str(output), json.loads(stored.read_text()), wanted)
-        elif not stored.exists() and any(self.folder.iterdir()):
-            raise InputError(f"output={str(output)!r} has other files: name a new folder, or one of an evaluation")
+                raise InputError(
+                    f"output={str(folder.path)!r} has a run already: pass --resume, or name another folder"
+                )
+            _check_same(str(folder.path), read_json(dict[str, Any], stored), wanted)
         else:  # a run that counted nothing is replaced
-            write_whole(stored, json.dumps(wanted, indent=1) + "\n")
+            folder.write(SETTINGS, json.dumps(wanted, indent=1) + "\n")
+        self._lines = folder.own(COUNTS)
         self._drop_half_a_line()
 
     def records(self) -> list[Record]:
@@ -99,7 +100,7 @@ class RunStore:
                     raise OSError(28, os.strerror(28))
         except OSError as error:
             raise InputError(
-                f"output={str(self.folder)!r} cannot be written ({error.strerror}): what was counted before is kept; "
+                f"output={str(self.folder.path)!r} cannot be written ({error.strerror}): earlier counts are kept; "
                 "make room and continue with --resume"
             ) from None
 
@@ -114,14 +115,9 @@ class RunStore:
 
 
 def _parsed(path: Path) -> Iterator[Record]:
-    with open(path, encoding="utf-8") as lines:
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
-            place = f"{path}, line {number}"
-            try:
-                stored = json.loads(line)
-            except json.JSONDecodeError:
-                raise InputError(f"{place!r} is damaged: start again in another folder") from None
-            yield from_json(Record, stored, place)
+            yield from_json(Record, line, f"{path}, line {number}")
 
 
 def _check_same(output: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -137,3 +137,8 @@ def label_models(models: Sequence[ModelSpec | str]) -> list[ModelSpec]:
             raise InputError(f"label={own!r} names two networks: give each its own")
         labelled.append(replace(spec, label=f"{own} #{same + 1}" if same else own))
     return labelled
+
+
+def inputs_of(specs: Sequence[ModelSpec]) -> dict[str, str]:
+    """The checkpoints of the networks, by the words that name them in messages."""
+    return {f"weights of {spec.label}": spec.weights for spec in specs if spec.weights is not None}

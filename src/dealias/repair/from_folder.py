@@ -17,12 +17,11 @@ from dealias.data.classes import match_classes
 from dealias.data.pictures import EXTENSIONS
 from dealias.errors import InputError
 from dealias.evaluation.network import build_network
-from dealias.files import prepare_output
 from dealias.filters import Filter
 from dealias.models import ModelSpec, Preprocessing
 from dealias.progress import OnProgress
 from dealias.repair.options import RepairOptions
-from dealias.repair.run import RepairResult, repair
+from dealias.repair.run import RepairFolder, RepairResult, repair
 from dealias.runtime import pick_device
 
 
@@ -68,7 +67,7 @@ def repair_from_folder(
         InputError: as for `repair`; or the network, its weights or the images cannot be read.
         MissingExtraError: a package is not installed.
     """
-    prepare_output(Path(output))
+    RepairFolder(output, resume=resume, inputs={"weights": spec.weights})  # refuses now what it must refuse
     network = build_network(
         spec,
         pick_device(device),

@@ -13,10 +13,10 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.errors import InputError
-from dealias.files import prepare_output, write_whole
+from dealias.files import OutputFolder
 from dealias.optional import require
 from dealias.progress import OnProgress, Stages
 from dealias.repair.distillation import Distillation, reestimate_statistics
@@ -105,7 +105,7 @@ def repair(
     chosen = RepairOptions(**options)
     if resume and output is None:
         raise InputError("resume=True needs output: the folder of the interrupted run")
-    folder = None if output is None else _Folder(output)
+    folder = None if output is None else RepairFolder(output, resume=resume)
     domain = Domain(
         images,
         prepare=prepare,
@@ -115,11 +115,11 @@ def repair(
         batch_size=chosen.batch_size,
         seed=chosen.seed,
     )
-    with _in_eval_mode(original):
+    with _in_eval_mode(original), folder or nullcontext():
         run = _Run(original, converted, domain, targets, chosen, about or {})
-        outcome = run.outcome(run.figures(folder, on_progress, resume=resume))
-    if folder is not None:
-        folder.write(outcome)
+        outcome = run.outcome(run.figures(folder, on_progress))
+        if folder is not None:
+            folder.write(outcome)
     return outcome
 
 
@@ -142,14 +142,12 @@ class _Run:
         self._distillation = Distillation(original, self._model.eval(), domain, self._train_on, options)
         self._settings = {**options.identity(), "crop_size": domain.crop_size, **about}
 
-    def figures(self, folder: _Folder | None, on_progress: OnProgress, *, resume: bool) -> dict[str, Any]:
+    def figures(self, folder: RepairFolder | None, on_progress: OnProgress) -> dict[str, Any]:
         """Repair the model; returns the measurements before, between and after."""
         weights = {"measuring": 1, "statistics": 1, "repairing": 4 * self._options.epochs, "measuring again": 1}
         stages = Stages(weights, on_progress)
-        state = folder.load(self._identity()) if folder is not None and resume else None
+        state = folder.load(self._identity()) if folder is not None else None
         if state is None:
-            if folder is not None:
-                folder.clear()
             found = self._figures_before(stages)
         else:
             self._distillation.load(state)
@@ -170,7 +168,7 @@ class _Run:
         reestimate_statistics(self._model, map(self._domain.centre, parts))
         return {"original": original, "converted": converted, "reestimated": self._held_out.measure(self._model)}
 
-    def _distil(self, found: dict[str, Any], folder: _Folder | None, advance: Callable[[int, int], None]) -> None:
+    def _distil(self, found: dict[str, Any], folder: RepairFolder | None, advance: Callable[[int, int], None]) -> None:
         """Do the remaining steps; `found` is saved with the state."""
         saved, steps = time.monotonic(), self._distillation.steps
         with StopSignals() as signals:
@@ -201,20 +199,38 @@ class _Run:
         return RepairResult(self._model, results)
 
 
-class _Folder:
-    """The files of a repair."""
+class RepairFolder:
+    """The folder of a repair; a context manager that keeps other runs out while it is open.
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = prepare_output(Path(path))
+    Args:
+        path: the folder.
+        resume: whether a run in the folder goes on.
+        inputs: the files that the repair reads, by the name of their argument.
 
-    def clear(self) -> None:
-        """Remove the files of an earlier run."""
-        for name in (RESULTS, WEIGHTS, STATE):
-            (self._path / name).unlink(missing_ok=True)
+    Raises:
+        InputError: the folder has other files, or a run and `resume` is false; or the repair would replace an input.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], *, resume: bool, inputs: Mapping[str, str | PathLike[str] | None] | None = None
+    ) -> None:
+        self._output = OutputFolder(path, "repair", writes=(STATE, WEIGHTS, RESULTS), inputs=inputs)
+        self._path = self._output.path
+        if self._output.has_run and not resume:
+            raise InputError(f"output={str(path)!r} has a run: pass --resume to continue it, or name another folder")
+
+    def __enter__(self) -> RepairFolder:
+        self._output.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._output.__exit__(kind, error, traceback)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a state, whole or not at all."""
-        write_whole(self._path / STATE, state_content(state))
+        self._output.write(STATE, state_content(state))
 
     def load(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """The saved state; None where there is none.
@@ -227,16 +243,16 @@ class _Folder:
             return None
         content = path.read_bytes()
         if problem := problem_of_state(content):
-            raise InputError(f"{str(path)!r} cannot be read ({problem}): run without resume to start again")
+            raise InputError(f"{str(path)!r} cannot be read ({problem}): start again in another folder")
         stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(stored, dict) or not {"settings", "images", "found", "step"} <= stored.keys():
-            raise InputError(f"{str(path)!r} is not the state of a repair: run without resume to start again")
+            raise InputError(f"{str(path)!r} is not the state of a repair: start again in another folder")
         ours, theirs = ({**each["settings"], "images": each["images"]} for each in (identity, stored))
         differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]
         if differing:
             raise InputError(
-                f"resume: the run in {str(self._path)!r} had {', '.join(differing)}: give the same, or start again "
-                "without resume"
+                f"resume: the run in {str(self._path)!r} had {', '.join(differing)}: give the same, or name another "
+                "folder"
             )
         return stored
 
@@ -244,10 +260,8 @@ class _Folder:
         """Write the results, and the weights if the repair succeeded."""
         if outcome.succeeded:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in outcome.model.state_dict().items()}
-            write_whole(self._path / WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
-        else:
-            (self._path / WEIGHTS).unlink(missing_ok=True)
-        write_whole(self._path / RESULTS, json.dumps(outcome.results, indent=1) + "\n")
+            self._output.write(WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
+        self._output.write(RESULTS, json.dumps(outcome.results, indent=1) + "\n")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dealias.errors import InputError
 from dealias.evaluation.estimates import Figure
 from dealias.evaluation.results import NetworkRecord, Results, Slide, read_results
-from dealias.files import write_whole
+from dealias.files import write_report_file
 from dealias.metrics.site_profile import SiteProfile
 from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share
 from dealias.report.page import Table, render_page
@@ -43,9 +43,7 @@ def write_report(folder: str | Path) -> Path:
             f"run={str(folder)!r} is not the folder of a finished evaluation or of a training run: there is no "
             f"{error.filename}; give the --output of dealias evaluate or train"
         ) from None
-    page = Path(folder) / "report.html"
-    write_whole(page, render_evaluation(results, slides))
-    return page
+    return write_report_file(folder, "report.html", render_evaluation(results, slides))
 
 
 def render_evaluation(results: Results, slides: Sequence[Slide]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dealias.errors import InputError
-from dealias.files import prepare_output, write_whole
+from dealias.files import write_report_file
 from dealias.optional import require
 from dealias.report.metric_text import FIGURE_TEXTS, format_share
 from dealias.report.page import render_page
@@ -72,9 +72,7 @@ def write_comparison(folders: Sequence[str | Path], output: str | Path) -> Path:
         InputError: a folder is not that of a training run, or `output` cannot be written.
     """
     runs = [read_run(folder) for folder in folders]
-    page = prepare_output(output) / "report.html"
-    write_whole(page, render_training(_labelled(runs, folders)))
-    return page
+    return write_report_file(output, "report.html", render_training(_labelled(runs, folders)))
 
 
 def _labelled(runs: Sequence[TrainingRun], folders: Sequence[str | Path]) -> dict[str, TrainingRun]:

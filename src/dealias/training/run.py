@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,12 @@ def train(
         OSError: the disk is full; the states saved before are whole.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the state is saved.
     """
-    with StopSignals() as signals:
+    with StopSignals() as signals, ExitStack() as stack:
         accelerator = make_accelerator(device, config.settings.precision)
         part = process_part(accelerator, workers, in_memory=config.data == "digits")
-        folder = RunFolder(output, config, resume=resume) if accelerator.is_main_process else None
+        folder: RunFolder | None = None
+        if accelerator.is_main_process:
+            folder = stack.enter_context(RunFolder(output, config, resume=resume))
         data = open_data(config, part)
         trainer = Trainer(config, data, accelerator)
         state = share_state(None if folder is None else folder.load_state(), accelerator)

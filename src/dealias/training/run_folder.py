@@ -19,21 +19,26 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dealias.errors import InputError
-from dealias.files import prepare_output, write_whole
+from dealias.files import OutputFolder
 from dealias.optional import require
 from dealias.training.config import Config
 
 STATES_KEPT = 2
+FILES = ("config.yaml", "log.jsonl", "timing.jsonl", "tensorboard/*", "checkpoints/*", "report.html")
+"""Everything that a training writes."""
 
 
 class RunFolder:
-    """Reads and writes a run's folder; made by the first process alone. Nothing is written before `begin`.
+    """Reads and writes a run's folder; a context manager of the first process alone.
+
+    While it is open, other runs are kept out of the folder; nothing of the run is written before `begin`.
 
     Args:
         path: the folder.
@@ -45,7 +50,8 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, config: Config, *, resume: bool) -> None:
-        self.path = prepare_output(path)
+        self._output = OutputFolder(path, "train", writes=FILES, inputs={"weights": config.weights})
+        self.path = self._output.path
         self.checkpoints = self.path / "checkpoints"
         self._config, self._config_path = config, self.path / "config.yaml"
         self._log_path, self._timing_path = self.path / "log.jsonl", self.path / "timing.jsonl"
@@ -56,12 +62,14 @@ class RunFolder:
                 )
             config.check_resumes(self._config_path)
 
-    def _remove_leftovers(self) -> None:
-        """Remove files that a killed process had not yet renamed."""
-        for folder in (self.path, self.checkpoints):
-            for name in ("config.yaml", "timing.jsonl", "last.safetensors", "best.safetensors", "state-"):
-                for leftover in folder.glob(f".{name}*"):
-                    leftover.unlink()
+    def __enter__(self) -> RunFolder:
+        self._output.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._output.__exit__(kind, error, traceback)
 
     def _states(self) -> list[Path]:
         return sorted(self.checkpoints.glob("state-*.pt"), reverse=True)
@@ -93,9 +101,9 @@ class RunFolder:
             size: bytes of `log.jsonl` that are kept.
             epochs_done: number of epochs whose timings are kept.
         """
-        prepare_output(self.checkpoints)
-        self._remove_leftovers()
-        write_whole(self._config_path, require("yaml").safe_dump(self._config.to_dict(), sort_keys=False))
+        for name in FILES:
+            self._output.own(name)
+        self._output.write("config.yaml", require("yaml").safe_dump(self._config.to_dict(), sort_keys=False))
         self._log = self._log_path.open("ab", buffering=0)  # reports a full disk at once
         if self._log.tell() < size:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
@@ -103,7 +111,7 @@ class RunFolder:
             self._log.truncate(size)
         timing = self._timing_path.read_text().splitlines() if self._timing_path.exists() else []
         kept = [line for line in timing if line.endswith("}") and json.loads(line)["epoch"] < epochs_done]
-        write_whole(self._timing_path, "".join(f"{line}\n" for line in kept))
+        self._output.write("timing.jsonl", "".join(f"{line}\n" for line in kept))
         require("tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
@@ -144,9 +152,9 @@ class RunFolder:
             os.fsync(self._log.fileno())
             whole = state_content({**state, "log_bytes": self._log.tell()})
             if is_best:
-                write_whole(self.checkpoints / "best.safetensors", content)
-            write_whole(self.checkpoints / f"state-{state['step']:08d}.pt", whole)
-            write_whole(self.checkpoints / "last.safetensors", content)
+                self._output.write("checkpoints/best.safetensors", content)
+            self._output.write(f"checkpoints/state-{state['step']:08d}.pt", whole)
+            self._output.write("checkpoints/last.safetensors", content)
         except OSError as error:
             raise self._not_saved(state["step"], error) from error
         for old in self._states()[STATES_KEPT:]:

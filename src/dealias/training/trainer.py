@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, users_code
 from dealias.filters import parse_filter
 from dealias.metrics._evaluation import evaluating
 from dealias.metrics.predictions import check_logits
@@ -153,11 +153,7 @@ def _check_fit(model: nn.Module, name: str, data: TrainingData) -> None:
     """Run one image through the network: else the first step would fail, in PyTorch's words."""
     size = data.preprocessing.crop_size
     image = torch.zeros(1, data.preprocessing.channels, size, size)
-    try:
-        with evaluating(model):
-            classes = check_logits(model(image)).shape[1]
-    except (RuntimeError, ValueError, AssertionError, TypeError) as error:  # timm asserts an image's size
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"model={name!r} cannot take images of shape {tuple(image.shape[1:])}: {reason}") from None
+    with users_code(f"model={name!r} cannot take images of shape {tuple(image.shape[1:])}"), evaluating(model):
+        classes = check_logits(model(image)).shape[1]
     if classes < data.classes:
         raise InputError(f"model={name!r} has {classes} classes, the images have {data.classes}")
