@@ -152,7 +152,7 @@ def test_folders_that_are_refused(mixed: Path, tmp_path_factory: pytest.TempPath
     for path, message in [
         (root / "nowhere", "is not a folder"),
         (mixed / "readme.md", "is not an uncompressed tar"),
-        (root / "hollow", "hold no images"),
+        (root / "hollow", "have no images"),
         (root / "flat", "no class subfolders"),
     ]:
         with pytest.raises(InputError, match=message):
