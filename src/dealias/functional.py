@@ -181,17 +181,9 @@ def pool_arguments(
 
 
 def _max_blur_pool(
-    spatial: int,
-    x: Tensor,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: int | Sequence[int],
-    dilation: int | Sequence[int],
-    ceil_mode: bool,
-    filter: Filter,
-    padding_mode: str,
+    x: Tensor, pool: tuple[tuple[int, ...], ...], ceil_mode: bool, filter: Filter, padding_mode: str
 ) -> Tensor:
-    kernel, steps, pads, dilations = pool_arguments(spatial, kernel_size, stride, padding, dilation)
+    kernel, steps, pads, dilations = pool
     taps, border = axis_taps(filter, steps), check_padding_mode(padding_mode)
     return apply_max_blur(x, kernel, steps, pads, dilations, check_flag("ceil_mode", ceil_mode), taps, border)
 
@@ -265,7 +257,8 @@ def max_blur_pool1d(
     padding_mode: PaddingMode = "reflect",
 ) -> Tensor:
     """`max_blur_pool2d` over one spatial axis: (N, C, L) or (C, L)."""
-    return _max_blur_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode, filter, padding_mode)
+    pool = pool_arguments(1, kernel_size, stride, padding, dilation)
+    return _max_blur_pool(x, pool, ceil_mode, filter, padding_mode)
 
 
 def max_blur_pool2d(
@@ -302,7 +295,8 @@ def max_blur_pool2d(
         InputError: an argument is out of range, or `x` has the wrong number of axes or is smaller than the kernel.
         InputTypeError: `x` is no tensor or has another dtype.
     """
-    return _max_blur_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode, filter, padding_mode)
+    pool = pool_arguments(2, kernel_size, stride, padding, dilation)
+    return _max_blur_pool(x, pool, ceil_mode, filter, padding_mode)
 
 
 def max_blur_pool3d(
@@ -317,4 +311,5 @@ def max_blur_pool3d(
     padding_mode: PaddingMode = "reflect",
 ) -> Tensor:
     """`max_blur_pool2d` over three spatial axes: (N, C, D, H, W) or (C, D, H, W)."""
-    return _max_blur_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode, filter, padding_mode)
+    pool = pool_arguments(3, kernel_size, stride, padding, dilation)
+    return _max_blur_pool(x, pool, ceil_mode, filter, padding_mode)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from dealias.cli import main
@@ -56,3 +57,18 @@ def three_classes(tmp_path: Path) -> Path:
     reestimate_statistics(network, [torch.rand(64, 1, 32, 32)])  # else it predicts one class only
     save_file(network.state_dict(), tmp_path / "three.safetensors")
     return tmp_path / "three.safetensors"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two classes of two pictures each, and a file that is cut short."""
+    folder = tmp_path / "images"
+    for index, (name, color) in enumerate((("a", "red"), ("b<i>", "blue"))):
+        (folder / name).mkdir(parents=True)
+        for copy in range(2):
+            picture = Image.new("RGB", (40, 48), color)
+            picture.paste("white", (5 * index, 7 * copy, 20, 30))
+            picture.save(folder / name / f"{copy}.jpg")
+    whole = (folder / "a" / "0.jpg").read_bytes()
+    (folder / "a" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    return folder

@@ -3,21 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    for index, (name, color) in enumerate((("a", "red"), ("b<i>", "blue"))):
-        (folder / name).mkdir(parents=True)
-        for copy in range(2):
-            picture = Image.new("RGB", (40, 48), color)
-            picture.paste("white", (5 * index, 7 * copy, 20, 30))
-            picture.save(folder / name / f"{copy}.jpg")
-    whole = (folder / "a" / "0.jpg").read_bytes()
-    (folder / "a" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-    return folder
 
 
 def test_info_names_versions_and_backends(run: Callable[..., int], capsys: pytest.CaptureFixture[str]):

@@ -34,7 +34,7 @@ def test_a_baseline_is_tuned_and_compared(
     assert capsys.readouterr().out.strip() == str(tmp_path / "both" / "report.html")
     page = (tmp_path / "both" / "report.html").read_text()
     assert all(text in page for text in ("base", "tuned", "Training loss", "Throughput", "zero-fill consistency"))
-    assert "is not a folder of a training run" in error_of("report", base, tmp_path)
+    assert "is not the folder of a training run" in error_of("report", base, tmp_path)
 
 
 def test_options_replace_the_recipes_settings(run: Callable[..., int], tmp_path: Path) -> None:

@@ -151,8 +151,8 @@ def test_folders_that_are_refused(mixed: Path, tmp_path_factory: pytest.TempPath
     _picture(1).save(root / "flat" / "a.png")
     for path, message in [
         (root / "nowhere", "is not a folder"),
-        (mixed / "readme.md", "no uncompressed tar"),
-        (root / "hollow", "hold no images"),
+        (mixed / "readme.md", "is not an uncompressed tar"),
+        (root / "hollow", "have no images"),
         (root / "flat", "no class subfolders"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -34,7 +34,7 @@ def test_unreadable_images_are_named_and_small_ones_counted(pictures: Path, tmp_
     plan = plan_evaluation(Request(open_source(root, limit=None), ["accuracy"]), [network])
     (loaded,) = load_units(plan.units, 0)
     assert loaded.numbers == list(range(1, 20))
-    assert loaded.skipped == [(0, "no image format that Pillow knows")]
+    assert loaded.skipped == [(0, "not an image format that Pillow knows")]
     assert loaded.enlarged == 1
     record = count_unit(plan.units[0], loaded, [network])
     assert record.key == ("shifts", 0, 0)

@@ -11,7 +11,6 @@ from helpers.evaluation_results import results, slides, stored_results
 
 from dealias.errors import InputError
 from dealias.evaluation.results import Results, write_results
-from dealias.metrics.site_profile import Profile
 from dealias.records import from_json
 from dealias.report.evaluation import (
     evaluation_columns,
@@ -19,15 +18,6 @@ from dealias.report.evaluation import (
     evaluation_rows,
     render_evaluation,
     write_report,
-)
-from dealias.report.plots import (
-    plot_accuracy_consistency,
-    plot_bars,
-    plot_mean_probability,
-    plot_severities,
-    plot_site_maps,
-    published_filters,
-    published_networks,
 )
 
 
@@ -73,34 +63,6 @@ def test_the_page_says_how_far_shifts_go_and_which_network_was_not_trained() -> 
     stored = stored_results()
     stored["networks"]["blurred"] |= {"weights": "mine.pth", "sha256": "0"}
     assert untrained not in render_evaluation(_read(stored), [])
-
-
-def test_plots_draw_what_they_are_given() -> None:
-    found = stored_results()
-    points = {
-        label: {"accuracy": figures["accuracy"], "consistency": figures["crop_consistency"]}
-        for label, figures in found["metrics"].items()
-    }
-    axis = plot_accuracy_consistency(points).axes[0]
-    drawn = [container.lines[0].get_xydata()[0].tolist() for container in axis.containers]
-    assert drawn == [pytest.approx([85, 70]), pytest.approx([88, 73])]
-    rings = next(each for each in axis.collections if each.get_label() == "baseline (paper)")
-    assert len(rings.get_offsets()) == len(published_networks()) == 23
-    assert [89.2, 76.16] in rings.get_offsets().tolist()
-    assert len(published_filters()) == 45
-    axis = plot_mean_probability(found["curves"]).axes[0]
-    assert [line.get_ydata().tolist() for line in axis.lines] == list(found["curves"].values())
-    bars = {label: {"snow": rate, "tilt": 2 * rate} for label, rate in (("plain", 0.2), ("blurred", 0.1))}
-    axis = plot_bars(bars, "rate").axes[0]
-    assert [patch.get_width() for patch in axis.patches] == [0.2, 0.4, 0.1, 0.2]
-    panels = [axis for axis in plot_severities(found["corruptions"]).axes if axis.lines]
-    assert len(panels) == 3
-    assert panels[0].lines[0].get_ydata().tolist() == pytest.approx([40, 50, 60, 70, 80])
-    profiles = {label: Profile.from_json(stored) for label, stored in found["profiles"].items()}
-    pictures = [axis.images[0] for axis in plot_site_maps(profiles).axes if axis.images]
-    assert len(pictures) == 8
-    assert {picture.get_clim() for picture in pictures} == {(0.0, 0.4)}
-    assert [site.path for site in profiles["plain"].ranked()] == ["features.3", "features.7"]
 
 
 def test_the_page_is_written_from_its_data(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers.evaluation_results import results
+from helpers.evaluation_results import stored_results
 
 from dealias.metrics.site_profile import Profile
 from dealias.report.plots import (
@@ -41,7 +41,7 @@ def test_feature_distance_maps_share_one_scale_and_leave_missing_ones_blank():
 
 
 def test_plots_draw_what_they_are_given() -> None:
-    stored = results()
+    stored = stored_results()
     points = {
         label: {"accuracy": figures["accuracy"], "consistency": figures["crop_consistency"]}
         for label, figures in stored["metrics"].items()

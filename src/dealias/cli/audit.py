@@ -21,8 +21,8 @@ from dealias.cli.common import (
 from dealias.cli.evaluate import Images, show_evaluation
 
 
-@app.command()
-def audit(
+@app.command("audit")
+def audit_network(
     model: ConfiguredModel,
     images: Images,
     weights: Weights = None,

@@ -17,8 +17,8 @@ from dealias.cli.common import app
 from dealias.errors import InputError, MissingExtraError, printable, reason
 
 _MODULES = (
-    *("demo", "audit", "evaluate", "profile", "sites", "convert", "train", "finetune", "recipes", "repair"),
-    *("bench", "models", "info"),
+    *("demo", "audit", "evaluate", "report", "profile", "sites", "convert"),
+    *("train", "finetune", "recipes", "repair", "bench", "models", "info"),
 )
 for _module in _MODULES:  # each adds its commands to the app; `dealias --help` lists them in this order
     import_module(f"dealias.cli.{_module}")

@@ -12,8 +12,8 @@ from rich.table import Table
 from dealias.cli.common import Output, Seed, app, show_progress
 
 
-@app.command()
-def demo(
+@app.command("demo")
+def show_demo(
     output: Output = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="The short form, about a minute.")] = False,
     seed: Seed = 0,

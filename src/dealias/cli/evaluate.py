@@ -1,4 +1,4 @@
-"""`dealias evaluate` and `dealias report`: networks side by side, and the page again from its data."""
+"""`dealias evaluate`: measure networks side by side."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from dealias.cli.common import (
 Images = Annotated[str, typer.Option(help="Class folders, WebDataset shards or a Hugging Face dataset on disk.")]
 
 
-@app.command()
-def evaluate(
+@app.command("evaluate")
+def compare_networks(
     models: Models,
     images: Images,
     metrics: Annotated[
@@ -51,12 +51,12 @@ def evaluate(
 ) -> None:
     """Measure networks side by side: accuracy, shift consistency, ImageNet-C, ImageNet-P, and where aliasing enters."""
     from dealias.errors import InputError
-    from dealias.evaluation import evaluate as run
+    from dealias.evaluation import evaluate
 
     if batch_size != "auto" and not batch_size.isdecimal():
         raise InputError(f"batch_size={batch_size!r} is not a number: use auto or a number of images")
     with show_progress() as on_progress:
-        results = run(
+        results = evaluate(
             models,
             images,
             output,
@@ -94,27 +94,3 @@ def show_evaluation(folder: Path) -> None:
     if skipped := results.images.skipped:
         console.print(f"{len(skipped)} files were skipped: see the report", markup=False, highlight=False)
     console.print(folder / "report.html", soft_wrap=True, highlight=False)
-
-
-@app.command()
-def report(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folder of an evaluation, or folders of training runs.")
-    ],
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for the page that compares training runs; default: the first run's.")
-    ] = None,
-) -> None:
-    """Write the report of an evaluation again, or compare training runs on one page."""
-    from dealias.errors import InputError
-    from dealias.report.evaluation import write_report
-    from dealias.report.training import is_training_run, write_comparison
-
-    if all(is_training_run(run) for run in runs):
-        page = write_comparison(runs, output or runs[0])
-    elif len(runs) == 1:
-        page = write_report(runs[0])
-    else:
-        others = ", ".join(str(run) for run in runs if not is_training_run(run))
-        raise InputError(f"run={others!r} is not the folder of a training run: only those can be compared")
-    Console().print(page, soft_wrap=True, highlight=False)

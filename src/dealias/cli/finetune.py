@@ -15,8 +15,8 @@ RATE = 0.1
 """Factor of the learning rate of a recipe that is not made for fine-tuning."""
 
 
-@app.command()
-def finetune(
+@app.command("finetune")
+def finetune_network(
     model: common.ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The baseline's checkpoint: safetensors or .pth.")],
     recipe: Annotated[

@@ -11,8 +11,8 @@ from rich.table import Table
 from dealias.cli.common import app
 
 
-@app.command()
-def recipes(
+@app.command("recipes")
+def list_recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe, as it is written.")] = None,
 ) -> None:
     """List the recipes, or print one; --set KEY=VALUE overrides any of its settings."""

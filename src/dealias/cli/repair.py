@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from dealias.repair import RepairResult
 
 
-@app.command()
-def repair(
+@app.command("repair")
+def repair_network(
     model: ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The original's checkpoint: safetensors or .pth.")],
     images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels add the accuracy alone.")],

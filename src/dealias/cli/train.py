@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from dealias.training import Config
 
 
-@app.command()
-def train(
+@app.command("train")
+def train_network(
     model: common.ConfiguredModel,
     recipe: Annotated[str, typer.Option(help="One of `dealias recipes`, or a YAML file.")] = "zhang2019-imagenet",
     data: common.Data = None,
