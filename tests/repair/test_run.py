@@ -67,6 +67,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
         if stage == "repairing" and done > 0.5:
             os.kill(os.getpid(), signal.SIGINT)
 
+    for name in ("results.json", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"of an earlier run")
     with pytest.raises(KeyboardInterrupt):
         repair(small_network(), small_images(), output=tmp_path, on_progress=interrupt, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
@@ -96,6 +98,14 @@ def test_a_failed_repair_leaves_no_weights(tmp_path: Path):
     assert outcome.results["repaired"]["agreement"] < 1
     assert not outcome.succeeded
     assert json.loads((tmp_path / "results.json").read_text())["succeeded"] is False
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_resumed_run_that_fails_leaves_no_weights(tmp_path: Path):
+    options: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9, "output": tmp_path}
+    assert repair(small_network(), small_images(), min_agreement=0.0, **options).succeeded
+    assert (tmp_path / "model.safetensors").exists()
+    assert not repair(small_network(), small_images(), min_agreement=1.0, resume=True, **options).succeeded
     assert not (tmp_path / "model.safetensors").exists()
 
 
