@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.repairs import same_weights, small_images, small_network
 from safetensors.torch import load_file
+from torch import nn
 
 from dealias.data import digits_split
 from dealias.errors import InputError, InputTypeError
@@ -66,6 +67,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
         if stage == "repairing" and done > 0.5:
             os.kill(os.getpid(), signal.SIGINT)
 
+    for name in ("results.json", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"of an earlier run")
     with pytest.raises(KeyboardInterrupt):
         repair(small_network(), small_images(), output=tmp_path, on_progress=interrupt, **options)
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
@@ -98,6 +101,14 @@ def test_a_failed_repair_leaves_no_weights(tmp_path: Path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_resumed_run_that_fails_leaves_no_weights(tmp_path: Path):
+    options: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9, "output": tmp_path}
+    assert repair(small_network(), small_images(), min_agreement=0.0, **options).succeeded
+    assert (tmp_path / "model.safetensors").exists()
+    assert not repair(small_network(), small_images(), min_agreement=1.0, resume=True, **options).succeeded
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def test_arguments_that_numpy_computed(tmp_path: Path):
     outcome = repair(
         small_network(),
@@ -112,6 +123,16 @@ def test_arguments_that_numpy_computed(tmp_path: Path):
         small_network(), small_images(), held_out=range(30, 40), epochs=1, min_agreement=0, output=tmp_path, resume=True
     )
     assert same_weights(again.model, outcome.model)
+
+
+def test_a_batch_of_one_image_does_not_count_in_the_statistics():
+    """Nine images to train on in parts of 4, 4 and 1: a batch norm of vectors takes no single one."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(*layers, nn.BatchNorm1d(4), nn.Linear(4, 3))
+    images = small_images(11)
+    outcome = repair(network, images, held_out=[0, 1], epochs=1, batch_size=4, learning_rate=1e-30, min_agreement=0)
+    assert outcome.results["images"] == {"trained_on": 9, "held_out": 2}
 
 
 def test_windows_slide_over_larger_images():

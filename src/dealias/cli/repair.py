@@ -9,20 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import (
-    ConfiguredModel,
-    CropSize,
-    Device,
-    FilterText,
-    ImageSize,
-    Limit,
-    NewHead,
-    Output,
-    Resume,
-    Seed,
-    app,
-    show_progress,
-)
+from dealias.cli import common
+from dealias.cli.common import app, show_progress
 from dealias.filters import parse_filter
 
 if TYPE_CHECKING:
@@ -31,10 +19,10 @@ if TYPE_CHECKING:
 
 @app.command("repair")
 def repair_network(
-    model: ConfiguredModel,
+    model: common.ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The original's checkpoint: safetensors or .pth.")],
     images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels add the accuracy alone.")],
-    new_head: NewHead = False,
+    new_head: common.NewHead = False,
     epochs: Annotated[int, typer.Option(help="Passes over the images that are not held out.", min=1)] = 5,
     min_agreement: Annotated[
         float,
@@ -48,16 +36,16 @@ def repair_network(
     average_shifts: Annotated[
         bool, typer.Option("--average-shifts", help="Learn from the original's mean over shifts of an image.")
     ] = False,
-    filter: FilterText = "bin4",
+    filter: common.FilterText = "bin4",
     learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 0.01,
     batch_size: Annotated[int, typer.Option(help="Images in a step.", min=2)] = 64,
-    limit: Limit = None,
-    image_size: ImageSize = None,
-    crop_size: CropSize = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    output: Output = Path("runs/repair"),
-    resume: Resume = False,
+    limit: common.Limit = None,
+    image_size: common.ImageSize = None,
+    crop_size: common.CropSize = None,
+    device: common.Device = "auto",
+    seed: common.Seed = 0,
+    output: common.Output = Path("runs/repair"),
+    resume: common.Resume = False,
 ) -> None:
     """Anti-alias a trained network and repair it with unlabelled images; fails where it agrees too little."""
     from dealias.models import ModelSpec, parse_model

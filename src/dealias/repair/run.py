@@ -81,8 +81,7 @@ def repair(
 
     Args:
         original: a trained classifier; it is not changed.
-        images: (N, C, H, W), float as the network expects them, or in any form that `prepare` takes. They need no
-            labels.
+        images: (N, C, H, W), float as the network expects them, or in any form that `prepare` takes.
         converted: the anti-aliased copy with the original's weights, on the same device; changed in place.
             `dealias.antialias(original)` by default.
         prepare: turns a batch of `images` into what the network sees, such as a normalisation of bytes.
@@ -98,8 +97,7 @@ def repair(
             see `dealias.repair.RepairOptions`.
 
     Raises:
-        InputError: an argument is out of range, or the state in `output` comes from other arguments.
-        InputTypeError: an argument is of the wrong type.
+        InputError: an argument is out of range or of the wrong type, or the state in `output` has other arguments.
         FloatingPointError: the loss is not finite; the message names the step.
     """
     chosen = RepairOptions(**options)
