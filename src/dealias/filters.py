@@ -151,10 +151,12 @@ def scaled(filter: Filter, stride: int) -> Taps:
 def parse_filter(text: str) -> Filter:
     """Read a filter from text: a name, a number of taps, or taps separated by commas."""
     if text.isdecimal():
+        if len(text) > 9:  # Python reads no int of more than 4,300 digits
+            raise InputError(f"filter={shown(text)} is too large: use at most {MAX_TAPS} taps")
         return int(text)
     if "," not in text:
         return text
     try:
         return [float(tap) for tap in text.split(",")]
     except ValueError:
-        raise InputError(f"filter={text!r} is not a list of taps: write numbers such as 1,2,1") from None
+        raise InputError(f"filter={shown(text)} is not a list of taps: write numbers such as 1,2,1") from None

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from dealias import __version__
-from dealias.errors import InputError
+from dealias.errors import InputError, users_code
 
 _Value = TypeVar("_Value")
 
@@ -66,10 +66,8 @@ def pick_device(device: str) -> torch.device:
         picked = torch.device(name)
     except RuntimeError:  # PyTorch names some twenty kinds
         raise InputError(f"device={device!r} is unknown: use auto, cpu, cuda, cuda:1 or mps") from None
-    try:
-        torch.zeros(1, device=picked)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    with users_code(f"device={device!r} cannot be used"):
+        torch.ones(1, device=picked).item()  # a meta tensor has no values
     return picked
 
 

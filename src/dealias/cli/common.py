@@ -38,7 +38,7 @@ NewHead = Annotated[
 ]
 Output = Annotated[Path, typer.Option(help="Folder to write into.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most this many images.", min=1)]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**63 - 1)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
 Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: one less than the cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")]

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dealias.errors import InputError
+from dealias.errors import InputError, users_code
 from dealias.optional import require
 
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls")
@@ -98,10 +98,8 @@ def open_streamed(name: str, splits: Sequence[str], argument: str) -> Columns:
         InputError: it cannot be opened, or has none of the splits, or no images or classes.
         MissingExtraError: datasets is not installed.
     """
-    try:
+    with users_code(f"{argument} cannot be opened"):
         dataset = require("datasets").load_dataset(name, streaming=True)
-    except (FileNotFoundError, ValueError, ConnectionError) as error:
-        raise InputError(f"{argument} cannot be opened: {str(error).splitlines()[0]}") from None
     for split in splits:
         if split in dataset:
             return Columns.of(dataset[split], argument)

@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from dealias.data.hugging_face import open_stored
 from dealias.data.pictures import EXTENSIONS, read_picture
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int, printable
 
 Opener: TypeAlias = Callable[[int], Path | BinaryIO]
 
@@ -61,7 +61,9 @@ class Source:
         cls, place: object, classes: list[str] | None, labels: list[int], names: list[str], opener: Opener
     ) -> Source:
         """All images of a place, numbered in their order."""
-        return cls(str(place), classes, labels, names, list(range(len(names))), opener)
+        shown_classes = None if classes is None else list(map(printable, classes))
+        names = list(map(printable, names))  # file names may have bytes that are not Unicode
+        return cls(printable(str(place)), shown_classes, labels, names, list(range(len(names))), opener)
 
     def __len__(self) -> int:
         """Number of images, unreadable ones included."""
@@ -115,6 +117,9 @@ def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: i
         InputError: `place` is none of these or has no images, or `limit` is below 1.
         MissingExtraError: a package is not installed.
     """
+    if not str(place).strip():
+        raise InputError(f"images={str(place)!r} is empty: name a folder, shards or a data set")
+    as_int("seed", seed, 0)
     path = Path(place)
     try:
         if shards := _shards(path):

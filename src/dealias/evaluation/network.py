@@ -67,7 +67,8 @@ class Network:
     def blank(self) -> Tensor:
         """An empty image (1, C, H, W) of the size that the network sees, on its device."""
         side = self.preprocessing.crop_size
-        return torch.zeros(1, self.preprocessing.channels, side, side, device=self.device)
+        with users_code(f"crop_size={side} does not fit into memory"):
+            return torch.zeros(1, self.preprocessing.channels, side, side, device=self.device)
 
 
 def build_network(
