@@ -63,7 +63,7 @@ def users_code(problem: str) -> Iterator[None]:
         raise InputError(f"{problem}: {reason(error)}") from error
 
 
-def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 63) -> int:
+def as_int(name: str, value: Any, minimum: int = 1, *, given: Any = None, bits: int = 63, valid: str = "an int") -> int:
     """Check that `value` is an int of at least `minimum` and below 2**`bits`.
 
     Args:
@@ -71,6 +71,7 @@ def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 6
         value: an int, or an object that Python takes as an index.
         minimum, bits: of the range.
         given: the value that the message shows in place of `value`: the user's sequence, of which `value` is a part.
+        valid: the values that would do, for the message.
 
     Raises:
         InputTypeError: `value` is not an int.
@@ -82,9 +83,30 @@ def as_int(name: str, value: Any, minimum: int, given: Any = None, bits: int = 6
             raise TypeError
         result = operator.index(value)
     except (TypeError, RuntimeError):  # a tensor without values raises the latter
-        raise InputTypeError(f"{text} must be an int or a sequence of ints, one for each spatial axis") from None
+        raise InputTypeError(f"{text} must be {valid}") from None
     if result < minimum:
         raise InputError(f"{text} is too small: it must be at least {minimum}")
     if result >= 2**bits:
         raise InputError(f"{text} is too large: it must be less than 2**{bits}")
     return result
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """Check that `value` is a bool: any other value that counts as true or false may mean something else.
+
+    Raises:
+        InputTypeError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise InputTypeError(f"{name}={shown(value)} must be True or False")
+    return value
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], valid: str) -> None:
+    """Check that `value` is of a type.
+
+    Raises:
+        InputTypeError: it is not; the message tells the `valid` values.
+    """
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputTypeError(f"{name}={shown(value)} must be {valid}, got {type(value).__name__}")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dealias import ops
-from dealias.errors import InputError, InputTypeError, as_int, shown
+from dealias.errors import InputError, InputTypeError, as_int, check_flag, shown
 from dealias.filters import Filter, Taps, resolve_filters
 from dealias.ops.arguments import PADDING_MODES as PADDING_MODES
 from dealias.ops.arguments import RELU, Blur, First, Pool
@@ -30,11 +30,14 @@ torch.fx.wrap("apply_blur")
 torch.fx.wrap("apply_max_blur")
 
 
+_VALID = "an int or a sequence of ints, one for each spatial axis"
+
+
 def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int, bits: int = 63) -> tuple[int, ...]:
     """`value` as one int for each spatial axis, from `minimum` on and below 2**bits; one int stands for all axes."""
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)) or not value:
-        return (as_int(name, value, minimum, bits=bits),) * spatial
-    values = tuple(as_int(name, one, minimum, value, bits) for one in value)
+        return (as_int(name, value, minimum, bits=bits, valid=_VALID),) * spatial
+    values = tuple(as_int(name, one, minimum, given=value, bits=bits, valid=_VALID) for one in value)
     if len(values) not in (1, spatial):
         raise InputError(
             f"{name}={shown(value)} has {len(values)} values: give one int, or {spatial} for the spatial axes"
@@ -48,13 +51,6 @@ def axis_taps(filter: Filter, stride: Sequence[int]) -> tuple[Taps, ...]:
     if max(stride) == 1:
         return taps
     return tuple((1.0,) if step == 1 else line for line, step in zip(taps, stride, strict=True))
-
-
-def check_flag(name: str, value: bool) -> bool:
-    """`value`, if it is a bool: any other value that counts as true or false may mean something else."""
-    if not isinstance(value, bool):
-        raise InputTypeError(f"{name}={shown(value)} must be True or False")
-    return value
 
 
 def check_padding_mode(padding_mode: str) -> str:

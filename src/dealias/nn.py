@@ -13,14 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, check_flag
 from dealias.filters import FILTERS, Filter, Taps, resolve_filters
 from dealias.functional import (
     PaddingMode,
     apply_blur,
     apply_max_blur,
     axis_taps,
-    check_flag,
     check_padding_mode,
     per_axis,
     pool_arguments,

@@ -25,7 +25,7 @@ def test_devices_that_are_not_there() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="device='cuda' cannot be used"):
             make_accelerator("cuda", "fp32")
-    with pytest.raises(InputError, match="device='meta' cannot be used for training: use auto, cpu, cuda or mps"):
+    with pytest.raises(InputError, match="device='meta' cannot be used"):
         make_accelerator("meta", "fp32")
     with pytest.raises(InputError, match="device='cpu:0' cannot be used for training"):
         make_accelerator("cpu:0", "fp32")

@@ -20,7 +20,7 @@ from dealias.convert.recording import ExampleInput, record
 from dealias.convert.report import ConversionReport, build_report
 from dealias.convert.trace import Trace
 from dealias.convert.verify import apply, verified
-from dealias.errors import InputError
+from dealias.errors import InputError, check_flag
 from dealias.filters import Filter, resolve_filters
 from dealias.functional import PADDING_MODES
 
@@ -52,6 +52,7 @@ def sites(
         InputTypeError: `model` is no module, or `example_input` of another type.
     """
     _check_choice("recipe", recipe, RECIPES)
+    check_flag("stem", stem)
     if isinstance(model, nn.Module) and has_graphs(model):
         model = with_modules(model)
     return [site for plan in _plans(model, example_input, stem, recipe)[1] for site in plan.sites]
@@ -204,6 +205,8 @@ def _convert(
     inplace: bool,
 ) -> _Conversion:
     _check_choice("recipe", recipe, RECIPES)
+    for name, flag in (("stem", stem), ("strict", strict), ("inplace", inplace)):
+        check_flag(name, flag)
     _check_choice("padding_mode", padding_mode, ("auto", *PADDING_MODES))
     if not isinstance(filter, Mapping) and not callable(filter):
         _check_filter(filter, None)

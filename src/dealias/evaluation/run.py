@@ -11,13 +11,13 @@ from typing import Any
 
 from dealias.data import open_source
 from dealias.data.classes import match_classes
-from dealias.errors import InputError
+from dealias.errors import as_int
 from dealias.evaluation.network import Network, build_network
 from dealias.evaluation.plan import EvaluationPlan, plan_evaluation
 from dealias.evaluation.results import RESULTS, SLIDES, TABLE, TIMING, summarise, write_results
 from dealias.evaluation.slides import make_slides
 from dealias.evaluation.store import COUNTS, SETTINGS, Record, RunStore
-from dealias.evaluation.tasks import DEFAULT_METRICS
+from dealias.evaluation.tasks import DEFAULT_METRICS, choose_metrics
 from dealias.evaluation.tasks.base import Request
 from dealias.evaluation.tasks.sequences import read_rates
 from dealias.evaluation.units import Unit, count_unit, load_units
@@ -82,10 +82,10 @@ def evaluate(
         InputError: an argument is out of range, or the folder has a run already, or one with other settings.
         MissingExtraError: a package is not installed.
     """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size={batch_size!r} is too small: it must be at least 1")
-    if workers is not None and workers < 0:
-        raise InputError(f"workers={workers!r} must not be negative")
+    for name, value, minimum in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
+        if value is not None:
+            as_int(name, value, minimum)
+    choose_metrics(metrics)  # refuses now what the plan would refuse later
     rates = None if imagenet_p_rates is None else read_rates(imagenet_p_rates)
     specs = label_models(models)
     inputs = {"imagenet_p_rates": imagenet_p_rates, **inputs_of(specs)}

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dealias.errors import InputError, InputTypeError
+from dealias.errors import InputError, InputTypeError, as_int, shown
 from dealias.functional import per_axis
 from dealias.metrics._evaluation import evaluating, placed_like
 from dealias.nn import MaxBlurPool2d
@@ -100,8 +100,9 @@ def internal_feature_distances(
         InputError, InputTypeError: as in `internal_feature_distance`, or `layers` is empty.
     """
     images = placed_like(images, model)
-    if batch_size < 1 or not layers:
-        raise InputError(f"batch_size={batch_size!r} must be at least 1, and layers={layers!r} not empty")
+    batch_size = as_int("batch_size", batch_size)
+    if not layers:
+        raise InputError(f"layers={layers!r} is empty: name at least one")
     rows, columns = check_shifts(shifts, images)
     probes = [_Probe.of(model, layer) for layer in layers]
     sums = torch.zeros(len(probes), len(rows), len(columns), dtype=torch.float64)
@@ -310,10 +311,8 @@ def check_shifts(shifts: Shifts | None, images: Tensor) -> tuple[list[int], list
     """
     if shifts is None:
         return list(range(images.shape[2])), list(range(images.shape[3]))
-    if len(shifts) != 2:
-        raise InputError(
-            f"shifts has {len(shifts)} entries: give the rows dy and the columns dx, for example two ranges"
-        )
+    if not isinstance(shifts, Sequence) or len(shifts) != 2:
+        raise InputError(f"shifts={shown(shifts)}: give the rows dy and the columns dx, for example two ranges")
     rows, columns = (torch.as_tensor(axis).cpu() for axis in shifts)
     for axis in (rows, columns):
         if axis.ndim != 1 or not len(axis):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from dealias.errors import InputError
+from dealias.errors import InputError, check_kind
 
 
 def wilson_interval(successes: float, total: float, level: float = 0.95) -> tuple[float, float]:
@@ -134,6 +134,7 @@ def upper_tail(level: float) -> float:
     Raises:
         InputError: `level` is not in (0, 1).
     """
+    check_kind("level", level, (int, float), "a number between 0 and 1")
     if not 0 < level < 1:
         raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.95")
     return (1 + level) / 2

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError, InputTypeError
+from dealias.errors import InputError, InputTypeError, as_int, check_kind
 from dealias.metrics._evaluation import evaluating, placed_like
-from dealias.metrics.intervals import clustered_wilson_interval, wilson_interval
+from dealias.metrics.intervals import clustered_wilson_interval, upper_tail, wilson_interval
 from dealias.metrics.predictions import check_logits, checked_classes, correct_probabilities
 from dealias.metrics.views import Mode, ShiftedViews, make_views
 
@@ -176,8 +176,9 @@ def measure_consistencies(
     """
     if not modes:
         raise InputError("modes is empty: name at least one")
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size!r} is too small: it must be at least 1")
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
+    batch_size = as_int("batch_size", batch_size)
+    upper_tail(level)  # refuses a level that is not one
     kinds = {mode: make_views(mode, **arguments) for mode, arguments in modes.items()}
     counts = {mode: ViewCounts.none() for mode in modes}
     chunk = max(1, batch_size // max(views.count for views in kinds.values()))
@@ -316,8 +317,10 @@ def _chunks(images: Batches, targets: Tensor | None, size: int) -> Iterator[tupl
         raise InputError("targets go with images as one tensor: give batches of (images, targets) instead")
     else:
         batches = images
+    check_kind("images", batches, Iterable, "a tensor (N, C, H, W) or batches of such tensors")
     for batch in batches:
-        pixels, classes = (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1])
+        is_pair = isinstance(batch, Sequence) and len(batch) == 2
+        pixels, classes = (batch[0], batch[1]) if is_pair else (batch, None)
         if not isinstance(pixels, Tensor):
             raise InputTypeError(f"images must be tensors (N, C, H, W), got {type(pixels).__name__}")
         for start in range(0, len(pixels), size):

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int
 from dealias.models.inputs import Preprocessing
 from dealias.perturb.shifts import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
@@ -45,9 +45,10 @@ class ShiftedViews(ABC):
 
     def __post_init__(self) -> None:
         for name in ("pairs", "crop_size", "max_shift", "step"):
-            value = getattr(self, name, None)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value!r} is too small: it must be at least 1")
+            if getattr(self, name, None) is not None:
+                as_int(name, getattr(self, name))
+        if self.windowed and getattr(self, "image_size", None) is not None:
+            as_int("image_size", getattr(self, "image_size", None))
 
     @property
     @abstractmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError, printable
+from dealias.errors import InputError, check_kind, printable
 from dealias.functional import per_axis
 from dealias.nn import BlurPool2d, MaxBlurPool2d
 from dealias.optional import require
@@ -47,6 +47,7 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     Raises:
         InputError: the file cannot be read or has no state dict.
     """
+    check_kind("weights", path, (str, PathLike), "a path")
     if not Path(path).is_file():
         raise InputError(f"weights={str(path)!r} is not a file: give the path of a .safetensors or .pth checkpoint")
     try:
@@ -128,6 +129,7 @@ def load_weights(model: nn.Module, path: str | PathLike[str], *, new_head: bool 
         InputError: the file is not a checkpoint, or does not fit: the message names the first missing and unexpected
             keys and the shapes that differ.
     """
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     stored = _unwrapped(model, read_state_dict(path))
     if any(key.endswith(_FILTER) for key in stored):
         _load_zhang(model, stored, path, new_head)
@@ -241,6 +243,7 @@ def load_zhang_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
     Warns:
         UserWarning: `model` is anti-aliased in another way than the released network.
     """
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     _load_zhang(model, _unwrapped(model, read_state_dict(path)), path, new_head=False)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int, check_kind
 from dealias.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from dealias.models.names import is_listed, split_name, timm_config
 from dealias.optional import require
@@ -55,7 +55,7 @@ class Preprocessing:
         if self.crop_size < 1 or min(self.image_size, self.shift_size) < self.crop_size:
             raise InputError(f"crop_size={self.crop_size} must be at least 1 and at most image_size={self.image_size}")
         if self.channels not in (1, 3):
-            raise InputError(f"the network takes {self.channels} channels: images have 3 (RGB) or 1 (grayscale)")
+            raise InputError(f"in_chans={self.channels}: images have 3 (RGB) or 1 (grayscale)")
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(f"interpolation={self.interpolation!r} is unknown: use {', '.join(INTERPOLATIONS)}")
 
@@ -110,6 +110,9 @@ def preprocessing_for(
         InputError: the name is unknown, or a size is out of range.
     """
     model = _described(model, network)
+    for argument, size in (("image_size", image_size), ("crop_size", crop_size), ("in_chans", in_chans)):
+        if size is not None:
+            as_int(argument, size, bits=31)
     channels, crop, _ = default_input_size(model)
     mean, std = default_normalization(model)
     interpolation, resized = "bilinear", round(crop * 8 / 7)
@@ -177,6 +180,7 @@ def default_normalization(model: str | nn.Module) -> tuple[tuple[float, ...], tu
     Raises:
         InputError: the name is unknown.
     """
+    model = _described(model, None)
     if isinstance(model, str) and split_name(model)[0] == "dealias":
         channels = default_input_size(model)[0]
         return (0.0,) * channels, (1.0,) * channels
@@ -186,6 +190,7 @@ def default_normalization(model: str | nn.Module) -> tuple[tuple[float, ...], tu
 
 def _described(model: str | nn.Module, network: nn.Module | None) -> str | nn.Module:
     """The name of a listed network, else the network that the factory returned."""
+    check_kind("model", model, (str, nn.Module), "a name or a torch.nn.Module")
     return network if network is not None and isinstance(model, str) and not is_listed(model) else model
 
 

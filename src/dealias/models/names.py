@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from dealias.errors import InputError, InputTypeError, MissingExtraError
+from dealias.errors import InputError, InputTypeError, MissingExtraError, check_kind
 from dealias.models.vgg import vgg13_bn_cifar, vgg_small
 from dealias.optional import require
 
@@ -40,6 +40,7 @@ def list_models(pattern: str = "*") -> list[str]:
     A `pattern` with `*`, `?` or `[` is a shell pattern for the whole name, with or without its source; any other is a
     part of the name. Case does not matter. A library that is not installed lists no names.
     """
+    check_kind("pattern", pattern, str, "a text")
     names: list[str] = []
     for source in _SOURCES:
         try:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int, check_kind, shown
 
 
 class VGG(nn.Module):
@@ -45,13 +45,14 @@ class VGG(nn.Module):
         super().__init__()
         if padding_mode not in ("zeros", "circular"):
             raise InputError(f"padding_mode={padding_mode!r} is unknown: use zeros or circular")
-        for name, value in (("in_chans", in_chans), ("num_classes", num_classes)):
-            if value < 1:
-                raise InputError(f"{name}={value!r} is too small: it must be at least 1")
+        num_classes = as_int("num_classes", num_classes, bits=31)
+        check_kind("stages", stages, Sequence, "the widths of the convolutions, stage by stage")
+        if not stages or not all(stages):
+            raise InputError(f"stages={shown(stages)} has an empty stage, or none: give widths such as [[8], [16, 16]]")
         layers: list[nn.Module] = []
-        channels = in_chans
+        channels = as_int("in_chans", in_chans, bits=31)
         for stage in stages:
-            for width in stage:
+            for width in (as_int("stages", each, given=stages, bits=31) for each in stage):
                 # batch norm has the bias
                 conv = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False, padding_mode=padding_mode)
                 nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from dealias.convert import antialias as convert
-from dealias.errors import InputError, InputTypeError, users_code
+from dealias.errors import InputError, InputTypeError, as_int, check_flag, users_code
 from dealias.filters import Filter
 from dealias.models.checkpoints import load_weights
 from dealias.models.inputs import default_input_size
@@ -59,8 +59,9 @@ def create_model(
     numbers = {"num_classes": num_classes, "in_chans": in_chans}
     settings = {key: value for key, value in numbers.items() if value is not None}
     for argument, value in settings.items():
-        if value < 1:
-            raise InputError(f"{argument}={value!r} is too small: it must be at least 1")
+        as_int(argument, value, bits=31)
+    check_flag("antialias", antialias)
+    check_flag("new_head", new_head)
     if new_head and weights is None:
         raise InputError("new_head=True changes nothing without a checkpoint: give weights too")
     source, arch = split_name(name)

@@ -49,7 +49,7 @@ def check_corruption(name: str, severity: int, argument: str = "name") -> None:
     if name not in CORRUPTIONS + VALIDATION_CORRUPTIONS:
         known = ", ".join(CORRUPTIONS + VALIDATION_CORRUPTIONS)
         raise InputError(f"{argument}={name!r} is unknown: use one of {known}")
-    if severity not in SEVERITIES:
+    if severity not in SEVERITIES or isinstance(severity, bool):
         raise InputError(f"severity={severity!r} is out of range: use 1 to 5")
 
 
@@ -63,5 +63,5 @@ def check_perturbation(name: str, difficulty: int, argument: str = "name") -> No
 
 def check_difficulty(difficulty: int) -> None:
     """Raise InputError for a difficulty other than 1, 2 and 3."""
-    if difficulty not in DIFFICULTIES:
+    if difficulty not in DIFFICULTIES or isinstance(difficulty, bool):
         raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")

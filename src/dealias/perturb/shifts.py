@@ -14,13 +14,13 @@ Positive shifts move the content down and to the right, as `torch.roll` does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dealias.errors import InputError, InputTypeError
+from dealias.errors import InputError, InputTypeError, as_int, check_kind, shown
 
 Shift: TypeAlias = int | Sequence[int] | Tensor
 SubpixelShift: TypeAlias = float | Sequence[float] | Tensor
@@ -46,6 +46,7 @@ def zero_fill_shift(images: Tensor, dy: Shift, dx: Shift, fill: float = 0.0) -> 
 
     Arguments and errors as for `circular_shift`.
     """
+    check_kind("fill", fill, (int, float), "a number")
     rows, columns = _sources(images, dy, dx)
     height, width = images.shape[-2:]
     moved = _take(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
@@ -112,7 +113,8 @@ def crop(images: Tensor, top: Shift, left: Shift, size: int | tuple[int, int]) -
     """
     batch = _as_batch(images)
     height, width = batch.shape[2:]
-    window = (size, size) if isinstance(size, int) else size
+    sides = size if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
+    window = tuple(as_int("size", side, given=size, valid="an int, or height and width") for side in sides)
     starts = _per_image("top", top, batch), _per_image("left", left, batch)
     for name, start, length, available in zip(("top", "left"), starts, window, (height, width), strict=True):
         if length < 1 or int(start.min()) < 0 or int(start.max()) + length > available:
@@ -140,8 +142,7 @@ def resize_and_crop(images: Tensor, size: int) -> Tensor:
     """
     batch = _as_batch(images)
     height, width = batch.shape[2:]
-    if size < 1:
-        raise InputError(f"size={size!r} is too small: it must be at least 1")
+    size = as_int("size", size, bits=31)
     short = min(height, width)
     if short != size:
         height, width = size * height // short, size * width // short
@@ -170,20 +171,28 @@ def _as_batch(images: Tensor) -> Tensor:
 
 def _per_image(name: str, shift: Shift, images: Tensor) -> Tensor:
     """The shifts as (N, 1) or (1, 1)."""
-    values = torch.as_tensor(shift, device=images.device)
-    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-        raise InputTypeError(f"{name}={shift!r} must be an int or a sequence of ints")
+    values = _numbers(name, shift, "an int or a sequence of ints", images)
+    if values.is_floating_point():
+        raise InputTypeError(f"{name}={shown(shift)} must be an int or a sequence of ints")
     return _one_or_each(name, values, images)
 
 
 def _fractions(name: str, shift: SubpixelShift, images: Tensor) -> Tensor:
     """The shifts as (N, 1) or (1, 1), in the dtype of the images."""
-    values = torch.as_tensor(shift, device=images.device)
-    if values.is_complex() or values.dtype == torch.bool:
-        raise InputTypeError(f"{name}={shift!r} must be a real number or a sequence of them")
+    values = _numbers(name, shift, "a real number or a sequence of them", images)
     if not values.isfinite().all():
-        raise InputError(f"{name}={shift!r} must be finite")
+        raise InputError(f"{name}={shown(shift)} must be finite")
     return _one_or_each(name, values.to(images.dtype), images)
+
+
+def _numbers(name: str, shift: Any, valid: str, images: Tensor) -> Tensor:
+    try:
+        values = torch.as_tensor(shift, device=images.device)
+    except (TypeError, ValueError, RuntimeError):  # as PyTorch raises for text, None, sets and huge numbers
+        values = None
+    if values is None or values.is_complex() or values.dtype == torch.bool:
+        raise InputTypeError(f"{name}={shown(shift)} must be {valid}")
+    return values
 
 
 def _one_or_each(name: str, values: Tensor, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int
 
 
 def fit(
@@ -44,6 +44,7 @@ def fit(
         InputError: there are fewer images than `batch_size`.
         FloatingPointError: the loss is not finite; the message names the step.
     """
+    epochs, batch_size = as_int("epochs", epochs, bits=31), as_int("batch_size", batch_size, bits=31)
     steps = len(images) // batch_size
     if not steps:
         raise InputError(f"batch_size={batch_size} is too large: there are {len(images)} images")

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dealias.errors import InputError
+from dealias.errors import InputError, shown
 from dealias.optional import require
 
 try:
@@ -225,11 +225,11 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise InputError(f"set={pair!r} has no value: write KEY=VALUE")
+            raise InputError(f"set={shown(pair)} has no value: write KEY=VALUE")
         try:
             found[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f"set={pair!r} has a value that YAML cannot read") from None
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InputError(f"set={shown(pair)} has a value that YAML cannot read") from None
     return _checked_settings(found, "set")
 
 
@@ -237,7 +237,7 @@ def _read(name: str) -> _Recipe:
     yaml = require("yaml")
     try:
         found = yaml.safe_load(recipe_text(name))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"recipe={name!r} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise InputError(f"recipe={name!r} holds no settings: write KEY: VALUE")
