@@ -25,8 +25,8 @@ ROOMS = (
     ("nn",),
     ("functional",),
     ("ops",),
-    ("filters",),
-    ("files", "optional", "progress", "records", "runtime"),
+    ("filters", "records"),
+    ("files", "optional", "progress", "runtime"),
     ("errors",),
 )
 """From the top down. A module imports from its own room and from the rooms of the rows below."""

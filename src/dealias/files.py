@@ -56,13 +56,14 @@ class OutputFolder:
         self._command, self._writes = command, (*writes, MARKER, LOCK)
         self._inputs = {name: Path(place) for name, place in (inputs or {}).items() if place is not None}
         self._written: list[str] = []
+        check_output(path)
         self._check()
-        prepare_output(path)
 
     def __enter__(self) -> OutputFolder:
         """Lock the folder, mark it, and remove what killed processes had not yet renamed."""
-        from filelock import FileLock, Timeout  # PyTorch brings it
+        from filelock import FileLock, Timeout
 
+        prepare_output(self.path)
         self._lock = FileLock(self.path / LOCK)
         try:
             self._lock.acquire(blocking=False)
@@ -86,6 +87,7 @@ class OutputFolder:
         with suppress(OSError):
             if not self._written and not self._files():
                 (self.path / MARKER).unlink()  # nothing was done
+            (self.path / LOCK).unlink()  # under the lock: whoever waits for it sees that its file is gone
         self._lock.release()
 
     @property
@@ -188,6 +190,22 @@ class OutputFolder:
         if "command" not in marker:
             return "another run"
         return f"dealias {marker['command']}, process {marker.get('process')} on {marker.get('host')}"
+
+
+def check_output(directory: str | PathLike[str]) -> None:
+    """Check that `directory` is a folder that can be written, or can be created; nothing is created.
+
+    Raises:
+        InputError: it is not, or cannot.
+    """
+    path = Path(directory).absolute()
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    reason = (
+        "it is not a folder" if not existing.is_dir() else "no permission" if not os.access(existing, os.W_OK) else ""
+    )
+    if reason:
+        place = "" if existing == path else f"{str(existing)!r}: "
+        raise InputError(f"output={str(directory)!r} cannot be written ({place}{reason}): name a folder that can be")
 
 
 def prepare_output(directory: str | PathLike[str]) -> Path:

@@ -23,6 +23,15 @@ from dealias.ops.arguments import RELU, Blur, First, Pool
 from dealias.ops.arguments import PaddingMode as PaddingMode
 from dealias.ops.reference import extend, is_traced, sym_max, sym_min
 
+__all__ = [
+    "blur_pool1d",
+    "blur_pool2d",
+    "blur_pool3d",
+    "max_blur_pool1d",
+    "max_blur_pool2d",
+    "max_blur_pool3d",
+    "relu_blur_pool2d",
+]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 # Single calls in the graphs of torch.fx, which cannot trace the checks inside.

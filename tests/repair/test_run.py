@@ -67,11 +67,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
         if stage == "repairing" and done > 0.5:
             os.kill(os.getpid(), signal.SIGINT)
 
-    for name in ("results.json", "model.safetensors"):
-        (tmp_path / name).write_bytes(b"of an earlier run")
     with pytest.raises(KeyboardInterrupt):
         repair(small_network(), small_images(), output=tmp_path, on_progress=interrupt, **options)
-    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".dealias.json", "state.pt"]
     assert 0 < torch.load(tmp_path / "state.pt", weights_only=True)["step"] < 8
     with pytest.raises(InputError, match=r"had epochs=2: give the same"):
         repair(small_network(), small_images(), output=tmp_path, resume=True, **(options | {"epochs": 3}))
@@ -92,7 +90,6 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
 
 
 def test_a_failed_repair_leaves_no_weights(tmp_path: Path):
-    (tmp_path / "model.safetensors").write_bytes(b"of an earlier run")
     # the rate is too small to change anything
     outcome = repair(small_network(), small_images(), epochs=1, learning_rate=1e-9, min_agreement=1.0, output=tmp_path)
     assert outcome.results["repaired"]["agreement"] < 1
@@ -101,12 +98,26 @@ def test_a_failed_repair_leaves_no_weights(tmp_path: Path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_a_resumed_run_that_fails_leaves_no_weights(tmp_path: Path):
+def test_a_resumed_run_that_fails_leaves_the_weights_of_the_one_before(tmp_path: Path):
     options: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9, "output": tmp_path}
     assert repair(small_network(), small_images(), min_agreement=0.0, **options).succeeded
     assert (tmp_path / "model.safetensors").exists()
-    assert not repair(small_network(), small_images(), min_agreement=1.0, resume=True, **options).succeeded
-    assert not (tmp_path / "model.safetensors").exists()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="has weights that met a lower min_agreement"):
+        repair(small_network(), small_images(), min_agreement=1.0, resume=True, **options)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_files_of_the_user_are_never_touched(tmp_path: Path):
+    for name in ("model.safetensors", "state.pt", "notes.txt"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(InputError, match="has other files"):
+            repair(small_network(), small_images(), epochs=1, min_agreement=0, output=tmp_path)
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+        (tmp_path / name).unlink()
+    repair(small_network(), small_images(), epochs=1, min_agreement=0, output=tmp_path)
+    with pytest.raises(InputError, match="has a run: pass --resume"):
+        repair(small_network(), small_images(), epochs=1, min_agreement=0, output=tmp_path)
 
 
 def test_arguments_that_numpy_computed(tmp_path: Path):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.evaluation_results import results, slides, stored_results
+from helpers.evaluation_results import results, slides, stored_results, write
 
 from dealias.errors import InputError
-from dealias.evaluation.results import Results, write_results
+from dealias.evaluation.results import Results
 from dealias.records import from_json
 from dealias.report.evaluation import (
     evaluation_columns,
@@ -68,10 +68,10 @@ def test_the_page_says_how_far_shifts_go_and_which_network_was_not_trained() -> 
 def test_the_page_is_written_from_its_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not the folder of a finished evaluation.*results\.json; give"):
         write_report(tmp_path)
-    write_results(tmp_path, results(), slides(), {})
+    write(tmp_path)
     assert write_report(tmp_path).read_text() == render_evaluation(results(), slides())
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(InputError, match=r"results\.json' cannot be read"):
+    with pytest.raises(InputError, match=r"results\.json' is damaged"):
         write_report(tmp_path)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(InputError, match=r"results\.json' lacks the key networks"):

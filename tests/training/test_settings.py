@@ -77,7 +77,7 @@ def test_settings_from_python() -> None:
 def test_without_pydantic_the_error_names_the_extra() -> None:
     code = "import sys; sys.modules['pydantic'] = None; import dealias.training"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "MissingExtraError: pydantic is not installed: pip install 'dealias[train]'" in done.stderr
+    assert "MissingExtraError: pydantic is not installed: pip install 'dealias[metrics]'" in done.stderr
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:

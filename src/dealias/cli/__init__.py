@@ -19,7 +19,7 @@ def main() -> None:
     try:
         from dealias.cli.commands import run_command
 
-        run_command()
+        run_command(lambda: ctrl_c.came)
     except BaseException as error:
         ctrl_c.is_ending = True
         code = error.code if isinstance(error, SystemExit) else None

@@ -6,6 +6,7 @@ import io
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import metadata
 from typing import Annotated, Any
@@ -33,8 +34,8 @@ def set_options(
     """Make convolutional networks stable under small shifts: measure, fix, train, see."""
 
 
-def run_command() -> None:
-    """Run the command of `sys.argv` and exit with its code."""
+def run_command(is_interrupted: Callable[[], bool]) -> None:
+    """Run the command of `sys.argv` and exit with its code; after Ctrl-C, errors are raised as they are."""
     debug = "--debug" in sys.argv[1:]
     sys.argv = [word for word in sys.argv if word != "--debug"]
     for stream in (sys.stdout, sys.stderr):
@@ -51,12 +52,14 @@ def run_command() -> None:
             warnings.showwarning = show_warning
             app()
     except (InputError, MissingExtraError, FloatingPointError, OSError, MemoryError) as error:
-        if debug:
+        if debug or is_interrupted():
             raise
         text = str(error) if str(error) else reason(error)
         errors.print(f"error: {printable(text)}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except Exception:
+        if is_interrupted():
+            raise
         traceback.print_exc()
         errors.print(
             f"This is a mistake of dealias. Please report it, with the lines above: {_address()}", soft_wrap=True

@@ -28,7 +28,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from dealias.convert.trace import BLUR, Call, Method, Node, Output, Trace, Value, is_blur_layer
 from dealias.convert.windows import Window, window_of
-from dealias.errors import InputError, InputTypeError, reason
+from dealias.errors import InputError, InputTypeError, printable
 
 ExampleInput: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 """What a model is called with: a tensor, a tuple of positional arguments or a dict of keyword arguments."""
@@ -313,11 +313,9 @@ def record(model: nn.Module, example_input: ExampleInput) -> Trace:
             with recorder, _Functions(recorder):
                 output = model(*args, **kwargs)
         except (Exception, SystemExit) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(
                 f"example_input={_describe(example_input)} is not what {type(model).__name__} takes: it raised "
-                f"{reason(error)}"
+                f"{type(error).__name__}: {printable(' '.join(str(error).split()))[:1000]}"
             ) from error
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
     for tensor in tensors:

@@ -259,6 +259,11 @@ class RepairFolder:
         if outcome.succeeded:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in outcome.model.state_dict().items()}
             self._output.write(WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
+        elif (self._path / WEIGHTS).exists():
+            raise InputError(
+                f"output={str(self._path)!r} has weights that met a lower min_agreement: they and their results are "
+                "left; name another folder"
+            )
         self._output.write(RESULTS, json.dumps(outcome.results, indent=1) + "\n")
 
 
