@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from dealias.errors import InputError
-from dealias.records import from_json, read_json
+from dealias.records import from_json, read_json, read_json_lines
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,13 @@ def test_files_that_are_not_json(tmp_path: Path) -> None:
         assert str(refusal.value).isprintable()
     with pytest.raises(FileNotFoundError):
         read_json(_Outer, tmp_path / "missing.json")
+
+
+def test_half_a_last_line_is_no_record_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    lines = tmp_path / "log.jsonl"
+    lines.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert read_json_lines(dict[str, int], lines) == [{"step": 1}, {"step": 2}]
+    for damaged in ("", "[1]", "null", "[" * 100_000, '{"step": "1"}'):
+        lines.write_text(f'{{"step": 1}}\n{damaged}\n{{"step": 2}}\n')
+        with pytest.raises(InputError, match=r"log\.jsonl, line 2' (is damaged|has a wrong value)"):
+            read_json_lines(dict[str, int], lines)

@@ -38,6 +38,22 @@ def read_json(kind: type[_Record], path: Path) -> _Record:
     return from_json(kind, content, str(path))
 
 
+def read_json_lines(kind: type[_Record], path: Path) -> list[_Record]:
+    """The records in a file, one in each line; half a last line, which a killed process left, is left out.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not such a record.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
+    return [from_json(kind, line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
 def from_json(kind: type[_Record], content: bytes, file: str) -> _Record:
     """The dataclass, or list or dict of dataclasses, that JSON holds.
 

@@ -86,5 +86,5 @@ def test_another_run_is_refused(tmp_path: Path, changes: dict[str, Any], message
 def test_a_damaged_file(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "config.yaml").write_bytes(content)
-    with pytest.raises(InputError, match=r"config\.yaml cannot be read"):
+    with pytest.raises(InputError, match=r"config\.yaml' cannot be read"):
         tiny_config().check_resumes(tmp_path / "config.yaml")

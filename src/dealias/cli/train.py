@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,6 +105,7 @@ def configure(
 
 def train_and_report(config: Config, output: Path, *, device: str, workers: int | None, resume: bool) -> None:
     """Train, print the outcome, and write the report."""
+    from dealias.errors import reason
     from dealias.optional import require
     from dealias.report.training import write_comparison
     from dealias.training import train as run
@@ -123,4 +125,7 @@ def train_and_report(config: Config, output: Path, *, device: str, workers: int 
     )
     console.print(f"after {config.settings.epochs} epochs: {fractions}", style="bold", markup=False, soft_wrap=True)
     console.print(output / "checkpoints" / "best.safetensors", soft_wrap=True)
-    console.print(write_comparison([output], output), soft_wrap=True)
+    try:
+        console.print(write_comparison([output], output), soft_wrap=True)
+    except Exception as error:  # the training is done and its files are written
+        warnings.warn(f"the report could not be written: {reason(error)}; try dealias report {output}", stacklevel=2)

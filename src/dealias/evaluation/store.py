@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from dealias.errors import InputError
 from dealias.files import OutputFolder
-from dealias.records import from_json, read_json
+from dealias.records import read_json, read_json_lines
 
 UnitKey: TypeAlias = tuple[str, int, int]
 SETTINGS, COUNTS = "settings.json", "counts.jsonl"
@@ -83,7 +82,7 @@ class RunStore:
         """
         if not self._lines.exists():
             return []
-        found = {record.key: record for record in _parsed(self._lines)}
+        found = {record.key: record for record in read_json_lines(Record, self._lines)}
         return [found[key] for key in sorted(found)]
 
     def append(self, record: Record) -> None:
@@ -112,12 +111,6 @@ class RunStore:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(self._lines, whole)
-
-
-def _parsed(path: Path) -> Iterator[Record]:
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            yield from_json(Record, line, f"{path}, line {number}")
 
 
 def _check_same(output: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

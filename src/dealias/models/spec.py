@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from dealias.errors import InputError, shown
+from dealias.errors import InputError, printable, shown
 from dealias.filters import parse_filter
 from dealias.models.zoo import create_model
 
@@ -131,7 +131,7 @@ def label_models(models: Sequence[ModelSpec | str]) -> list[ModelSpec]:
         raise InputError("models is empty: name at least one network")
     labelled: list[ModelSpec] = []
     for spec in specs:
-        own = spec.label or spec.name.partition(":")[2] + (f" + {spec.antialias}" if spec.antialias else "")
+        own = printable(spec.label) or spec.name.partition(":")[2] + (f" + {spec.antialias}" if spec.antialias else "")
         same = sum(each.label == own or each.label.startswith(f"{own} #") for each in labelled)
         if same and spec.label:
             raise InputError(f"label={own!r} names two networks: give each its own")

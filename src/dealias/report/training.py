@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from dealias.errors import InputError
+from dealias.errors import InputError, reason, shown
 from dealias.files import write_report_file
 from dealias.optional import require
+from dealias.records import read_json_lines
 from dealias.report.metric_text import FIGURE_TEXTS, format_share
 from dealias.report.page import render_page
 from dealias.report.plots import plot_lines
 from dealias.report.profiles import Plot, drawn
 
+LogRecord: TypeAlias = dict[str, bool | int | float]
+"""A record of `log.jsonl` or `timing.jsonl`."""
+_CONFIG_KEYS = ("model", "filter", "antialias", "shift_augmentation", "epochs")
 Points = Mapping[str, Sequence[tuple[float, float]]]
 SMOOTHED = 200  # the most points in a curve of losses
 
@@ -34,9 +37,9 @@ class TrainingRun:
 
     label: str
     config: Mapping[str, Any]
-    steps: list[dict[str, Any]]
-    epochs: list[dict[str, Any]]
-    timing: list[dict[str, Any]]
+    steps: list[LogRecord]
+    epochs: list[LogRecord]
+    timing: list[LogRecord]
 
 
 def is_training_run(folder: str | Path) -> bool:
@@ -54,12 +57,16 @@ def read_run(folder: str | Path) -> TrainingRun:
     yaml = require("yaml")
     try:
         config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
-        records, timings = (
-            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-            for path in (place / "log.jsonl", place / "timing.jsonl")
-        )
-    except (OSError, yaml.YAMLError, json.JSONDecodeError) as error:
-        raise InputError(f"run={str(folder)!r} is not the folder of a training run: {error}") from None
+        records = read_json_lines(LogRecord, place / "log.jsonl")
+        timing = place / "timing.jsonl"
+        timings = read_json_lines(LogRecord, timing) if timing.exists() else []
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"run={str(folder)!r} is not the folder of a training run: {reason(error)}") from None
+    lacking = [key for key in _CONFIG_KEYS if not isinstance(config, Mapping) or key not in config]
+    odd = [record for record in (*records, *timings) if "epoch" not in record]
+    if lacking or odd:
+        problem = f"config.yaml lacks {', '.join(lacking)}" if lacking else f"a record lacks its epoch: {shown(odd[0])}"
+        raise InputError(f"run={str(folder)!r} is not the folder of a training run: {problem}")
     steps = [record for record in records if "loss" in record]
     epochs = [record for record in records if "accuracy" in record]
     return TrainingRun(place.resolve().name, config, steps, epochs, timings)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import dealias
-from dealias.errors import InputError
+from dealias.errors import InputError, reason, shown
 from dealias.optional import require
 from dealias.training.settings import Settings
 
@@ -61,13 +61,14 @@ class Config:
         yaml = require("yaml")
         try:
             stored = {**_defaults(), **yaml.safe_load(path.read_text(encoding="utf-8"))}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
+        except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"{str(path)!r} cannot be read: {reason(error)}; start again in another folder") from None
         config = self.to_dict()
-        for key in sorted({*stored, *config} - set(FREE_KEYS)):
+        for key in sorted({*stored, *config} - set(FREE_KEYS), key=str):
             if stored.get(key) != config.get(key):
+                theirs, ours = shown(stored.get(key)), shown(config.get(key))
                 raise InputError(
-                    f"output={str(path.parent)!r} has a run with {key}={stored.get(key)!r}, not {config.get(key)!r}: "
+                    f"output={str(path.parent)!r} has a run with {key}={theirs}, not {ours}: "
                     "resume it with its own settings, or name another folder"
                 )
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from dealias.errors import InputError
 from dealias.files import OutputFolder
 from dealias.optional import require
+from dealias.records import read_json_lines
 from dealias.training.config import Config
 
 STATES_KEPT = 2
@@ -109,9 +110,11 @@ class RunFolder:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
         else:
             self._log.truncate(size)
-        timing = self._timing_path.read_text().splitlines() if self._timing_path.exists() else []
-        kept = [line for line in timing if line.endswith("}") and json.loads(line)["epoch"] < epochs_done]
-        self._output.write("timing.jsonl", "".join(f"{line}\n" for line in kept))
+        timing: list[dict[str, int | float]] = []
+        if self._timing_path.exists():
+            timing = read_json_lines(dict[str, int | float], self._timing_path)
+        kept = [record for record in timing if record.get("epoch", epochs_done) < epochs_done]
+        self._output.write("timing.jsonl", "".join(f"{json.dumps(record)}\n" for record in kept))
         require("tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
