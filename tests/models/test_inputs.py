@@ -42,5 +42,5 @@ def test_networks_have_their_own() -> None:
     assert alone.std == pytest.approx([np.mean(lite.std)])
     with pytest.raises(InputError, match="crop_size=64"):
         preprocessing_for("torchvision:resnet18", crop_size=64, image_size=32)
-    with pytest.raises(InputError, match="4 channels"):
+    with pytest.raises(InputError, match="in_chans=4: images have 3"):
         Preprocessing(32, 32, 32, 4, "bilinear", (0.0,) * 4, (1.0,) * 4)
