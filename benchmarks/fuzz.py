@@ -198,6 +198,8 @@ def command(words: list[str]) -> None:
             code = end.code or 0
     lines = [line for line in errors.getvalue().splitlines() if line.startswith("error:")]
     assert (code, len(lines)) in ((0, 0), (1, 1), (2, 0)), f"exit {code}: {errors.getvalue()}"
+    if code:
+        raise InputError("refused as it should be")
 
 
 OPTIONS = {
