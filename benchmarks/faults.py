@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,14 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tables import as_markdown, replace_section
 
 from dealias.models import vgg_small
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-VARYING = ("timing.json", "timing.jsonl", ".dealias.json", ".dealias.lock")
-"""Files of which no two runs write the same: times and processes. TensorBoard's logs are left out too."""
+VARYING = ("timing.json*", ".dealias.*", "report.html", "state-*.pt", "events.*")
+"""Files of which no two runs write the same: times, processes, and states that are saved by the clock."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,17 @@ def run(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """A digest of each file that depends on the arguments alone."""
-    files = (
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in VARYING and "tensorboard" not in path.parts
-    )
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """A digest of each file that depends on the arguments alone; of weights, whose header has no order, of the tensors."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    kept = (path for path in files if not any(fnmatchcase(path.name, pattern) for pattern in VARYING))
+    return {str(path.relative_to(folder)): _digest(path) for path in kept}
+
+
+def _digest(path: Path) -> str:
+    if path.suffix != ".safetensors":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    tensors = sorted(load_file(path).items())
+    return hashlib.sha256(b"".join(name.encode() + tensor.numpy().tobytes() for name, tensor in tensors)).hexdigest()
 
 
 def half_written(folder: Path) -> list[str]:
@@ -172,6 +177,9 @@ def harass(command: Command, folder: Path, kills: int, draw: random.Random) -> O
             outcome.problems.append(f"the run that goes on ended with {code}: {errors.strip()[-300:]}")
             continue
         left = digests(broken)
+        left_over = [path.name for path in broken.rglob(".*") if path.name not in (".dealias.json", ".dealias.lock")]
+        if left_over:
+            outcome.problems.append(f"temporary files stay: {', '.join(left_over)}")
         differing = sorted(name for name in {*left, *wanted} if left.get(name) != wanted.get(name))
         if differing:
             outcome.problems.append(f"other files than an unbroken run's: {', '.join(differing)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -69,6 +69,22 @@ def pick_device(device: str) -> torch.device:
     with users_code(f"device={device!r} cannot be used"):
         torch.ones(1, device=picked).item()  # a meta tensor has no values
     return picked
+
+
+def from_workers(loader: Iterable[_Value]) -> Iterator[_Value]:
+    """The batches of a `DataLoader`, whose workers may be killed.
+
+    Raises:
+        InputError: a worker has ended.
+    """
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise InputError(
+            "workers: a process that reads images was killed, as for lack of memory: use fewer workers, and resume the run"
+        ) from error
 
 
 def default_workers(processes: int = 1) -> int:

@@ -17,6 +17,7 @@ from dealias.evaluation.store import Record, UnitKey
 from dealias.evaluation.tasks.base import Task
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
+from dealias.runtime import from_workers
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def load_units(units: Sequence[Unit], workers: int) -> Iterator[Loaded]:
         prefetch_factor=2 if workers and units else None,
         worker_init_fn=_one_thread,
     )
-    yield from loader
+    yield from from_workers(loader)
 
 
 def _as_it_is(loaded: Any) -> Any:

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from dealias.data import Source
 from dealias.errors import InputError
+from dealias.runtime import from_workers
 from dealias.training.augment import Augment
 from dealias.training.processes import ProcessPart
 
@@ -156,7 +157,7 @@ class Batches:
     def of(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from a step on."""
         self._position.epoch, self._position.start = epoch, start
-        yield from self._loader
+        yield from from_workers(self._loader)
 
 
 def make_loader(dataset: Dataset[Any], sampler: Any, part: ProcessPart) -> DataLoader[Any]:

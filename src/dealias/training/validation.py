@@ -16,6 +16,7 @@ from dealias.metrics.measure import ViewCounts
 from dealias.metrics.predictions import check_logits, top1
 from dealias.metrics.views import Mode, ShiftedViews, network_views
 from dealias.models import Preprocessing
+from dealias.runtime import from_workers
 from dealias.training.batches import Images, make_loader, readable
 from dealias.training.processes import ProcessPart
 
@@ -57,7 +58,7 @@ class Validation:
         """
         counts = torch.zeros(2 + 2 * len(self._views), dtype=torch.int64, device=accelerator.device)
         with evaluating(model), accelerator.autocast():
-            for images, shifted, labels in self.batches:
+            for images, shifted, labels in from_workers(self.batches):
                 right = _top1(model, images, accelerator.device) == labels.to(accelerator.device)
                 found = [len(labels), int(right.sum())]
                 for mode, pixels in shifted.items():
