@@ -112,7 +112,7 @@ def run(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """A digest of each file that depends on the arguments alone; of weights, whose header has no order, of the tensors."""
+    """Digests of the files that depend on the arguments alone; of weights, whose header has no order, the tensors."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     kept = (path for path in files if not any(fnmatchcase(path.name, pattern) for pattern in VARYING))
     return {str(path.relative_to(folder)): _digest(path) for path in kept}

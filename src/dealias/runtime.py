@@ -83,7 +83,7 @@ def from_workers(loader: Iterable[_Value]) -> Iterator[_Value]:
         if "DataLoader worker (pid" not in str(error):
             raise
         raise InputError(
-            "workers: a process that reads images was killed, as for lack of memory: use fewer workers, and resume the run"
+            "workers: a process that reads images was killed, as for lack of memory: use fewer, and resume the run"
         ) from error
 
 
