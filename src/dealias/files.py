@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from dealias.errors import InputError
 
@@ -59,7 +60,7 @@ class OutputFolder:
         check_output(path)
         self._check()
 
-    def __enter__(self) -> OutputFolder:
+    def __enter__(self) -> Self:
         """Lock the folder, mark it, and remove what killed processes had not yet renamed."""
         from filelock import FileLock, Timeout
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -117,7 +116,7 @@ def repair(
         run = _Run(original, converted, domain, targets, chosen, about or {})
         outcome = run.outcome(run.figures(folder, on_progress))
         if folder is not None:
-            folder.write(outcome)
+            folder.write_outcome(outcome)
     return outcome
 
 
@@ -197,7 +196,7 @@ class _Run:
         return RepairResult(self._model, results)
 
 
-class RepairFolder:
+class RepairFolder(OutputFolder):
     """The folder of a repair; a context manager that keeps other runs out while it is open.
 
     Args:
@@ -212,23 +211,13 @@ class RepairFolder:
     def __init__(
         self, path: str | PathLike[str], *, resume: bool, inputs: Mapping[str, str | PathLike[str] | None] | None = None
     ) -> None:
-        self._output = OutputFolder(path, "repair", writes=(STATE, WEIGHTS, RESULTS), inputs=inputs)
-        self._path = self._output.path
-        if self._output.has_run and not resume:
+        super().__init__(path, "repair", writes=(STATE, WEIGHTS, RESULTS), inputs=inputs)
+        if self.has_run and not resume:
             raise InputError(f"output={str(path)!r} has a run: pass --resume to continue it, or name another folder")
-
-    def __enter__(self) -> RepairFolder:
-        self._output.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._output.__exit__(kind, error, traceback)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a state, whole or not at all."""
-        self._output.write(STATE, state_content(state))
+        self.write(STATE, state_content(state))
 
     def load(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """The saved state; None where there is none.
@@ -236,7 +225,7 @@ class RepairFolder:
         Raises:
             InputError: it cannot be read, or comes from other settings or images.
         """
-        path = self._path / STATE
+        path = self.path / STATE
         if not path.is_file():
             return None
         content = path.read_bytes()
@@ -249,22 +238,22 @@ class RepairFolder:
         differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]
         if differing:
             raise InputError(
-                f"resume: the run in {str(self._path)!r} had {', '.join(differing)}: give the same, or name another "
+                f"resume: the run in {str(self.path)!r} had {', '.join(differing)}: give the same, or name another "
                 "folder"
             )
         return stored
 
-    def write(self, outcome: RepairResult) -> None:
+    def write_outcome(self, outcome: RepairResult) -> None:
         """Write the results, and the weights if the repair succeeded."""
         if outcome.succeeded:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in outcome.model.state_dict().items()}
-            self._output.write(WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
-        elif (self._path / WEIGHTS).exists():
+            self.write(WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
+        elif (self.path / WEIGHTS).exists():
             raise InputError(
-                f"output={str(self._path)!r} has weights that met a lower min_agreement: they and their results are "
+                f"output={str(self.path)!r} has weights that met a lower min_agreement: they and their results are "
                 "left; name another folder"
             )
-        self._output.write(RESULTS, json.dumps(outcome.results, indent=1) + "\n")
+        self.write(RESULTS, json.dumps(outcome.results, indent=1) + "\n")
 
 
 @contextmanager

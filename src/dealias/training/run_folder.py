@@ -19,7 +19,6 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ FILES = ("config.yaml", "log.jsonl", "timing.jsonl", "tensorboard/*", "checkpoin
 """Everything that a training writes."""
 
 
-class RunFolder:
+class RunFolder(OutputFolder):
     """Reads and writes a run's folder; a context manager of the first process alone.
 
     While it is open, other runs are kept out of the folder; nothing of the run is written before `begin`.
@@ -51,8 +50,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, config: Config, *, resume: bool) -> None:
-        self._output = OutputFolder(path, "train", writes=FILES, inputs={"weights": config.weights})
-        self.path = self._output.path
+        super().__init__(path, "train", writes=FILES, inputs={"weights": config.weights})
         self.checkpoints = self.path / "checkpoints"
         self._config, self._config_path = config, self.path / "config.yaml"
         self._log_path, self._timing_path = self.path / "log.jsonl", self.path / "timing.jsonl"
@@ -62,15 +60,6 @@ class RunFolder:
                     f"output={str(path)!r} has a run: pass --resume to continue it, or name another folder"
                 )
             config.check_resumes(self._config_path)
-
-    def __enter__(self) -> RunFolder:
-        self._output.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._output.__exit__(kind, error, traceback)
 
     def _states(self) -> list[Path]:
         return sorted(self.checkpoints.glob("state-*.pt"), reverse=True)
@@ -103,8 +92,8 @@ class RunFolder:
             epochs_done: number of epochs whose timings are kept.
         """
         for name in FILES:
-            self._output.own(name)
-        self._output.write("config.yaml", require("yaml").safe_dump(self._config.to_dict(), sort_keys=False))
+            self.own(name)
+        self.write("config.yaml", require("yaml").safe_dump(self._config.to_dict(), sort_keys=False))
         self._log = self._log_path.open("ab", buffering=0)  # reports a full disk at once
         if self._log.tell() < size:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
@@ -114,7 +103,7 @@ class RunFolder:
         if self._timing_path.exists():
             timing = read_json_lines(dict[str, int | float], self._timing_path)
         kept = [record for record in timing if record.get("epoch", epochs_done) < epochs_done]
-        self._output.write("timing.jsonl", "".join(f"{json.dumps(record)}\n" for record in kept))
+        self.write("timing.jsonl", "".join(f"{json.dumps(record)}\n" for record in kept))
         require("tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
@@ -155,9 +144,9 @@ class RunFolder:
             os.fsync(self._log.fileno())
             whole = state_content({**state, "log_bytes": self._log.tell()})
             if is_best:
-                self._output.write("checkpoints/best.safetensors", content)
-            self._output.write(f"checkpoints/state-{state['step']:08d}.pt", whole)
-            self._output.write("checkpoints/last.safetensors", content)
+                self.write("checkpoints/best.safetensors", content)
+            self.write(f"checkpoints/state-{state['step']:08d}.pt", whole)
+            self.write("checkpoints/last.safetensors", content)
         except OSError as error:
             raise self._not_saved(state["step"], error) from error
         for old in self._states()[STATES_KEPT:]:
