@@ -27,10 +27,28 @@ def process_group() -> Iterator[tuple[int, int]]:
     if started:
         dist.init_process_group("gloo")
     try:
-        yield dist.get_rank(), dist.get_world_size()
+        with reach_processes():
+            yield dist.get_rank(), dist.get_world_size()
     finally:
         if started:
             dist.destroy_process_group()
+
+
+@contextmanager
+def reach_processes() -> Iterator[None]:
+    """For code that exchanges values with the other processes of torchrun, which may be killed.
+
+    Raises:
+        InputError: one of them has ended, or does not answer.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo/" not in str(error):  # gloo raises no type of its own
+            raise
+        raise InputError(
+            "torchrun: another process of this run was killed or does not answer: start them all again with --resume"
+        ) from error
 
 
 def gather(value: _Value, rank: int, processes: int) -> list[_Value]:

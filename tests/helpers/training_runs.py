@@ -16,7 +16,8 @@ from torch import nn
 from dealias.training import Config, load_recipe, train
 
 NOISY = "helpers.training_runs:noisy_network"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+_PATHS = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, _PATHS))}
 SMALL = ("train", "dealias:vgg_small", "--recipe", "digits", "--antialias", "--epochs", 2, "--limit", 512, "--seed", 5)
 # everything that has a state or draws random numbers
 STATEFUL = {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 1.0, "shift_augmentation": True, "label_smoothing": 0.1}

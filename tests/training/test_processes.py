@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.training_runs import outcome, python, records, run_command, run_tiny, tiny_config
+from helpers.training_runs import losses, outcome, python, records, run_command, run_tiny, tiny_config
 
 from dealias.errors import InputError
 from dealias.training.processes import ProcessPart, make_accelerator, process_part, share_state
@@ -67,6 +67,38 @@ def test_processes_share_what_one_does(tmp_path: Path, processes: int) -> None:
             assert theirs == {**ours, "loss": pytest.approx(ours["loss"], rel=1e-5)}
         else:
             assert theirs == ours
+
+
+KILLED = """
+import os, signal, sys
+from dealias.cli import main
+from dealias.training import recorder
+
+after_step, recorder.AGREE_EVERY = recorder.Recorder.after_step, 0.0
+
+def after(self, loss, rate):
+    if self.progress.step == 5 and os.environ["RANK"] == {rank!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return after_step(self, loss, rate)
+
+recorder.Recorder.after_step = after
+main()
+"""
+
+
+@pytest.mark.parametrize("rank", ["0", pytest.param("1", marks=pytest.mark.sweep)])
+def test_a_killed_process_ends_the_others_in_one_line(tmp_path: Path, rank: str) -> None:
+    script, run = tmp_path / "script.py", (*ARGUMENTS, "--set", "save_every=1e-9", "--output", tmp_path / "run")
+    script.write_text(KILLED.format(rank=rank))
+    broken = outcome(python(script, *run, processes=2))
+    assert broken.returncode != 0
+    ours = [line for line in broken.stderr.splitlines() if "torchrun: another process" in line]
+    assert len(ours) == 1, broken.stderr
+    assert "in run_command" not in broken.stderr  # the traceback there is torchrun's own
+    finished = run_command(*run, "--resume", processes=2)
+    assert finished.returncode == 0, finished.stderr
+    run_tiny(tmp_path / "one", config=tiny_config(PLAIN, limit=250, batch_size=64, shift_augmentation=True))
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
 def test_the_process_group_ends_before_the_process(tmp_path: Path) -> None:

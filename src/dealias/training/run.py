@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dealias.progress import OnProgress
+from dealias.runtime import reach_processes
 from dealias.training.batches import Batches
 from dealias.training.config import Config
 from dealias.training.data import open_data
@@ -47,12 +48,12 @@ def train(
         `is_main_process`.
 
     Raises:
-        InputError, MissingExtraError: bad input, before any work is done.
+        InputError, MissingExtraError: bad input, before any work is done; or another process of torchrun was killed.
         FloatingPointError: the loss or the weights are not finite; the message names the step.
         OSError: the disk is full; the states saved before are whole.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the state is saved.
     """
-    with StopSignals() as signals, ExitStack() as stack:
+    with reach_processes(), StopSignals() as signals, ExitStack() as stack:
         accelerator = make_accelerator(device, config.settings.precision)
         part = process_part(accelerator, workers, in_memory=config.data == "digits")
         folder: RunFolder | None = None
