@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -152,3 +153,12 @@ def test_a_damaged_marker_makes_the_files_another_s(tmp_path: Path, content: str
 def test_an_undeclared_file_is_our_mistake(tmp_path: Path):
     with claim(tmp_path / "run") as folder, pytest.raises(ValueError, match=r"other\.txt is not among"):
         folder.write("other.txt", "")
+
+
+def test_a_folder_that_is_removed_is_not_made_again(tmp_path: Path):
+    with claim(tmp_path / "run") as folder:
+        folder.write("model.safetensors", "weights")
+        shutil.rmtree(folder.path)
+        with pytest.raises(InputError, match=r"^output='.*run' was removed while dealias convert wrote into it"):
+            folder.write("model.safetensors", "weights")
+    assert not folder.path.exists()

@@ -106,12 +106,22 @@ class OutputFolder:
         """The path of a file that the run is about to write, or a pattern of such files; its folder is created."""
         if not self._is_written_by_command(name):
             raise ValueError(f"{name} is not among the files that {self._command} declares: {self._writes}")
+        self.check_exists()
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _matches(name, self._written):
             self._written = [*self._written, name]
             self._mark()
         return path
+
+    def check_exists(self) -> None:
+        """Check that the open folder was not removed.
+
+        Raises:
+            InputError: it was.
+        """
+        if not (self.path / LOCK).exists():
+            raise InputError(f"{self._argument} was removed while dealias {self._command} wrote into it: start again")
 
     def _check(self) -> None:
         home = self.path.resolve()

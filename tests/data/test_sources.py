@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -169,3 +170,14 @@ def test_folders_that_are_refused(mixed: Path, tmp_path_factory: pytest.TempPath
     finally:
         os.seteuid(user)
         mixed.chmod(0o755)
+
+
+def test_a_place_that_is_removed_is_named(folder: Path) -> None:
+    _shard(folder / "one.tar", range(1))
+    sources = [open_source(folder), open_source(folder / "*.tar")]
+    for source in sources:
+        source.check_exists()
+    shutil.rmtree(folder)
+    for source in sources:
+        with pytest.raises(InputError, match=r"^images='.*folder.*' was removed while it was read$"):
+            source.check_exists()

@@ -113,6 +113,20 @@ def test_torchrun_counts_the_same(plain: Path, pictures: Path, tmp_path: Path) -
     assert done.stdout.rstrip().splitlines()[-1] == str(tmp_path / "run" / "report.html")
 
 
+@pytest.mark.parametrize("argument", ["images", "output"])
+def test_a_folder_that_is_removed_ends_in_one_line(pictures: Path, tmp_path: Path, argument: str) -> None:
+    folders = {"images": tmp_path / "images", "output": tmp_path / "run"}
+    shutil.copytree(pictures, folders["images"])
+
+    def remove(stage: str, done: float) -> None:
+        shutil.rmtree(folders[argument], ignore_errors=True)
+
+    with pytest.raises(InputError, match=rf"^{argument}='.*' was removed while ") as refusal:
+        evaluate([MODEL], **folders, on_progress=remove, **{**QUICK, "metrics": ("accuracy", "equivariance")})
+    assert str(refusal.value).isprintable()
+    assert not folders[argument].exists()
+
+
 NAN_NETWORK = """
 import torch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -121,6 +122,23 @@ def test_a_signal_during_the_evaluation_saves_and_leaves(
     assert (state["epoch"], state["data"]) == (0, {"epoch": 0, "batch": 4})  # the epoch is not yet measured
     run_tiny(broken, resume=True, config=stateful())
     assert_same_run(broken, unbroken)
+
+
+def test_a_folder_that_is_removed_ends_in_one_line(tmp_path: Path) -> None:
+    def remove(stage: str, done: float) -> None:
+        if done == 0.5:
+            shutil.rmtree(tmp_path / "run")
+
+    with pytest.raises(InputError, match=r"^output='.*run' was removed while dealias train wrote into it"):
+        train(tiny_config(), tmp_path / "run", device="cpu", on_progress=remove)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, draw = time.time(), random.Random(0)
+    monkeypatch.setattr(time, "time", lambda: now + draw.uniform(-1e6, 1e6))
+    run_tiny(tmp_path / "jumping", config=stateful())
+    assert_same_run(tmp_path / "jumping", unbroken)
 
 
 def test_progress_is_told_after_each_step(tmp_path: Path) -> None:

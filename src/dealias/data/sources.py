@@ -41,7 +41,7 @@ class Source:
     """Labelled images by number.
 
     Attributes:
-        place: the folder, file or pattern as given.
+        place: the folder, file or pattern.
         classes: names of the classes, by number; None where only the numbers are known.
         labels: the class of each image.
         names: the name of each image in reports.
@@ -63,7 +63,7 @@ class Source:
         """All images of a place, numbered in their order."""
         shown_classes = None if classes is None else list(map(printable, classes))
         names = list(map(printable, names))  # file names may have bytes that are not Unicode
-        return cls(printable(str(place)), shown_classes, labels, names, list(range(len(names))), opener)
+        return cls(str(place), shown_classes, labels, names, list(range(len(names))), opener)
 
     def __len__(self) -> int:
         """Number of images, unreadable ones included."""
@@ -76,6 +76,15 @@ class Source:
             InputError: it is not a complete image.
         """
         return read_picture(self.opener(self.positions[number]))
+
+    def check_exists(self) -> None:
+        """Check that the images were not removed.
+
+        Raises:
+            InputError: they were.
+        """
+        if not os.path.exists(self.place) and not glob.glob(self.place):
+            raise InputError(f"images={self.place!r} was removed while it was read")
 
     def limited(self, limit: int | None, seed: int) -> Source:
         """At most `limit` images, drawn by `seed`, in their order."""

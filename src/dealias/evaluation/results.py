@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dealias.convert import Site, sites
-from dealias.errors import InputError
+from dealias.errors import InputError, printable
 from dealias.evaluation.estimates import Estimate, Figure, difference
 from dealias.evaluation.network import Network
 from dealias.evaluation.plan import EvaluationPlan
@@ -182,7 +182,7 @@ def _images(records: Sequence[Record], plan: EvaluationPlan, networks: Sequence[
             f"the first one {skipped[0][0]}: {skipped[0][1]}"
         )
     broken = {network.spec.label: Answers(records, network.spec.label).broken() for network in networks}
-    return ImagesRecord(source.place, len(source), skipped, _enlarged(records), broken)
+    return ImagesRecord(printable(source.place), len(source), skipped, _enlarged(records), broken)
 
 
 def _skipped_names(plan: EvaluationPlan, records: Iterable[Record]) -> list[tuple[str, str]]:

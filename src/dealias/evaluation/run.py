@@ -155,6 +155,8 @@ def _count_all(
             before = time.perf_counter()
             found = next(loaded)
             waited += time.perf_counter() - before
+            if found.skipped:
+                units[found.unit].task.source.check_exists()
             record = count_unit(units[found.unit], found, networks)
         for each in gather(record, rank, processes):
             if each is not None and store is not None:

@@ -78,8 +78,9 @@ class RunStore:
         """The records so far, each unit once, in order.
 
         Raises:
-            InputError: a line is not a record.
+            InputError: a line is not a record, or the folder was removed.
         """
+        self.folder.check_exists()
         if not self._lines.exists():
             return []
         found = {record.key: record for record in read_json_lines(Record, self._lines)}
@@ -89,8 +90,9 @@ class RunStore:
         """Keep a unit's counts, even if the process is killed next.
 
         Raises:
-            InputError: the disk is full, or the folder has gone.
+            InputError: the disk is full, or the folder was removed.
         """
+        self.folder.check_exists()
         line = json.dumps(vars(record), separators=(",", ":")).encode() + b"\n"
         try:
             with open(self._lines, "ab", buffering=0) as file:

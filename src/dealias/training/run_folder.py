@@ -111,6 +111,7 @@ class RunFolder(OutputFolder):
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the log and its numbers to TensorBoard's."""
+        self.check_exists()
         try:
             self._log.write(f"{json.dumps(record)}\n".encode())
             self._show(record)
@@ -119,6 +120,7 @@ class RunFolder(OutputFolder):
 
     def log_timing(self, record: Mapping[str, Any], step: int) -> None:
         """Append a record to the timings and TensorBoard's log."""
+        self.check_exists()
         with open(self._timing_path, "a") as file:
             file.write(f"{json.dumps(record)}\n")
         self._show({**record, "step": step})
@@ -127,6 +129,7 @@ class RunFolder(OutputFolder):
         for key, value in record.items():
             if key not in ("step", "epoch") and isinstance(value, int | float):
                 self._board.add_scalar(key, value, record["step"])
+        self._board.flush()  # nobody catches the errors of its thread
 
     def save(self, state: Mapping[str, Any], weights: Mapping[str, Tensor], *, is_best: bool) -> None:
         """Write the state and the weights, and remove all states but the last two.
@@ -165,7 +168,8 @@ class RunFolder(OutputFolder):
     def close(self) -> None:
         """Close the logs."""
         self._log.close()
-        with suppress(OSError):  # the disk is full, which the log has reported already
+        with suppress(OSError, InputError):  # the disk is full or the folder gone: the log has reported it already
+            self.check_exists()
             self._board.close()
 
 
