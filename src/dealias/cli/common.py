@@ -88,6 +88,11 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, a
 TrainingDevice = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]
 
 
+def say(line: object, style: str = "") -> None:
+    """Print a line as it is: paths are not wrapped, and brackets are no markup."""
+    Console(highlight=False).print(line, style=style, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def show_progress() -> Iterator[OnProgress]:
     """A progress bar on a terminal, nothing elsewhere."""

@@ -8,34 +8,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dealias.cli.common import (
-    ConfiguredModel,
-    FilterText,
-    InputSize,
-    Json,
-    NewHead,
-    Output,
-    Recipe,
-    Stem,
-    Weights,
-    app,
-    network_and_example,
-)
+from dealias.cli import common
+from dealias.cli.common import app, network_and_example, say
 from dealias.filters import parse_filter
 
 
 @app.command("convert")
 def convert_network(
-    model: ConfiguredModel,
-    weights: Weights = None,
-    new_head: NewHead = False,
-    output: Output = Path("runs/convert"),
-    filter: FilterText = "bin4",
-    stem: Stem = False,
-    recipe: Recipe = "same-size",
+    model: common.ConfiguredModel,
+    weights: common.Weights = None,
+    new_head: common.NewHead = False,
+    output: common.Output = Path("runs/convert"),
+    filter: common.FilterText = "bin4",
+    stem: common.Stem = False,
+    recipe: common.Recipe = "same-size",
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a site cannot be anti-aliased.")] = False,
-    input_size: InputSize = None,
-    as_json: Json = False,
+    input_size: common.InputSize = None,
+    as_json: common.Json = False,
 ) -> None:
     """Anti-alias a network: write its checkpoint and a report of the changes and their cost."""
     from dealias.convert import antialias_with_report
@@ -63,7 +52,6 @@ def convert_network(
     if as_json:
         print(report.to_json(), end="")
         return
-    console = Console()
-    console.print(report)
+    Console().print(report)
     for path in written:
-        console.print(path, soft_wrap=True, highlight=False)
+        say(path)

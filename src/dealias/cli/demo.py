@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Output, Seed, app, show_progress
+from dealias.cli.common import Output, Seed, app, say, show_progress
 
 
 @app.command("demo")
@@ -30,4 +30,4 @@ def show_demo(
     console = Console()
     console.print(results["finding"], style="bold", markup=False, highlight=False)
     console.print(table)
-    console.print(output / "report.html", soft_wrap=True, highlight=False)
+    say(output / "report.html")

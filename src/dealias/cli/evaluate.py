@@ -9,39 +9,28 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import (
-    CropSize,
-    Device,
-    ImageSize,
-    Limit,
-    Models,
-    Output,
-    Resume,
-    Seed,
-    Workers,
-    app,
-    show_progress,
-)
+from dealias.cli import common
+from dealias.cli.common import app, say, show_progress
 
 Images = Annotated[str, typer.Option(help="Class folders, WebDataset shards or a Hugging Face dataset on disk.")]
 
 
 @app.command("evaluate")
 def compare_networks(
-    models: Models,
+    models: common.Models,
     images: Images,
     metrics: Annotated[
         str, typer.Option(help="Separated by commas, or all: see docs/evaluation.md.")
     ] = "accuracy,consistency,diagonal,equivariance",
-    limit: Limit = None,
-    workers: Workers = None,
-    device: Device = "auto",
+    limit: common.Limit = None,
+    workers: common.Workers = None,
+    device: common.Device = "auto",
     batch_size: Annotated[str, typer.Option(help="Images in a forward pass, or auto.")] = "auto",
-    resume: Resume = False,
-    output: Output = Path("runs/evaluate"),
-    seed: Seed = 0,
-    image_size: ImageSize = None,
-    crop_size: CropSize = None,
+    resume: common.Resume = False,
+    output: common.Output = Path("runs/evaluate"),
+    seed: common.Seed = 0,
+    image_size: common.ImageSize = None,
+    crop_size: common.CropSize = None,
     difficulty: Annotated[int, typer.Option(help="Of ImageNet-P: 1, 2 or 3.")] = 1,
     imagenet_c: Annotated[Path | None, typer.Option(help="Folder of the released ImageNet-C, read as it is.")] = None,
     imagenet_p: Annotated[Path | None, typer.Option(help="Folder of the released ImageNet-P, read as it is.")] = None,
@@ -92,5 +81,5 @@ def show_evaluation(folder: Path) -> None:
         table.add_row(*row)
     console.print(table)
     if skipped := results.images.skipped:
-        console.print(f"{len(skipped)} files were skipped: see the report", markup=False, highlight=False)
-    console.print(folder / "report.html", soft_wrap=True, highlight=False)
+        say(f"{len(skipped)} files were skipped: see the report")
+    say(folder / "report.html")

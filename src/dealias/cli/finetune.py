@@ -9,7 +9,7 @@ import typer
 
 from dealias.cli import common
 from dealias.cli.common import app
-from dealias.cli.train import configure, train_and_report
+from dealias.cli.train import run_training
 
 RATE = 0.1
 """Factor of the learning rate of a recipe that is not made for fine-tuning."""
@@ -44,24 +44,4 @@ def finetune_network(
     output: common.Output = Path("runs/finetune"),
 ) -> None:
     """Train the anti-aliased form of a network on from the baseline's weights, at a tenth of the learning rate."""
-    config = configure(
-        model,
-        recipe,
-        {
-            "antialias": antialias,
-            "filter": filter,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "shift_augmentation": shift_augmentation,
-        },
-        overrides or [],
-        scale_learning_rate=RATE,
-        data=data,
-        val_data=val_data,
-        weights=weights,
-        new_head=new_head,
-        limit=limit,
-        seed=seed,
-    )
-    train_and_report(config, output, device=device, workers=workers, resume=resume)
+    run_training(locals(), scale_learning_rate=RATE)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import app
+from dealias.cli.common import app, say
 from dealias.errors import InputError
 
 
@@ -29,6 +29,5 @@ def list_networks(
     table = Table("source", "model", box=None)
     for name in names:
         table.add_row(name.partition(":")[0], name)
-    console = Console()
-    console.print(table)
-    console.print(f"{len(names)} network{'s'[: len(names) != 1]}{hint}", markup=False, highlight=False, soft_wrap=True)
+    Console().print(table)
+    say(f"{len(names)} network{'s'[: len(names) != 1]}{hint}")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dealias.cli.common import Device, Models, Output, Seed, app, show_progress
+from dealias.cli.common import Device, Models, Output, Seed, app, say, show_progress
 
 
 @app.command("profile")
@@ -54,4 +54,4 @@ def rank_sites(
         for row in site_rows(profile):
             table.add_row(*(cell for column, cell in zip(SITE_COLUMNS, row, strict=True) if column in shown))
         console.print(table)
-    console.print(output / "report.html", soft_wrap=True, highlight=False)
+    say(output / "report.html")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dealias.cli import common
-from dealias.cli.common import app, show_progress
+from dealias.cli.common import app, say, show_progress
 from dealias.filters import parse_filter
 
 if TYPE_CHECKING:
@@ -25,10 +25,7 @@ def repair_network(
     new_head: common.NewHead = False,
     epochs: Annotated[int, typer.Option(help="Passes over the images that are not held out.", min=1)] = 5,
     min_agreement: Annotated[
-        float,
-        typer.Option(
-            help="Fraction of the held-out images on which the repaired network must agree with the original."
-        ),
+        float, typer.Option(help="Fraction of the held-out images whose predictions must be the original's.")
     ] = 0.98,
     held_out: Annotated[
         float, typer.Option(help="Fraction of the images that is never trained on; all figures are measured there.")
@@ -81,7 +78,6 @@ def _print(outcome: RepairResult, output: Path) -> None:
     from dealias.report.metric_text import format_share
 
     results = outcome.results
-    console = Console(highlight=False)
     table = Table("held-out images", "agreement", f"consistency ({results['consistency_mode']})", "accuracy")
     for name in ("original", "converted", "reestimated", "repaired"):
         row = results[name]
@@ -90,21 +86,18 @@ def _print(outcome: RepairResult, output: Path) -> None:
             for key in ("agreement", "consistency", "accuracy")
         ]
         table.add_row(name, *cells)
-    console.print(table)
+    Console(highlight=False).print(table)
     if skipped := results["settings"]["images"]["skipped"]:
-        console.print(f"{len(skipped)} files cannot be read as images: see results.json", markup=False, soft_wrap=True)
-    agreement = f"it agrees with the original on {format_share(results['repaired']['agreement'])} of "
-    agreement += f"{results['images']['held_out']} held-out images, "
-    agreement += f"min_agreement is {format_share(results['min_agreement'])}"
+        say(f"{len(skipped)} files cannot be read as images: see results.json")
+    agreement = (
+        f"it agrees with the original on {format_share(results['repaired']['agreement'])} of "
+        f"{results['images']['held_out']} held-out images, min_agreement is {format_share(results['min_agreement'])}"
+    )
     if not outcome.succeeded:
-        Console(stderr=True, highlight=False).print(
-            f"error: the repair failed: {agreement}; more images or epochs may do. No weights were written.",
-            style="red",
-            markup=False,
-            soft_wrap=True,
-        )
-        console.print(output / "results.json", soft_wrap=True)
+        failure = f"error: the repair failed: {agreement}; more images or epochs may do. No weights were written."
+        Console(stderr=True, highlight=False).print(failure, style="red", markup=False, soft_wrap=True)
+        say(output / "results.json")
         raise typer.Exit(1)
-    console.print(f"repaired: {agreement}", style="bold", markup=False, soft_wrap=True)
-    console.print(output / "model.safetensors", soft_wrap=True)
-    console.print(output / "results.json", soft_wrap=True)
+    say(f"repaired: {agreement}", style="bold")
+    say(output / "model.safetensors")
+    say(output / "results.json")

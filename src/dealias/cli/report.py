@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from dealias.cli.common import app
+from dealias.cli.common import app, say
 
 
 @app.command("report")
@@ -32,4 +31,4 @@ def report_runs(
     else:
         others = ", ".join(str(run) for run in runs if not is_training_run(run))
         raise InputError(f"run={others!r} is not the folder of a training run: only those can be compared")
-    Console().print(page, soft_wrap=True, highlight=False)
+    say(page)

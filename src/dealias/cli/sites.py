@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from dealias.cli.common import (
-    ConfiguredModel,
-    InputSize,
-    Json,
-    NewHead,
-    Recipe,
-    Stem,
-    Weights,
-    app,
-    network_and_example,
-)
+from dealias.cli import common
+from dealias.cli.common import app, network_and_example
 
 
 @app.command("sites")
 def list_sites(
-    model: ConfiguredModel,
-    weights: Weights = None,
-    new_head: NewHead = False,
-    stem: Stem = False,
-    recipe: Recipe = "same-size",
-    input_size: InputSize = None,
-    as_json: Json = False,
+    model: common.ConfiguredModel,
+    weights: common.Weights = None,
+    new_head: common.NewHead = False,
+    stem: common.Stem = False,
+    recipe: common.Recipe = "same-size",
+    input_size: common.InputSize = None,
+    as_json: common.Json = False,
 ) -> None:
     """List the places where a network subsamples, and what anti-aliasing does at each."""
     import json

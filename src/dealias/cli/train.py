@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from dealias.cli import common
-from dealias.cli.common import app, show_progress
+from dealias.cli.common import app, say, show_progress
 
 if TYPE_CHECKING:
     from dealias.training import Config
+
+_SETTINGS = ("antialias", "filter", "epochs", "batch_size", "learning_rate", "shift_augmentation")
+"""The options that replace a setting of the recipe, unless they are None."""
 
 
 @app.command("train")
@@ -42,90 +44,55 @@ def train_network(
     output: common.Output = Path("runs/train"),
 ) -> None:
     """Train a network from scratch, with or without anti-aliasing. A run that was stopped goes on with --resume."""
-    config = configure(
-        model,
-        recipe,
-        {
-            "antialias": antialias,
-            "filter": filter,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "shift_augmentation": shift_augmentation,
-        },
-        overrides or [],
-        data=data,
-        val_data=val_data,
-        weights=weights,
-        new_head=new_head,
-        limit=limit,
-        seed=seed,
-    )
-    train_and_report(config, output, device=device, workers=workers, resume=resume)
+    run_training(locals())
 
 
-def configure(
-    model: str,
-    recipe: str,
-    settings: Mapping[str, Any],
-    overrides: Sequence[str],
-    *,
-    scale_learning_rate: float = 1.0,
-    data: str | None,
-    weights: Path | None,
-    **more: Any,
-) -> Config:
-    """The run that the options describe.
-
-    Args:
-        model: NAME or NAME,KEY=VALUE,...
-        recipe: name of the recipe.
-        settings: settings with an option of their own; None leaves the recipe's.
-        overrides: KEY=VALUE of `--set`.
-        scale_learning_rate: as for `load_recipe`.
-        data, weights, more: attributes of `Config`.
-    """
-    from dealias.errors import InputError
-    from dealias.models import parse_model
-    from dealias.training import Config, load_recipe, parse_overrides, recipe_data
-
-    name, own = parse_model(model)
-    given = {key: value for key, value in settings.items() if value is not None}
-    chosen = load_recipe(
-        recipe,
-        model=name,
-        overrides=own | given | parse_overrides(overrides),
-        scale_learning_rate=scale_learning_rate,
-    )
-    if "filter" in given and not chosen.antialias:
-        raise InputError(f"filter={chosen.filter!r} changes nothing in a network as it is: add --antialias")
-    place = None if weights is None else str(weights)
-    return Config(name, chosen, recipe, data=data or recipe_data(recipe), weights=place, **more)
-
-
-def train_and_report(config: Config, output: Path, *, device: str, workers: int | None, resume: bool) -> None:
-    """Train, print the outcome, and write the report."""
+def run_training(options: Mapping[str, Any], *, scale_learning_rate: float = 1.0) -> None:
+    """Train as the options of `train` or `finetune` say, print the outcome, and write the report."""
     from dealias.errors import reason
     from dealias.optional import require
     from dealias.report.training import write_comparison
-    from dealias.training import train as run
+    from dealias.training import train
 
+    config = _configure(options, scale_learning_rate)
+    output: Path = options["output"]
     for package in ("jinja2", "matplotlib"):
         require(package)  # now, not after the training
+    how = {key: options[key] for key in ("device", "workers", "resume")}
     with show_progress() as on_progress:
-        found = run(config, output, resume=resume, device=device, workers=workers, on_progress=on_progress)
+        found = train(config, output, **how, on_progress=on_progress)
     if not found["is_main_process"]:
         return
-    console = Console(highlight=False)
-    console.print(found["description"], markup=False, soft_wrap=True)
+    say(found["description"])
     fractions = ", ".join(
         f"{key.replace('_', ' ')} {100 * value:.1f}%"
         for key, value in found.items()
         if key.endswith(("accuracy", "consistency"))
     )
-    console.print(f"after {config.settings.epochs} epochs: {fractions}", style="bold", markup=False, soft_wrap=True)
-    console.print(output / "checkpoints" / "best.safetensors", soft_wrap=True)
+    say(f"after {config.settings.epochs} epochs: {fractions}", style="bold")
+    say(output / "checkpoints" / "best.safetensors")
     try:
-        console.print(write_comparison([output], output), soft_wrap=True)
+        say(write_comparison([output], output))
     except Exception as error:  # the training is done and its files are written
         warnings.warn(f"the report could not be written: {reason(error)}; try dealias report {output}", stacklevel=2)
+
+
+def _configure(options: Mapping[str, Any], scale_learning_rate: float) -> Config:
+    from dealias.errors import InputError
+    from dealias.models import parse_model
+    from dealias.training import Config, load_recipe, parse_overrides, recipe_data
+
+    (name, own), recipe, weights = parse_model(options["model"]), options["recipe"], options["weights"]
+    given = {key: options[key] for key in _SETTINGS if options[key] is not None}
+    overrides = own | given | parse_overrides(options["overrides"] or [])
+    settings = load_recipe(recipe, model=name, overrides=overrides, scale_learning_rate=scale_learning_rate)
+    if "filter" in given and not settings.antialias:
+        raise InputError(f"filter={settings.filter!r} changes nothing in a network as it is: add --antialias")
+    return Config(
+        name,
+        settings,
+        recipe,
+        data=options["data"] or recipe_data(recipe),
+        weights=None if weights is None else str(weights),
+        **{key: options[key] for key in ("val_data", "new_head", "limit", "seed")},
+    )
