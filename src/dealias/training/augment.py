@@ -15,9 +15,8 @@ from dealias.training.settings import Settings
 class Augment:
     """The random changes of an image in training; calls draw from the global generators.
 
-    Args:
-        settings: of the training.
-        preprocessing: of the network.
+    Attributes:
+        changes_tensors: whether images that are already tensors are changed at all.
     """
 
     def __init__(self, settings: Settings, preprocessing: Preprocessing) -> None:
@@ -34,24 +33,18 @@ class Augment:
             shift, middle = [transforms.RandomResizedCrop(size, scale=scale, interpolation=resampling)], []
         flip = [transforms.RandomHorizontalFlip(settings.flip)] if settings.flip else []
         policy = [_policy(settings.auto_augment, preprocessing)] if settings.auto_augment else []
-        erase = [_random_erasing(settings.random_erasing)] if settings.random_erasing else []
+        erase: list[Any] = []
+        if settings.random_erasing:
+            erase = [require("timm.data.random_erasing").RandomErasing(settings.random_erasing, device="cpu")]
         to_tensor = [transforms.ToTensor(), transforms.Normalize(preprocessing.mean, preprocessing.std)]
         self._of_pictures = transforms.Compose([*middle, *shift, *flip, *policy, *to_tensor, *erase])
-        self._of_tensors = [*shift, *flip, *erase]
-
-    @property
-    def changes_tensors(self) -> bool:
-        """Whether images that are already tensors are changed at all."""
-        return bool(self._of_tensors)
+        self._of_tensors = transforms.Compose([*shift, *flip, *erase])
+        self.changes_tensors = bool(self._of_tensors.transforms)
 
     def __call__(self, image: Any) -> Tensor:
         """The image as the network takes it, float (C, H, W)."""
-        if not isinstance(image, Tensor):
-            changed: Tensor = self._of_pictures(image.convert(self._mode))
-            return changed
-        changed = image
-        for change in self._of_tensors:
-            changed = change(changed)
+        is_tensor = isinstance(image, Tensor)
+        changed: Tensor = self._of_tensors(image) if is_tensor else self._of_pictures(image.convert(self._mode))
         return changed
 
 
@@ -66,7 +59,3 @@ def _policy(policy: str, preprocessing: Preprocessing) -> Any:
         return timm_augment.auto_augment_transform(policy, fill)
     except (AssertionError, KeyError, ValueError):
         raise InputError(f"auto_augment={policy!r} is not a policy of timm, such as rand-m9-mstd0.5") from None
-
-
-def _random_erasing(probability: float) -> Any:
-    return require("timm.data.random_erasing").RandomErasing(probability, device="cpu")

@@ -1,4 +1,4 @@
-"""Batches: which images each process reads for each step, whatever the workers and the moment at which it starts.
+"""Batches: which images each process reads for each step.
 
 The order of an epoch and the random changes of an image depend on the seed, the epoch and the image alone. So a run can
 stop and go on at any step, with any number of workers.
@@ -139,8 +139,8 @@ class Batches:
         part: of this process.
 
     Attributes:
-        steps: number of batches of an epoch.
-        smallest: number of images in the smallest batch of a process.
+        steps: batches of an epoch.
+        smallest: images in the smallest batch of a process.
     """
 
     def __init__(self, dataset: Dataset[Any], count: int, batch_size: int, seed: int, part: ProcessPart) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dealias.errors import InputError, reason, shown
 from dealias.optional import require
 from dealias.training.settings import Settings
 
-FREE_KEYS = ("device", "workers", "save_every", "versions")
+FREE_KEYS = ("save_every", "versions")
 """Keys of `config.yaml` whose values may change when a run is resumed."""
 
 
@@ -46,21 +46,19 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `config.yaml`."""
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "settings"}
+        own = {key: value for key, value in vars(self).items() if key != "settings"}
         versions = {"dealias": dealias.__version__, "torch": str(torch.__version__)}
         return {**own, **self.settings.model_dump(), "versions": versions}
 
     def check_resumes(self, path: Path) -> None:
         """Check that the run whose `config.yaml` is at `path` is this one.
 
-        A key that the file lacks has its default: the run is of an older version.
-
         Raises:
             InputError: the file cannot be read, or a key has another value.
         """
         yaml = require("yaml")
         try:
-            stored = {**_defaults(), **yaml.safe_load(path.read_text(encoding="utf-8"))}
+            stored = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"{str(path)!r} cannot be read: {reason(error)}; start again in another folder") from None
         config = self.to_dict()
@@ -71,9 +69,3 @@ class Config:
                     f"output={str(path.parent)!r} has a run with {key}={theirs}, not {ours}: "
                     "resume it with its own settings, or name another folder"
                 )
-
-
-def _defaults() -> dict[str, Any]:
-    own = {field.name: field.default for field in fields(Config) if field.name not in ("model", "settings")}
-    settings = {key: field.default for key, field in Settings.model_fields.items() if not field.is_required()}
-    return {**own, **settings}

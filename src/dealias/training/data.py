@@ -25,15 +25,7 @@ VALIDATION_FOLDERS = ("val", "validation", "test")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images of a run.
-
-    Attributes:
-        batches: to train on.
-        validation: measures a network on the others.
-        preprocessing: of the images.
-        classes: number of classes.
-        description: the images in words.
-    """
+    """The images of a run: to train on, to measure on, their number of classes, and all of it in words."""
 
     batches: Batches
     validation: Validation
@@ -50,11 +42,10 @@ def open_data(config: Config, part: ProcessPart) -> TrainingData:
             smaller than the number of its parts.
     """
     settings, preprocessing = config.settings, _preprocessing(config)
+    dataset: StreamImages | TrainingImages
+    validation: Images
     if is_stream(config.data):
-        stream = open_stream(config, preprocessing, part)
-        dataset: StreamImages | TrainingImages = stream.training
-        validation: Images = stream.validation
-        count, classes, description = stream.count, stream.classes, stream.description
+        dataset, validation, count, classes, description = open_stream(config, preprocessing, part)
     else:
         images, validation, description = _digits(config) if config.data == "digits" else _open_sources(config)
         dataset = TrainingImages(images, Augment(settings, preprocessing), config.seed)
@@ -83,9 +74,10 @@ def _preprocessing(config: Config) -> Preprocessing:
 
 
 def _digits(config: Config) -> tuple[Images, Images, str]:
-    """The digits to train on, the digits to measure, and both in words."""
     train, held_out = digits_split(seed=0)  # the same split for every run: no run measures what another was trained on
-    chosen = _limited(len(train.labels), config.limit, config.seed)
+    count = len(train.labels)
+    limit = count if config.limit is None else min(config.limit, count)
+    chosen = sorted(Random(config.seed).sample(range(count), limit))
     description = f"{len(chosen):,} digits of MNIST, {len(held_out.labels):,} held out"
     return Arrays(train.images[chosen], train.labels[chosen]), Arrays(*held_out), description
 
@@ -117,11 +109,8 @@ def _open_sources(config: Config) -> tuple[Images, Images, str]:
         if not len(train):
             raise InputError(f"data={train_place!r} has a single image: give more")
     train = train.limited(config.limit, config.seed)
-    return (
-        train,
-        validation,
-        f"{len(train):,} images of {train_place}; validation: {len(validation):,} images, {measured}",
-    )
+    description = f"{len(train):,} images of {train_place}; validation: {len(validation):,} images, {measured}"
+    return train, validation, description
 
 
 def _open_source(argument: str, place: str) -> Source:
@@ -130,9 +119,3 @@ def _open_source(argument: str, place: str) -> Source:
         return open_source(place)
     except InputError as error:
         raise InputError(str(error).replace("images=", f"{argument}=", 1)) from None
-
-
-def _limited(count: int, limit: int | None, seed: int) -> list[int]:
-    if limit is None or limit >= count:
-        return list(range(count))
-    return sorted(Random(seed).sample(range(count), limit))

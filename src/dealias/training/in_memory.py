@@ -20,11 +20,10 @@ def fit(
     epochs: int,
     batch_size: int = 64,
     learning_rate: float = 0.05,
-    weight_decay: float = 5e-4,
     seed: int = 0,
     on_step: Callable[[float], None] | None = None,
 ) -> nn.Module:
-    """Train a classifier with SGD (Nesterov momentum 0.9, one-cycle learning rate), in place.
+    """Train a classifier in place, with SGD (Nesterov momentum 0.9, weight decay 5e-4, one-cycle learning rate).
 
     Args:
         model: maps (N, C, H, W) to logits (N, classes); the images are on its device.
@@ -33,7 +32,6 @@ def fit(
         epochs: passes over the images; the last, smaller batch of each pass is dropped.
         batch_size: images in a step.
         learning_rate: the peak of the one-cycle schedule.
-        weight_decay: applied to all parameters.
         seed: of the order of the images; the same seed gives the same order for every model.
         on_step: called with each step's loss.
 
@@ -48,9 +46,7 @@ def fit(
     steps = len(images) // batch_size
     if not steps:
         raise InputError(f"batch_size={batch_size} is too large: there are {len(images)} images")
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
-    )
+    optimizer = torch.optim.SGD(model.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps)
     generator = torch.Generator().manual_seed(seed)
     model.train()

@@ -13,7 +13,7 @@ from torch import nn
 
 from dealias.errors import InputError
 from dealias.optional import require
-from dealias.runtime import default_workers, pick_device
+from dealias.runtime import broadcast, default_workers, pick_device
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class ProcessPart:
     """The part of the images that a process reads.
 
     Attributes:
-        rank: number of this process.
-        processes: number of processes.
+        rank: number of this process among `processes`.
         workers: number of further processes that read images for this one.
         pin_memory: read into page-locked memory, for a GPU.
     """
@@ -78,13 +77,8 @@ def make_accelerator(device: str, precision: str) -> Any:
 
 def share_state(content: bytes | None, accelerator: Any) -> Mapping[str, Any] | None:
     """The saved state that the first process has read, in every process: the others need not see its disk."""
-    found = [content]
-    if accelerator.num_processes > 1:
-        torch.distributed.broadcast_object_list(found)
-    if found[0] is None:
-        return None
-    state: Mapping[str, Any] = torch.load(io.BytesIO(found[0]), map_location="cpu", weights_only=True)
-    return state
+    content = broadcast(content, accelerator.num_processes)
+    return None if content is None else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def synchronise_buffers(models: Sequence[nn.Module], accelerator: Any) -> None:

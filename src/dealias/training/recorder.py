@@ -10,7 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from signal import Signals
 from typing import Any, NamedTuple
 
@@ -51,15 +51,7 @@ class Request(NamedTuple):
 
 
 class Recorder:
-    """Owns the progress of a run; logs it and saves it. The first process alone writes.
-
-    Args:
-        config: of the run.
-        steps_per_epoch: of the run.
-        folder: of the run; None in all processes but the first.
-        accelerator: of Accelerate.
-        signals: that ask to leave.
-    """
+    """Owns the progress of a run; logs it and saves it. The first process alone writes: the others have no folder."""
 
     def __init__(
         self, config: Config, steps_per_epoch: int, folder: RunFolder | None, accelerator: Any, signals: StopSignals
@@ -81,9 +73,7 @@ class Recorder:
     def begin(self, state: Mapping[str, Any] | None) -> None:
         """Open the log, and go on from a saved state if there is one."""
         if state is not None:
-            self.progress = Progress(
-                state["step"], state["epoch"], state["best"], list(state["window"]), dict(state["found"])
-            )
+            self.progress = Progress(**{each.name: state[each.name] for each in fields(Progress)})
         if self._folder is not None:
             self._folder.begin(0 if state is None else state["log_bytes"], self.progress.epoch)
 
@@ -132,7 +122,7 @@ class Recorder:
             if step % self._settings.log_every == 0 or step == (progress.epoch + 1) * self._steps_per_epoch:
                 mean = math.fsum(progress.window) / len(progress.window)
                 progress.window.clear()
-                self._log({"step": step, "epoch": progress.epoch, "loss": mean, "learning_rate": rate})
+                self._log(step=step, loss=mean, learning_rate=rate)
 
     def _stop(self, problem: str) -> None:
         last = self._folder.last_saved() if self._folder is not None else "the one before"
@@ -141,9 +131,9 @@ class Recorder:
             "checkpoints/last.safetensors, in another folder with a lower learning_rate"
         )
 
-    def _log(self, record: Mapping[str, Any]) -> None:
+    def _log(self, **record: Any) -> None:
         if self._folder is not None:
-            self._folder.log(record)
+            self._folder.log({"step": self.progress.step, "epoch": self.progress.epoch} | record)
 
     def after_epoch(self, found: Mapping[str, Any], seconds: float) -> bool:
         """Count an epoch with its measurement and the seconds that this took; returns whether it is the best."""
@@ -151,7 +141,7 @@ class Recorder:
         self._seconds["evaluating"] += seconds
         is_best = bool(found["accuracy"] > progress.best)
         progress.best = max(found["accuracy"], progress.best)
-        self._log({"step": progress.step, "epoch": progress.epoch, **found, "best": is_best})
+        self._log(**found, best=is_best)
         progress.epoch, progress.found = progress.epoch + 1, dict(found)
         return is_best
 
@@ -178,26 +168,15 @@ class Recorder:
         if not all_finite(weights.values()):
             self._stop(f"the weights are not finite after step {self.progress.step}")
         if self._folder is not None:
-            self._folder.save({**self._state(), **trainer_state}, weights, is_best=is_best)
+            # Steps and images draw their random numbers by the seed and their place: these are the whole random state.
+            step, epoch = self.progress.step, self.progress.epoch
+            places = {
+                "data": {"epoch": epoch, "batch": self.steps_in_epoch},
+                "random": {"seed": self._seed, "step": step},
+            }
+            self._folder.save({**asdict(self.progress), **places, **trainer_state}, weights, is_best=is_best)
         self._saved = time.monotonic()
         self._seconds["saving"] += time.perf_counter() - started
-
-    def _state(self) -> dict[str, Any]:
-        """The progress as `torch.load(weights_only=True)` reads it.
-
-        The random numbers of a step, and of an image in an epoch, are functions of the seed, the step and the image:
-        the position and the seed are the whole random state.
-        """
-        progress = self.progress
-        return {
-            "step": progress.step,
-            "epoch": progress.epoch,
-            "data": {"epoch": progress.epoch, "batch": self.steps_in_epoch},
-            "random": {"seed": self._seed, "step": progress.step},
-            "best": progress.best,
-            "window": progress.window,
-            "found": progress.found,
-        }
 
     def signal_during_evaluation(self) -> int:
         """The signal that asks to leave at once, or 0. Several processes finish the evaluation first."""

@@ -36,14 +36,7 @@ FILES = ("config.yaml", "log.jsonl", "timing.jsonl", "tensorboard/*", "checkpoin
 
 
 class RunFolder(OutputFolder):
-    """Reads and writes a run's folder; a context manager of the first process alone.
-
-    While it is open, other runs are kept out of the folder; nothing of the run is written before `begin`.
-
-    Args:
-        path: the folder.
-        config: of the run.
-        resume: whether a run in the folder goes on.
+    """Reads and writes a run's folder; a context manager of the first process alone. `begin` is the first to write.
 
     Raises:
         InputError: the folder cannot be written; it has a run and `resume` is false; or that run had another config.

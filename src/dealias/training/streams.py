@@ -6,7 +6,6 @@ A stream cannot go to image n at once. A resumed run reads over the images it ha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -25,24 +24,18 @@ PREFIX = "hf:"
 SHUFFLE_BUFFER = 10_000
 
 
-@dataclass(frozen=True)
-class Stream:
-    """The streams of a training, and their sizes."""
-
-    training: StreamImages
-    validation: Rows
-    count: int
-    classes: int
-    description: str
-
-
 def is_stream(place: str | None) -> bool:
     """Whether a place is a stream: hf:NAME or hf:NAME:SPLIT."""
     return place is not None and place.startswith(PREFIX)
 
 
-def open_stream(config: Config, preprocessing: Preprocessing, part: ProcessPart) -> Stream:
-    """The stream of a run: `hf:NAME`, NAME as `datasets.load_dataset` takes it, such as a folder of tars or Parquet.
+def open_stream(
+    config: Config, preprocessing: Preprocessing, part: ProcessPart
+) -> tuple[StreamImages, Rows, int, int, str]:
+    """Open `hf:NAME`, NAME as `datasets.load_dataset` takes it, such as a folder of tars or Parquet.
+
+    Returns:
+        The images to train on, those to measure on, the number of the former, the number of classes, and all in words.
 
     Raises:
         InputError: it cannot be opened, it has no image or class column, no validation split, or no known size.
@@ -66,7 +59,7 @@ def open_stream(config: Config, preprocessing: Preprocessing, part: ProcessPart)
         raise InputError(f"data={config.data!r} does not name its classes: pass --set num_classes=NUMBER")
     dataset = StreamImages(train, count, config, preprocessing, part)
     description = f"a stream of {count:,} images of {name}; validation: {len(rows.labels):,} images"
-    return Stream(dataset, rows, count, classes, description)
+    return dataset, rows, count, classes, description
 
 
 class Rows:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dealias.errors import InputError, users_code
-from dealias.filters import parse_filter
 from dealias.metrics._evaluation import evaluating
 from dealias.metrics.predictions import check_logits
-from dealias.models import create_model, default_input_size, is_listed
+from dealias.models import ModelSpec, default_input_size, is_listed
 from dealias.training.batches import Batch, seed_all
 from dealias.training.config import Config
 from dealias.training.data import TrainingData
@@ -23,11 +22,6 @@ from dealias.training.processes import synchronise_buffers
 
 class Trainer:
     """Builds the network of a run, trains it step by step, and measures it.
-
-    Args:
-        config: of the run.
-        data: of the run.
-        accelerator: of Accelerate.
 
     Raises:
         InputError: the network cannot be built, or does not take the images.
@@ -54,11 +48,7 @@ class Trainer:
         self._network.train()
 
     def learn(self, batch: Batch, step: int) -> tuple[Tensor, float]:
-        """Do one step with this process's part of a batch.
-
-        Args:
-            batch: images, classes, and the number of images on all processes.
-            step: number of the step, which the random numbers depend on.
+        """Do the step of this number, which its random numbers depend on, with this process's part of a batch.
 
         Returns:
             This process's summand of the mean loss, and the learning rate.
@@ -84,13 +74,10 @@ class Trainer:
 
     def _accumulate_gradients(self, images: Tensor, labels: Tensor, total: int) -> Tensor:
         settings, accelerator = self._settings, self._accelerator
-        found = torch.zeros((), device=accelerator.device)
-        parts = list(
-            zip(images.tensor_split(settings.accumulation), labels.tensor_split(settings.accumulation), strict=True)
-        )
-        for index, (x, y) in enumerate(parts):
-            is_last = index + 1 == len(parts)
-            with nullcontext() if is_last else accelerator.no_sync(self._network):
+        found, count = torch.zeros((), device=accelerator.device), settings.accumulation
+        parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+        for number, (x, y) in enumerate(parts, start=1):
+            with nullcontext() if number == count else accelerator.no_sync(self._network):
                 loss = summed_loss(self._network(x), y, settings.label_smoothing) / total
                 self._scaler.scale(loss * accelerator.num_processes).backward()  # DDP takes the mean over processes
             found += loss.detach()
@@ -98,7 +85,7 @@ class Trainer:
 
     def measure(self, after_batch: Callable[[], None]) -> dict[str, Any]:
         """Accuracy and consistency now; `after_batch` is called after each batch."""
-        synchronise_buffers([self._model, *([self._average] if self._average is not None else [])], self._accelerator)
+        synchronise_buffers([self._model] if self._average is None else [self._model, self._average], self._accelerator)
         return self._data.validation.measure(self._measured, self._accelerator, after_batch)
 
     @property
@@ -134,19 +121,17 @@ class Trainer:
 def _build(config: Config, classes: int, data: TrainingData) -> nn.Module:
     settings, channels = config.settings, data.preprocessing.channels
     named = is_listed(config.model)
-    own: dict[str, Any] = {"padding_mode": settings.padding_mode} if settings.padding_mode is not None else {}
     torch.manual_seed(config.seed)
-    return create_model(
+    return ModelSpec(
         config.model,
-        antialias=settings.antialias,
-        filter=parse_filter(settings.filter),
+        weights=config.weights,
+        antialias=settings.filter if settings.antialias else None,
         recipe=settings.antialias_recipe,
+        padding_mode=settings.padding_mode,
         num_classes=classes if named else settings.num_classes,
         in_chans=channels if named and channels != default_input_size(config.model)[0] else None,
-        weights=config.weights,
         new_head=config.new_head,
-        **own,
-    )
+    ).build()
 
 
 def _check_fit(model: nn.Module, name: str, data: TrainingData) -> None:

@@ -30,15 +30,7 @@ def views_for(preprocessing: Preprocessing, pairs: int, seed: int) -> Views:
 
 
 class Validation:
-    """Measures a network on the validation images; each process reads its part.
-
-    Args:
-        images: all validation images.
-        preprocessing: of the network.
-        views: the shifts that are compared.
-        batch_size: of a forward pass.
-        part: of this process.
-    """
+    """Measures a network on the validation images; each process reads its part, `batch_size` images at a time."""
 
     def __init__(
         self, images: Images, preprocessing: Preprocessing, views: Views, batch_size: int, part: ProcessPart
@@ -51,10 +43,7 @@ class Validation:
     def measure(self, model: nn.Module, accelerator: Any, after_batch: Callable[[], None]) -> dict[str, Any]:
         """Accuracy and consistency over the images of all processes, as counts and fractions.
 
-        Args:
-            model: not wrapped by Accelerate.
-            accelerator: adds up the counts of the processes.
-            after_batch: called after each batch.
+        `model` is not wrapped by Accelerate; `after_batch` is called after each batch.
         """
         counts = torch.zeros(2 + 2 * len(self._views), dtype=torch.int64, device=accelerator.device)
         with evaluating(model), accelerator.autocast():
