@@ -1,23 +1,18 @@
-"""Distillation: the copy learns the original's logits and its features at the downsampling sites.
-
-Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015; Romero et al., FitNets, ICLR 2015.
-"""
+"""Distillation: the copy learns the original's logits and its features at the downsampling sites."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import EllipsisType
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dealias.convert import Site, sites
+from dealias.convert import sites
 from dealias.repair.domain import Domain
+from dealias.repair.losses import averaged_logits, feature_loss, features_at, logit_loss
 from dealias.repair.options import RepairOptions
 from dealias.training.batches import epoch_batches
 
@@ -30,9 +25,7 @@ class Distillation:
     Args:
         original: in evaluation mode.
         model: the copy.
-        domain: the images.
-        train_on: numbers of the images to train on.
-        options: of the repair.
+        train_on: numbers of the images of `domain` to train on.
 
     Attributes:
         step, steps: number of steps done, and in all.
@@ -131,58 +124,3 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
-
-
-@contextmanager
-def features_at(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """While open: the outputs of the layers at `paths` in the last forward pass."""
-    found: dict[str, Tensor] = {}
-
-    def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                found[path] = output
-
-        return hook
-
-    handles = [model.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def logit_loss(logits: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the softened predictions from the wanted ones, times the squared temperature."""
-    return temperature**2 * F.kl_div(
-        (logits / temperature).log_softmax(1),
-        (wanted / temperature).log_softmax(1),
-        reduction="batchmean",
-        log_target=True,
-    )
-
-
-def feature_loss(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], sites: Sequence[Site]) -> Tensor:
-    """Mean over the sites of |ours - theirs|^2 / |theirs|^2, on the grid that the original samples.
-
-    A convolution of stride 2 that became one of stride 1 is compared where the original has values. Sites whose maps
-    still differ in size then do not count.
-    """
-    losses = []
-    for site in sites:
-        their, our = theirs.get(site.path), ours.get(site.path)
-        if their is None or our is None:
-            continue
-        if our.shape != their.shape:
-            grid: tuple[EllipsisType | slice, ...] = (..., *(slice(None, None, step) for step in site.stride))
-            our = our[grid]
-        if our.shape == their.shape:
-            losses.append(F.mse_loss(our, their) / their.square().mean().clamp_min(1e-12))
-    return torch.stack(losses).mean() if losses else torch.zeros(())
-
-
-def averaged_logits(views: Tensor, temperature: float) -> Tensor:
-    """Logits (N, classes) whose softened probabilities are the mean of those of logits (N, views, classes)."""
-    mean = (views / temperature).softmax(-1).mean(1)
-    return mean.clamp_min(torch.finfo(mean.dtype).tiny).log() * temperature

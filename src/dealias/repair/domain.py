@@ -24,7 +24,7 @@ class Domain:
         prepare: turns a batch of `images` into what the networks see.
         crop_size: side of the window that the networks see; None: all of the image.
         circular: whether circular shifts commute with the networks' convolutions.
-        device: where the networks are.
+        device: of the networks.
         batch_size: images in a forward pass.
         seed: of the shifts.
 
@@ -128,12 +128,11 @@ def split_held_out(images: Tensor, held_out: float | Sequence[int], seed: int) -
 
 
 class HeldOut:
-    """Measures networks on the held-out images.
+    """Measures networks, in evaluation mode, on the held-out images.
 
     Args:
-        domain: all images.
-        indices: numbers of the held-out images.
-        original: the network to agree with, in evaluation mode.
+        domain, indices: all images, and the numbers of the held-out ones.
+        original: the network to agree with.
         targets: the classes (N,) of all images of `domain`; None where they are unknown.
 
     Raises:
@@ -148,11 +147,7 @@ class HeldOut:
         self._original_classes = self._predict(original)
 
     def measure(self, network: nn.Module) -> dict[str, Any]:
-        """Fractions with 95% intervals: agreement with the original, consistency, and accuracy where it is known.
-
-        Args:
-            network: in evaluation mode.
-        """
+        """Fractions with 95% intervals: agreement with the original, consistency, and accuracy where it is known."""
         domain = self._domain
         classes = self._predict(network)
         found = _fraction("agreement", classes == self._original_classes)

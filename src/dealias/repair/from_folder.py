@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -20,8 +19,9 @@ from dealias.evaluation.network import build_network
 from dealias.filters import Filter
 from dealias.models import ModelSpec, Preprocessing
 from dealias.progress import OnProgress
+from dealias.repair.folder import RepairFolder
 from dealias.repair.options import RepairOptions
-from dealias.repair.run import RepairFolder, RepairResult, repair
+from dealias.repair.run import RepairResult, repair
 from dealias.runtime import pick_device
 
 
@@ -67,7 +67,7 @@ def repair_from_folder(
         InputError: as for `repair`; or the network, its weights or the images cannot be read.
         MissingExtraError: a package is not installed.
     """
-    RepairFolder(output, resume=resume, inputs={"weights": spec.weights})  # refuses now what it must refuse
+    RepairFolder(output, resume=resume, weights=spec.weights)  # refuses now what it must refuse
     network = build_network(
         spec,
         pick_device(device),
@@ -77,7 +77,8 @@ def repair_from_folder(
         seed=options.seed,
     )
     preprocessing = network.preprocessing
-    read = read_domain(choice, preprocessing, options.seed, lambda done, total: on_progress("reading images", 0.0))
+    on_progress("reading images", 0.0)
+    read = read_domain(choice, preprocessing, options.seed)
     classes = match_classes(read.source, network.classes) if read.labels is not None else None
     targets = None if classes is None or read.labels is None else torch.tensor([classes[each] for each in read.labels])
     return repair(
@@ -117,19 +118,10 @@ class DomainImages:
     skipped: list[str]
 
 
-def read_domain(
-    choice: ImageChoice,
-    preprocessing: Preprocessing,
-    seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> DomainImages:
+def read_domain(choice: ImageChoice, preprocessing: Preprocessing, seed: int = 0) -> DomainImages:
     """Read all images into memory, at the size in which windows slide (about 0.2 MB each at 256 pixels).
 
-    Args:
-        choice: the images; its sizes are in `preprocessing`.
-        preprocessing: of the network.
-        seed: of the images drawn.
-        progress: called with the number of images done and their total.
+    The sizes of `choice` are in `preprocessing`; `seed` draws the images.
 
     Raises:
         InputError: there are no images, or none can be read.
@@ -158,7 +150,6 @@ def read_domain(
             else:
                 images.append(image)
                 labels.append(source.labels[number])
-            progress(number + 1, len(source))
     if not images:
         raise InputError(f"images={str(choice.place)!r} has no readable image: {skipped[0]}")
     return DomainImages(torch.stack(images), labels if labelled else None, source, skipped)

@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -23,18 +21,15 @@ from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.errors import InputError
-from dealias.files import OutputFolder
-from dealias.optional import require
 from dealias.progress import OnProgress, Stages
 from dealias.repair.distillation import Distillation, reestimate_statistics
 from dealias.repair.domain import Domain, HeldOut, split_held_out
+from dealias.repair.folder import RepairFolder
 from dealias.repair.options import RepairOptions
 from dealias.runtime import versions
-from dealias.training.run_folder import problem_of_state, state_content
 from dealias.training.signals import StopSignals, leave
 
 SAVE_SECONDS = 30.0
-STATE, WEIGHTS, RESULTS = "state.pt", "model.safetensors", "results.json"
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,6 @@ class RepairResult:
         model: the repaired network, in evaluation mode.
         results: the content of `results.json`: `original`, `converted`, `reestimated` and `repaired`, each with
             fractions of the held-out images and their 95% intervals; the settings; the images.
-        succeeded: whether the repaired network agrees with the original on enough of the held-out images.
     """
 
     model: nn.Module
@@ -116,7 +110,7 @@ def repair(
         run = _Run(original, converted, domain, targets, chosen, about or {})
         outcome = run.outcome(run.figures(folder, on_progress))
         if folder is not None:
-            folder.write_outcome(outcome)
+            folder.finish(outcome.results, outcome.model)
     return outcome
 
 
@@ -194,66 +188,6 @@ class _Run:
             "versions": versions(),
         }
         return RepairResult(self._model, results)
-
-
-class RepairFolder(OutputFolder):
-    """The folder of a repair; a context manager that keeps other runs out while it is open.
-
-    Args:
-        path: the folder.
-        resume: whether a run in the folder goes on.
-        inputs: the files that the repair reads, by the name of their argument.
-
-    Raises:
-        InputError: the folder has other files, or a run and `resume` is false; or the repair would replace an input.
-    """
-
-    def __init__(
-        self, path: str | PathLike[str], *, resume: bool, inputs: Mapping[str, str | PathLike[str] | None] | None = None
-    ) -> None:
-        super().__init__(path, "repair", writes=(STATE, WEIGHTS, RESULTS), inputs=inputs)
-        if self.has_run and not resume:
-            raise InputError(f"output={str(path)!r} has a run: pass --resume to continue it, or name another folder")
-
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Write a state, whole or not at all."""
-        self.write(STATE, state_content(state))
-
-    def load(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The saved state; None where there is none.
-
-        Raises:
-            InputError: it cannot be read, or comes from other settings or images.
-        """
-        path = self.path / STATE
-        if not path.is_file():
-            return None
-        content = path.read_bytes()
-        if problem := problem_of_state(content):
-            raise InputError(f"{str(path)!r} cannot be read ({problem}): start again in another folder")
-        stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if not isinstance(stored, dict) or not {"settings", "images", "found", "step"} <= stored.keys():
-            raise InputError(f"{str(path)!r} is not the state of a repair: start again in another folder")
-        ours, theirs = ({**each["settings"], "images": each["images"]} for each in (identity, stored))
-        differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]
-        if differing:
-            raise InputError(
-                f"resume: the run in {str(self.path)!r} had {', '.join(differing)}: give the same, or name another "
-                "folder"
-            )
-        return stored
-
-    def write_outcome(self, outcome: RepairResult) -> None:
-        """Write the results, and the weights if the repair succeeded."""
-        if outcome.succeeded:
-            tensors = {name: tensor.cpu().contiguous() for name, tensor in outcome.model.state_dict().items()}
-            self.write(WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
-        elif (self.path / WEIGHTS).exists():
-            raise InputError(
-                f"output={str(self.path)!r} has weights that met a lower min_agreement: they and their results are "
-                "left; name another folder"
-            )
-        self.write(RESULTS, json.dumps(outcome.results, indent=1) + "\n")
 
 
 @contextmanager
