@@ -36,8 +36,7 @@ def our_epochs(config: Config, folder: str) -> Iterator[float]:
     accelerator = make_accelerator("cpu", config.settings.precision)
     data = open_data(config, ProcessPart(0, 1, 0, pin_memory=False))
     trainer = Trainer(config, data, accelerator)
-    with StopSignals() as signals:
-        run = RunFolder(folder, config, resume=False)
+    with StopSignals() as signals, RunFolder(folder, config, resume=False) as run:
         recorder = Recorder(config, data.batches.steps, run, accelerator, signals)
         recorder.begin(None)
         for epoch in range(config.settings.epochs):
@@ -48,7 +47,6 @@ def our_epochs(config: Config, folder: str) -> Iterator[float]:
                     recorder.save(trainer.state(), trainer.weights())
             yield time.process_time() - started
             recorder.after_epoch({"accuracy": 0.0}, 0.0)
-        recorder.close()
 
 
 def bare_epochs(config: Config) -> Iterator[float]:

@@ -18,7 +18,6 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from dealias.errors import InputError
@@ -75,16 +74,14 @@ class OutputFolder:
         try:
             self._check()  # again: another run may have finished since
             self._remove_temporary_files()
-            self._written = self._marked_files()
+            self._written = _marked_files(self.path)
             self._mark()
         except BaseException:
             self._lock.release()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with suppress(OSError):
             if not self._written and not self._files():
                 (self.path / MARKER).unlink()  # nothing was done
@@ -94,7 +91,7 @@ class OutputFolder:
     @property
     def has_run(self) -> bool:
         """Whether an earlier run of the command wrote into the folder."""
-        return bool(self._marked_files())
+        return bool(_marked_files(self.path))
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file whole; returns its path."""
@@ -136,18 +133,17 @@ class OutputFolder:
         if not self.path.is_dir():
             return
         theirs = self._files()
-        marker = self._marker()
+        marker = _marker(self.path)
         if theirs and marker.get("command") != self._command:
-            holder = (
-                f"is the folder of dealias {marker['command']}"
-                if "command" in marker
-                else f"has other files ({_few(theirs)})"
-            )
+            other = marker.get("command")
+            problem = f"is the folder of dealias {other}" if other else f"has other files ({_few(theirs)})"
             raise InputError(
-                f"{self._argument} {holder}: name a new or empty folder, or one of dealias {self._command}"
+                f"{self._argument} {problem}: name a new or empty folder, or one of dealias {self._command}"
             )
         foreign = [
-            name for name in theirs if self._is_written_by_command(name) and not _matches(name, self._marked_files())
+            name
+            for name in theirs
+            if self._is_written_by_command(name) and not _matches(name, _marked_files(self.path))
         ]
         if foreign:
             raise InputError(
@@ -179,25 +175,13 @@ class OutputFolder:
     def _is_written_by_command(self, name: str) -> bool:
         return _matches(name, self._writes)
 
-    def _marker(self) -> dict[str, object]:
-        """What the marker file holds; nothing where there is none or it is damaged."""
-        try:
-            marker = json.loads((self.path / MARKER).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return marker if isinstance(marker, dict) else {}
-
-    def _marked_files(self) -> list[str]:
-        files = self._marker().get("files", [])
-        return [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
-
     def _mark(self) -> None:
         holder = {"process": os.getpid(), "host": socket.gethostname()}
         marker = {"command": self._command, "files": self._written, **holder}
         write_whole(self.path / MARKER, json.dumps(marker) + "\n")
 
     def _holder(self) -> str:
-        marker = self._marker()
+        marker = _marker(self.path)
         if "command" not in marker:
             return "another run"
         return f"dealias {marker['command']}, process {marker.get('process')} on {marker.get('host')}"
@@ -259,15 +243,24 @@ def write_report_file(folder: str | PathLike[str], name: str, content: str) -> P
         InputError: the folder cannot be written, or the file is the user's.
     """
     path = prepare_output(folder) / name
-    try:
-        marker = json.loads((path.parent / MARKER).read_text(encoding="utf-8"))
-        written = _matches(name, marker["files"])
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
-        written = False
-    if path.exists() and not written:
+    if path.exists() and not _matches(name, _marked_files(path.parent)):
         raise InputError(f"{str(path)!r} was not written by dealias: move it, or name another folder with --output")
     write_whole(path, content)
     return path
+
+
+def _marker(folder: Path) -> dict[str, object]:
+    """The content of the folder's marker file; empty where there is none or it is damaged."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return marker if isinstance(marker, dict) else {}
+
+
+def _marked_files(folder: Path) -> list[str]:
+    files = _marker(folder).get("files", [])
+    return [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

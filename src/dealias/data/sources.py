@@ -88,12 +88,9 @@ class Source:
 
     def limited(self, limit: int | None, seed: int) -> Source:
         """At most `limit` images, drawn by `seed`, in their order."""
-        if limit is not None and limit < 1:
-            raise InputError(f"limit={limit!r} is too small: it must be at least 1")
-        if limit is None or limit >= len(self):
+        if limit is None or as_int("limit", limit) >= len(self):
             return self
-        chosen = sorted(Random(seed).sample(range(len(self)), limit))
-        return self.subset(chosen)
+        return self.subset(sorted(Random(seed).sample(range(len(self)), limit)))
 
     def subset(self, numbers: Sequence[int]) -> Source:
         """The images of these numbers."""
@@ -129,26 +126,19 @@ def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: i
     if not str(place).strip():
         raise InputError(f"images={str(place)!r} is empty: name a folder, shards or a data set")
     as_int("seed", seed, 0)
-    if limit is not None:
-        as_int("limit", limit)
     path = Path(place)
     try:
         if shards := _shards(path):
-            return _open_shards(place, shards).limited(limit, seed)
-        if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-            return _from_hugging_face(place).limited(limit, seed)
-        classes, images = find_images(path)
+            source = _open_shards(place, shards)
+        elif any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            columns, labels = open_stored(place)
+            names = [f"row {row}" for row in range(len(labels))]
+            source = Source.of_all(place, columns.classes, labels, names, columns.file_at)
+        else:
+            source = _open_folder(place)
     except OSError as error:
         raise InputError(f"images={str(place)!r} cannot be read: {error.strerror or error}") from None
-    paths = [file for file, _ in images]
-    labels, names = [label for _, label in images], [str(file.relative_to(path)) for file in paths]
-    return Source.of_all(place, classes, labels, names, paths.__getitem__).limited(limit, seed)
-
-
-def _from_hugging_face(place: str | PathLike[str]) -> Source:
-    columns, labels = open_stored(place)
-    names = [f"row {row}" for row in range(len(labels))]
-    return Source.of_all(place, columns.classes, labels, names, columns.file_at)
+    return source.limited(limit, seed)
 
 
 def _shards(path: Path) -> list[str]:
@@ -222,25 +212,20 @@ def class_folders(root: Path) -> list[str]:
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def find_images(root: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """The classes of a folder, and its images with the numbers of their classes, in the order of their paths.
-
-    Raises:
-        InputError: `root` is not a folder, or has no class subfolders, or these have no images.
-    """
+def _open_folder(place: str | PathLike[str]) -> Source:
+    root = Path(place)
     if not root.is_dir():
         raise InputError(f"images={str(root)!r} is not a folder: give one with a subfolder of images for each class")
     classes = class_folders(root)
-    images = [
-        (Path(folder, name), label)
-        for label, chosen in enumerate(classes)
-        for folder, _, names in sorted(os.walk(root / chosen, followlinks=True))
-        for name in sorted(names)
-        if name.lower().endswith(EXTENSIONS)
-    ]
-    if not images:
+    paths, labels = [], []
+    for label, chosen in enumerate(classes):
+        for folder, _, names in sorted(os.walk(root / chosen, followlinks=True)):
+            files = [Path(folder, name) for name in sorted(names) if name.lower().endswith(EXTENSIONS)]
+            paths += files
+            labels += [label] * len(files)
+    if not paths:
         reason = "its class subfolders have no images" if classes else "it has no class subfolders"
         raise InputError(
             f"images={str(root)!r} has nothing to read: {reason}; expected FOLDER/CLASS/IMAGE{', '.join(EXTENSIONS)}"
         )
-    return classes, images
+    return Source.of_all(place, classes, labels, [str(path.relative_to(root)) for path in paths], paths.__getitem__)

@@ -55,15 +55,9 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     except OSError as error:
         raise InputError(f"weights={str(path)!r} cannot be read: {error.strerror or error}") from None
     for _ in range(2):  # training scripts wrap {"model": {"state_dict": ...}} at most
-        wrapped = [
-            content[key] for key in _WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
-        ]
-        content = wrapped[0] if wrapped else content
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
-    ):
+        if isinstance(content, Mapping):
+            content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
+    if not (isinstance(content, Mapping) and content and all(isinstance(each, Tensor) for each in content.values())):
         raise InputError(
             f"weights={str(path)!r} has no state dict: expected tensors by name, "
             f"or such a dict under {' or '.join(map(repr, _WRAPPERS))}"

@@ -3,14 +3,7 @@
 from dealias.training.config import Config
 from dealias.training.in_memory import fit
 from dealias.training.run import train
-from dealias.training.settings import (
-    Settings,
-    load_recipe,
-    parse_overrides,
-    recipe_data,
-    recipe_names,
-    recipe_text,
-)
+from dealias.training.settings import Settings, load_recipe, parse_overrides, recipe_data, recipe_names, recipe_text
 
 __all__ = [
     "Config",

@@ -10,6 +10,7 @@ from random import Random
 import numpy as np
 
 from dealias.data import Source, digits_split, open_source
+from dealias.data.sources import class_folders
 from dealias.errors import InputError
 from dealias.models import Preprocessing, preprocessing_for
 from dealias.training.augment import Augment
@@ -87,10 +88,9 @@ def _open_sources(config: Config) -> tuple[Images, Images, str]:
     if config.data is None:
         raise InputError("data=None: name class folders, WebDataset shards or a Hugging Face dataset")
     train_place, validation_place = config.data, config.val_data
-    entries = list(os.scandir(train_place)) if os.path.isdir(train_place) else []
-    inside = {entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")}
+    inside = class_folders(Path(train_place)) if os.path.isdir(train_place) else []
     found = [name for name in VALIDATION_FOLDERS if name in inside]
-    if "train" in inside and (found or inside == {"train"}):  # else "train" is a class
+    if "train" in inside and (found or inside == ["train"]):  # else "train" is a class
         train_place = os.path.join(config.data, "train")
         if validation_place is None and found:
             validation_place = os.path.join(config.data, found[0])

@@ -189,11 +189,6 @@ class Recorder:
             warnings.warn(f"{name}: saved at step {self.progress.step}; --resume goes on from there", stacklevel=2)
         leave(signal)
 
-    def close(self) -> None:
-        """Close the log."""
-        if self._folder is not None:
-            self._folder.close()
-
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no tensor holds an infinity or NaN."""

@@ -66,10 +66,7 @@ def train(
             trainer.load(state)
         recorder = Recorder(config, data.batches.steps, folder, accelerator, signals)
         recorder.begin(state)
-        try:
-            _Walk(trainer, recorder, data.batches, config.settings.epochs, on_progress).walk()
-        finally:
-            recorder.close()
+        _Walk(trainer, recorder, data.batches, config.settings.epochs, on_progress).walk()
     progress = recorder.progress
     about = {"description": data.description, "is_main_process": folder is not None}
     return {**progress.found, "best_accuracy": progress.best, "steps": progress.step, **about}

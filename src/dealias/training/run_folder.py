@@ -17,7 +17,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class RunFolder(OutputFolder):
     def __init__(self, path: str | Path, config: Config, *, resume: bool) -> None:
         super().__init__(path, "train", writes=FILES, inputs={"weights": config.weights})
         self.checkpoints = self.path / "checkpoints"
-        self._config, self._config_path = config, self.path / "config.yaml"
+        self._config, self._config_path, self._logs = config, self.path / "config.yaml", ExitStack()
         self._log_path, self._timing_path = self.path / "log.jsonl", self.path / "timing.jsonl"
         if self._config_path.exists() or self._states():
             if not resume:
@@ -87,7 +87,7 @@ class RunFolder(OutputFolder):
         for name in FILES:
             self.own(name)
         self.write("config.yaml", require("yaml").safe_dump(self._config.to_dict(), sort_keys=False))
-        self._log = self._log_path.open("ab", buffering=0)  # reports a full disk at once
+        self._log = self._logs.enter_context(self._log_path.open("ab", buffering=0))  # reports a full disk at once
         if self._log.tell() < size:
             warnings.warn(f"{self._log_path} is shorter than when the state was saved: it has a gap", stacklevel=2)
         else:
@@ -101,6 +101,7 @@ class RunFolder(OutputFolder):
         from torch.utils.tensorboard import SummaryWriter
 
         self._board = SummaryWriter(str(self.path / "tensorboard"))
+        self._logs.callback(self._close_board)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the log and its numbers to TensorBoard's."""
@@ -158,9 +159,12 @@ class RunFolder(OutputFolder):
         """The name of the newest state."""
         return self._states()[0].name if self._states() else "no state"
 
-    def close(self) -> None:
-        """Close the logs."""
-        self._log.close()
+    def __exit__(self, *error: object) -> None:
+        """Close the logs and unlock the folder."""
+        self._logs.close()
+        super().__exit__(*error)
+
+    def _close_board(self) -> None:
         with suppress(OSError, InputError):  # the disk is full or the folder gone: the log has reported it already
             self.check_exists()
             self._board.close()

@@ -80,19 +80,16 @@ class _ValidationImages(Dataset["tuple[Tensor, dict[Mode, Tensor], Tensor]"]):
             seen = wide = torch.stack([image for _, image in kept])
         else:
             pictures, preprocessing = [image for _, image in kept], self._preprocessing
-            wide = self._squares(pictures, preprocessing.shift_size)
+            large = [preprocessing.square(picture, preprocessing.shift_size) for picture in pictures]
             same = preprocessing.image_size == preprocessing.shift_size
-            middle = wide if same else self._squares(pictures, preprocessing.image_size)
-            start = round((middle.shape[-1] - preprocessing.crop_size) / 2)
-            inside = slice(start, start + preprocessing.crop_size)
-            seen = middle[:, :, inside, inside]
+            small = large if same else [preprocessing.square(picture, preprocessing.image_size) for picture in pictures]
+            wide, seen = (
+                preprocessing.normalise(torch.from_numpy(np.stack(squares)))
+                for squares in (large, list(map(preprocessing.centre, small)))
+            )
         places = [number for number, _ in kept]
         views = {mode: shifted.of(wide, places) for mode, shifted in self._views.items()}
         return seen, views, torch.tensor([self._images.labels[number] for number in places])
-
-    def _squares(self, pictures: Sequence[Any], size: int) -> Tensor:
-        pixels = np.stack([self._preprocessing.square(picture, size) for picture in pictures])
-        return self._preprocessing.normalise(torch.from_numpy(pixels))
 
 
 def _top1(model: nn.Module, images: Tensor, device: torch.device, parts: int = 1) -> Tensor:
