@@ -5,7 +5,8 @@ python examples/detection.py
 
 import torch
 
-from dealias.models import create_model, import_torchvision
+from dealias.models import create_model
+from dealias.optional import import_torchvision
 
 
 def main() -> None:

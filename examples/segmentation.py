@@ -6,7 +6,7 @@ python examples/segmentation.py
 import torch
 
 from dealias import antialias, sites
-from dealias.models import import_torchvision
+from dealias.optional import import_torchvision
 
 
 def main() -> None:

@@ -203,14 +203,13 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     "models.VGG": each("stages", [[], [[]], [[0]], None]),
     "models.ModelSpec": [],
     "models.Preprocessing": [((32, 64, 64, 3, "bilinear", (0.0,), (1.0,)), {}, "crop_size")],
-    "data.digits_split": each("held_out", [0, 5000, 15, "10"]),
+    "data.digits_split": [],
     "data.mnist_digits": [],
     "data.photos": each("size", BAD_INTS[:4]),
     "data.open_source": [
         *(((place,), {}, "images") for place in ("nowhere", "")),
         *each("limit", BAD_INTS[:4], place="src"),
     ],
-    "data.read_image": [(("nowhere.png",), {}, "nowhere.png"), *each("channels", [2, "3"], file="nowhere.png")],
     "evaluation.evaluate": [
         *each("models", [[]], images="nowhere", output="x"),
         *each("metrics", [[], ["speed"]], models=["dealias:vgg_small"], images="src", output="x"),

@@ -1,7 +1,6 @@
 """Real images: from installed packages, and from the user's folders, shards and data sets."""
 
-from dealias.data.pictures import read_image
 from dealias.data.samples import Digits, digits_split, mnist_digits, photos
 from dealias.data.sources import Source, open_source
 
-__all__ = ["Digits", "Source", "digits_split", "mnist_digits", "open_source", "photos", "read_image"]
+__all__ = ["Digits", "Source", "digits_split", "mnist_digits", "open_source", "photos"]

@@ -4,8 +4,8 @@
 >>> from PIL import Image
 >>> file = io.BytesIO()
 >>> Image.new("L", (40, 30), 255).save(file, "PNG")
->>> read_image(file).shape
-torch.Size([3, 30, 40])
+>>> read_picture(file).getpixel((0, 0))
+(255, 255, 255)
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from dealias.errors import InputError, shown
+from dealias.errors import InputError
 from dealias.optional import require
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
 
-def read_image(file: str | PathLike[str] | BinaryIO, *, channels: int = 3) -> Tensor:
-    """The image of a file as float32 (channels, H, W) in [0, 1].
+def read_picture(file: str | PathLike[str] | BinaryIO) -> Any:
+    """The image of a file as a Pillow picture, RGB with 8 bits.
 
     Grayscale, palette, CMYK and 16-bit images become RGB; transparent pixels become white. An animation gives its first
     frame. The orientation in the EXIF data is applied.
@@ -38,16 +36,6 @@ def read_image(file: str | PathLike[str] | BinaryIO, *, channels: int = 3) -> Te
         InputError: the file is not a complete image, or cannot be read.
         MissingExtraError: Pillow is not installed.
     """
-    if channels not in (1, 3):
-        raise InputError(f"channels={shown(channels)} does not suit pictures: use 3 (RGB) or 1 (grayscale)")
-    picture = read_picture(file)
-    picture = picture.convert("L") if channels == 1 else picture
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.view(picture.height, picture.width, channels).permute(2, 0, 1).contiguous().float() / 255
-
-
-def read_picture(file: str | PathLike[str] | BinaryIO) -> Any:
-    """The image of a file as a Pillow picture, RGB with 8 bits; conversions and errors as for `read_image`."""
     image_module, operations = require("PIL.Image"), require("PIL.ImageOps")
     # Pillow's decoders raise these on broken files, and DecompressionBombError for absurd sizes
     broken = (OSError, SyntaxError, ValueError, LookupError, struct.error, image_module.DecompressionBombError)

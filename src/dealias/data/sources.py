@@ -126,6 +126,8 @@ def open_source(place: str | PathLike[str], *, limit: int | None = None, seed: i
     if not str(place).strip():
         raise InputError(f"images={str(place)!r} is empty: name a folder, shards or a data set")
     as_int("seed", seed, 0)
+    if limit is not None:
+        as_int("limit", limit)  # before the images are listed
     path = Path(place)
     try:
         if shards := _shards(path):

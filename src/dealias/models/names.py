@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from dealias.errors import InputError, InputTypeError, MissingExtraError, check_kind
+from dealias.errors import InputError, MissingExtraError, check_kind
 from dealias.models.vgg import vgg13_bn_cifar, vgg_small
 from dealias.optional import require
 
@@ -60,8 +60,7 @@ def split_name(name: str) -> tuple[str, str]:
         InputError: the name is unknown; the message gives similar names.
         MissingExtraError: torchvision or timm is not installed.
     """
-    if not isinstance(name, str):
-        raise InputTypeError(f"model must be a name such as 'torchvision:resnet50', got {type(name).__name__}")
+    check_kind("model", name, str, "a name such as 'torchvision:resnet50'")
     source, colon, arch = name.partition(":")
     if not colon or not source or not arch:
         named = [known for known in list_models() if known.partition(":")[2] == name]

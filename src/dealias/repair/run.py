@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.errors import InputError
+from dealias.metrics._evaluation import evaluating
 from dealias.progress import OnProgress, Stages
 from dealias.repair.distillation import Distillation, reestimate_statistics
 from dealias.repair.domain import Domain, HeldOut, split_held_out
@@ -106,7 +107,7 @@ def repair(
         batch_size=chosen.batch_size,
         seed=chosen.seed,
     )
-    with _in_eval_mode(original), folder or nullcontext():
+    with evaluating(original), torch.enable_grad(), folder or nullcontext():
         run = _Run(original, converted, domain, targets, chosen, about or {})
         outcome = run.outcome(run.figures(folder, on_progress))
         if folder is not None:
@@ -188,18 +189,6 @@ class _Run:
             "versions": versions(),
         }
         return RepairResult(self._model, results)
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients; then the mode of every module as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _pads_circularly(model: nn.Module) -> bool:

@@ -16,8 +16,8 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,9 @@ class RunFolder(OutputFolder):
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a record to the log and its numbers to TensorBoard's."""
         self.check_exists()
-        try:
+        with self._saving(record["step"]):
             self._log.write(f"{json.dumps(record)}\n".encode())
             self._show(record)
-        except OSError as error:
-            raise self._not_saved(record["step"], error) from error
 
     def log_timing(self, record: Mapping[str, Any], step: int) -> None:
         """Append a record to the timings and TensorBoard's log."""
@@ -137,23 +135,25 @@ class RunFolder(OutputFolder):
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
             {"format": "pt", "step": str(state["step"])},
         )
-        try:
+        with self._saving(state["step"]):
             os.fsync(self._log.fileno())
             whole = state_content({**state, "log_bytes": self._log.tell()})
             if is_best:
                 self.write("checkpoints/best.safetensors", content)
             self.write(f"checkpoints/state-{state['step']:08d}.pt", whole)
             self.write("checkpoints/last.safetensors", content)
-        except OSError as error:
-            raise self._not_saved(state["step"], error) from error
         for old in self._states()[STATES_KEPT:]:
             old.unlink()
 
-    def _not_saved(self, step: int, error: OSError) -> OSError:
-        return OSError(
-            f"step {step} cannot be saved in {self.path} ({error.strerror or error}): the earlier states are whole; "
-            "make room and pass --resume"
-        )
+    @contextmanager
+    def _saving(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"step {step} cannot be saved in {self.path} ({error.strerror or error}): the earlier states are whole;"
+                " make room and pass --resume"
+            ) from error
 
     def last_saved(self) -> str:
         """The name of the newest state."""
