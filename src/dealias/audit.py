@@ -57,4 +57,5 @@ def run_audit(
         device=device,
         resume=resume,
         on_progress=on_progress,
+        command="audit",
     )

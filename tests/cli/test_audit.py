@@ -43,3 +43,7 @@ def test_audit_writes_a_report_and_names_skipped_files(
     assert run(*arguments) == 1
     assert "pass --resume" in capsys.readouterr().err
     assert run(*arguments, "--resume") == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    assert run(*arguments[:4], "--output", tmp_path / "other") == 1
+    assert "name a new or empty folder, or one of dealias audit" in capsys.readouterr().err.replace("\n", " ")

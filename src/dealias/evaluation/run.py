@@ -50,6 +50,7 @@ def evaluate(
     imagenet_p: str | Path | None = None,
     imagenet_p_rates: str | Path | None = None,
     on_progress: OnProgress = lambda stage, done: None,
+    command: str = "evaluate",
 ) -> dict[str, Any]:
     """Measure networks side by side on labelled images; write `results.json`, `results.csv` and `report.html`.
 
@@ -74,6 +75,7 @@ def evaluate(
         imagenet_c, imagenet_p: folders of the released data sets, read in place of making perturbations.
         imagenet_p_rates: CSV file (perturbation,flip_rate,t5d) of the network by whose rates mFR and mT5D divide.
         on_progress: told the stage and the fraction of the work done.
+        command: of dealias, whose folder `output` is.
 
     Returns:
         The content of `results.json`; in the other processes of torchrun an empty dict.
@@ -89,7 +91,7 @@ def evaluate(
     rates = None if imagenet_p_rates is None else read_rates(imagenet_p_rates)
     specs = label_models(models)
     inputs = {"imagenet_p_rates": imagenet_p_rates, **inputs_of(specs)}
-    folder = OutputFolder(output, "evaluate", writes=FILES, inputs=inputs)
+    folder = OutputFolder(output, command, writes=FILES, inputs=inputs)
     source = open_source(images, limit=limit, seed=seed)
     place = pick_device(device)
     size = batch_size or (32 if place.type == "cpu" else 256)
