@@ -1,10 +1,4 @@
-"""Output folders, and files that are written whole or not at all.
-
->>> import tempfile
->>> with OutputFolder(f"{tempfile.mkdtemp()}/run", "convert", writes=["report.json"]) as folder:
-...     folder.write("report.json", "{}").read_text()
-'{}'
-"""
+"""Output folders, and files that are written whole or not at all."""
 
 from __future__ import annotations
 

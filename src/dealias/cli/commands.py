@@ -12,9 +12,8 @@ from importlib.metadata import metadata
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from dealias.cli.common import app
+from dealias.cli.common import app, say
 from dealias.errors import InputError, MissingExtraError, printable, reason
 
 _MODULES = (
@@ -41,10 +40,9 @@ def run_command(is_interrupted: Callable[[], bool]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # paths may have bytes that are not Unicode
-    errors = Console(stderr=True, highlight=False)
 
     def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-        errors.print(f"warning: {printable(str(message))}", style="yellow", markup=False, soft_wrap=True)
+        say(f"warning: {printable(str(message))}", style="yellow", error=True)
 
     sys.path.insert(0, "")  # package.module:factory may be in the current folder
     try:
@@ -55,15 +53,13 @@ def run_command(is_interrupted: Callable[[], bool]) -> None:
         if debug or is_interrupted():
             raise
         text = str(error) if str(error) else reason(error)
-        errors.print(f"error: {printable(text)}", style="red", markup=False, soft_wrap=True)
+        say(f"error: {printable(text)}", style="red", error=True)
         sys.exit(1)
     except Exception:
         if is_interrupted():
             raise
         traceback.print_exc()
-        errors.print(
-            f"This is a mistake of dealias. Please report it, with the lines above: {_address()}", soft_wrap=True
-        )
+        say(f"This is a mistake of dealias. Please report it, with the lines above: {_address()}", error=True)
         sys.exit(1)
 
 

@@ -88,9 +88,9 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, a
 TrainingDevice = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]
 
 
-def say(line: object, style: str = "") -> None:
-    """Print a line as it is: paths are not wrapped, and brackets are no markup."""
-    Console(highlight=False).print(line, style=style, markup=False, soft_wrap=True)
+def say(line: object, style: str = "", *, error: bool = False) -> None:
+    """Print a line as it is, on stderr for an `error`: paths are not wrapped, and brackets are no markup."""
+    Console(stderr=error, highlight=False).print(line, style=style, markup=False, soft_wrap=True)
 
 
 @contextmanager

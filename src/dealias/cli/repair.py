@@ -95,7 +95,7 @@ def _print(outcome: RepairResult, output: Path) -> None:
     )
     if not outcome.succeeded:
         failure = f"error: the repair failed: {agreement}; more images or epochs may do. No weights were written."
-        Console(stderr=True, highlight=False).print(failure, style="red", markup=False, soft_wrap=True)
+        say(failure, style="red", error=True)
         say(output / "results.json")
         raise typer.Exit(1)
     say(f"repaired: {agreement}", style="bold")

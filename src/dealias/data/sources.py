@@ -1,17 +1,6 @@
 """Labelled images by number, from class folders, WebDataset shards or Hugging Face datasets.
 
->>> import tempfile
->>> from pathlib import Path
->>> from PIL import Image
->>> root = Path(tempfile.mkdtemp())
->>> (root / "cat").mkdir()
->>> Image.new("RGB", (40, 30)).save(root / "cat" / "0.png")
->>> source = open_source(root)
->>> source.classes, source.labels, source.names, source.read(0).size
-(['cat'], [0], ['cat/0.png'], (40, 30))
-
-Shards are indexed here and not read by the package webdataset, which reads them as a stream: any image can be read by
-its number, so that limits, seeds and workers do not change which images are read.
+Shards are indexed here, not streamed by the package webdataset: limits and workers do not change which images are read.
 """
 
 from __future__ import annotations

@@ -149,27 +149,25 @@ def _load(
 ) -> None:
     """Load all of `stored` or nothing; `written` maps the model's names to the file's where they differ."""
     own = model.state_dict()
-    if new_head:
-        left_out = [key for key in own if key in stored and stored[key].shape != own[key].shape]
-        classes = _classes([(stored[key].shape, own[key].shape) for key in left_out])
-        if classes is not None:
-            stored = {key: own[key] if key in left_out else value for key, value in stored.items()}
-            warnings.warn(
-                f"weights={str(path)!r} has {classes} classes: {', '.join(left_out)} are not loaded", stacklevel=4
-            )
+    shapes = {key: (stored[key].shape, own[key].shape) for key in own if key in stored}
+    differing = {key: (theirs, ours) for key, (theirs, ours) in shapes.items() if theirs != ours}
+    classes = _classes([*differing.values()])
+    if new_head and classes is not None:
+        left_out = ", ".join(differing)
+        warnings.warn(f"weights={str(path)!r} has {classes} classes: {left_out} are not loaded", stacklevel=4)
+        stored, differing = {**stored, **{key: own[key] for key in differing}}, {}
     _check_values(own, stored, path)
     # files of PyTorch before 0.4.1 have no num_batches_tracked; load_state_dict keeps the model's
     missing = [key for key in own if key not in stored and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in stored if key not in own]
-    differing = [key for key in own if key in stored and stored[key].shape != own[key].shape]
-    shapes = [
-        f"{written.get(key, key)} is {tuple(stored[key].shape)} in the file and {tuple(own[key].shape)} in the model"
-        for key in differing
+    mismatches = [
+        f"{written.get(key, key)} is {tuple(theirs)} in the file and {tuple(ours)} in the model"
+        for key, (theirs, ours) in differing.items()
     ]
-    counts = (("missing key", missing), ("unexpected key", unexpected), ("shape mismatch", shapes))
+    counts = (("missing key", missing), ("unexpected key", unexpected), ("shape mismatch", mismatches))
     problems = [_first_few(what, items) for what, items in counts if items]
     if problems:
-        cure = "" if missing or unexpected else _cure({key: (stored[key].shape, own[key].shape) for key in differing})
+        cure = "" if missing or unexpected else _cure(differing)
         raise InputError(f"weights={str(path)!r} does not fit {type(model).__name__}: {'; '.join(problems)}{cure}")
     model.load_state_dict(stored, strict=len(stored) == len(own))
 

@@ -1,9 +1,4 @@
-"""The input of a network: size, crop and normalisation of its images.
-
->>> preprocessing = preprocessing_for("torchvision:resnet50")
->>> preprocessing.image_size, preprocessing.crop_size, preprocessing.shift_size
-(256, 224, 256)
-"""
+"""The input of a network: size, crop and normalisation of its images."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
 """The names of networks: "torchvision:NAME", "timm:NAME", "dealias:NAME" and "package.module:factory".
 
->>> split_name("torchvision:resnet50")
-('torchvision', 'resnet50')
-
-torchvision's and timm's own look-ups are used for each library; neither knows the other's names or dealias's, a
-factory, or the names close to one with a typing error.
+torchvision and timm look up their own names alone; here are dealias's, factories, and hints for names with typing errors.
 """
 
 from __future__ import annotations

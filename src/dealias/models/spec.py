@@ -1,9 +1,4 @@
-"""A network and its settings in one text: "NAME,KEY=VALUE,...".
-
->>> spec = ModelSpec.parse("dealias:vgg_small,antialias=bin5,label=mine")
->>> spec.name, spec.antialias, spec.label
-('dealias:vgg_small', 'bin5', 'mine')
-"""
+"""A network and its settings in one text: "NAME,KEY=VALUE,..."."""
 
 from __future__ import annotations
 
@@ -53,6 +48,9 @@ class ModelSpec:
     @classmethod
     def parse(cls, text: str) -> ModelSpec:
         """Read "NAME,KEY=VALUE,..."; the keys are the names of the other attributes.
+
+        >>> ModelSpec.parse("dealias:vgg_small,antialias=bin5").antialias
+        'bin5'
 
         Raises:
             InputError: a key is unknown, or its value is not of the right kind.

@@ -1,8 +1,4 @@
-"""Small VGG networks with five max-pools: the paper's network for CIFAR, and the demo's.
-
->>> vgg_small()(torch.rand(2, 1, 32, 32)).shape
-torch.Size([2, 10])
-"""
+"""Small VGG networks with five max-pools: the paper's network for CIFAR, and the demo's."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Create networks by name: torchvision's, timm's, dealias's own, and those of importable factories.
-
->>> create_model("dealias:vgg_small", num_classes=7)(torch.rand(1, 1, 32, 32)).shape
-torch.Size([1, 7])
-"""
+"""Create networks by name: torchvision's, timm's, dealias's own, and those of importable factories."""
 
 from __future__ import annotations
 

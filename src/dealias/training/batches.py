@@ -2,9 +2,6 @@
 
 The order of an epoch and the random changes of an image depend on the seed, the epoch and the image alone. So a run can
 stop and go on at any step, with any number of workers.
-
->>> [numbers.tolist() for numbers in epoch_batches(count=5, batch_size=2, seed=0, epoch=0)]
-[[2, 4], [3, 0], [1]]
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""Recipes: the settings of a training, by name, as YAML files inside the package.
-
->>> settings = load_recipe("zhang2019-imagenet", model="torchvision:vgg16_bn", overrides={"epochs": 2})
->>> settings.learning_rate, settings.epochs, settings.schedule
-(0.05, 2, 'step')
->>> recipe_names()
-['cifar-vgg', 'digits', 'zhang2019-finetune', 'zhang2019-imagenet']
-"""
+"""Recipes: the settings of a training, by name, as YAML files inside the package."""
 
 from __future__ import annotations
 
@@ -186,6 +179,9 @@ def load_recipe(
     name: str, *, model: str = "", overrides: Mapping[str, Any] | None = None, scale_learning_rate: float = 1.0
 ) -> Settings:
     """The settings of a recipe for a network.
+
+    >>> load_recipe("zhang2019-imagenet", model="torchvision:vgg16_bn", overrides={"epochs": 2}).learning_rate
+    0.05
 
     Args:
         name: one of `recipe_names()`, or the path of a YAML file.
