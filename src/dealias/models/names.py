@@ -1,6 +1,6 @@
 """The names of networks: "torchvision:NAME", "timm:NAME", "dealias:NAME" and "package.module:factory".
 
-torchvision and timm look up their own names alone; here are dealias's, factories, and hints for names with typing errors.
+torchvision and timm look up their own names alone; here are dealias's, factories, and hints for misspelt names.
 """
 
 from __future__ import annotations
