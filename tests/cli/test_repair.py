@@ -70,7 +70,7 @@ def test_a_plain_folder_and_a_failed_repair(
 def test_nothing_is_read_before_the_arguments_are_checked(
     error_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, baseline: Path
 ):
-    monkeypatch.setattr(from_folder, "read_domain", lambda *args, **more: pytest.fail("images were read"))
+    monkeypatch.setattr(from_folder, "read_images", lambda *args, **more: pytest.fail("images were read"))
     for option, value, named in (
         ("--output", baseline, "cannot be written"),
         ("--min-agreement", 2, "min_agreement=2.0"),

@@ -15,7 +15,7 @@ from dealias.errors import InputError
 from dealias.models import ModelSpec, Preprocessing, create_model
 from dealias.repair import RepairOptions
 from dealias.repair.distillation import reestimate_statistics
-from dealias.repair.from_folder import ImageChoice, read_domain, repair_from_folder
+from dealias.repair.from_folder import ImageChoice, open_images, read_images, repair_from_folder
 
 DIGITS = Preprocessing(32, 32, 32, 1, "bilinear", (0.0,), (1.0,))
 
@@ -33,24 +33,26 @@ def test_a_folder_with_an_image_has_no_classes(tmp_path: Path) -> None:
     inside = write_images(tmp_path / "images" / "more", 2)
     (tmp_path / "images" / "note.txt").write_text("no image")
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
-    read = read_domain(ImageChoice(tmp_path / "images"), DIGITS)
-    assert read.labels is None
-    assert torch.equal(read.images[:, 0], torch.from_numpy(np.concatenate([pixels, inside])))
-    (skipped,) = read.skipped
+    source, labelled = open_images(ImageChoice(tmp_path / "images"))
+    assert not labelled
+    images, numbers, (skipped,) = read_images(source, DIGITS)
+    assert torch.equal(images[:, 0], torch.from_numpy(np.concatenate([pixels, inside])))
+    assert numbers == [*range(9), 10, 11]
     assert skipped.startswith("broken.png: ")
 
 
 def test_class_folders_have_labels(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         write_images(tmp_path / "images" / name, 3)
-    assert read_domain(ImageChoice(tmp_path / "images"), DIGITS).labels == [0, 0, 0, 1, 1, 1]
+    source, labelled = open_images(ImageChoice(tmp_path / "images"))
+    assert (source.labels, labelled) == ([0, 0, 0, 1, 1, 1], True)
 
 
 @pytest.mark.parametrize("kind", ["plain", "classes"])
 def test_a_limit_draws_by_the_seed(tmp_path: Path, kind: str) -> None:
     write_images(tmp_path / "images" if kind == "plain" else tmp_path / "images" / "cat", 9)
     choice = ImageChoice(tmp_path / "images", limit=4)
-    drawn = [read_domain(choice, DIGITS, seed).source.names for seed in (0, 0, 1)]
+    drawn = [open_images(choice, seed)[0].names for seed in (0, 0, 1)]
     assert len(drawn[0]) == 4
     assert drawn[0] == drawn[1] != drawn[2]
 
@@ -59,7 +61,7 @@ def test_no_readable_image(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"images='.*images' has no readable image: broken\.png"):
-        read_domain(ImageChoice(tmp_path / "images"), DIGITS)
+        read_images(open_images(ImageChoice(tmp_path / "images"))[0], DIGITS)
 
 
 def test_a_network_by_name(tmp_path: Path) -> None:

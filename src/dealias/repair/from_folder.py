@@ -78,12 +78,13 @@ def repair_from_folder(
     )
     preprocessing = network.preprocessing
     on_progress("reading images", 0.0)
-    read = read_domain(choice, preprocessing, options.seed)
-    classes = match_classes(read.source, network.classes) if read.labels is not None else None
-    targets = None if classes is None or read.labels is None else torch.tensor([classes[each] for each in read.labels])
+    source, labelled = open_images(choice, options.seed)
+    images, numbers, skipped = read_images(source, preprocessing)
+    classes = match_classes(source, network.classes) if labelled else None
+    targets = None if classes is None else torch.tensor([classes[source.labels[number]] for number in numbers])
     return repair(
         network.model,
-        read.images,
+        images,
         converted=antialias(network.model, network.blank(), filter=filter),
         prepare=preprocessing.normalise,
         crop_size=preprocessing.crop_size if preprocessing.slides else None,
@@ -95,46 +96,33 @@ def repair_from_folder(
             "model": spec.identity(),
             "preprocessing": asdict(preprocessing),
             "filter": filter if isinstance(filter, str | int) else list(map(float, filter)),
-            "images": {"place": str(choice.place), "fingerprint": read.source.fingerprint(), "skipped": read.skipped},
+            "images": {"place": str(choice.place), "fingerprint": source.fingerprint(), "skipped": skipped},
         },
         **options.model_dump(),
     )
 
 
-@dataclass(frozen=True)
-class DomainImages:
-    """The images that `read_domain` read.
-
-    Attributes:
-        images: uint8 (N, channels, size, size).
-        labels: the number of each image's class among `source.classes`; None for a folder without classes.
-        source: where they come from.
-        skipped: the names of the files that could not be read, and the reasons.
-    """
-
-    images: Tensor
-    labels: list[int] | None
-    source: Source
-    skipped: list[str]
+def open_images(choice: ImageChoice, seed: int = 0) -> tuple[Source, bool]:
+    """The chosen images, drawn by `seed`, and whether they have classes."""
+    path = Path(choice.place)
+    if not (path.is_dir() and any(_is_image(entry) for entry in path.iterdir())):
+        return open_source(choice.place, limit=choice.limit, seed=seed), True
+    found = sorted(entry for entry in path.rglob("*") if _is_image(entry))
+    names = [str(entry.relative_to(path)) for entry in found]
+    source = Source.of_all(choice.place, None, [0] * len(found), names, found.__getitem__)
+    return source.limited(choice.limit, seed), False
 
 
-def read_domain(choice: ImageChoice, preprocessing: Preprocessing, seed: int = 0) -> DomainImages:
+def read_images(source: Source, preprocessing: Preprocessing) -> tuple[Tensor, list[int], list[str]]:
     """Read all images into memory, at the size in which windows slide (about 0.2 MB each at 256 pixels).
 
-    The sizes of `choice` are in `preprocessing`; `seed` draws the images.
+    Returns:
+        The images, uint8 (N, channels, size, size); their numbers in `source`; the names of the files that could not be
+        read, with the reasons.
 
     Raises:
-        InputError: there are no images, or none can be read.
+        InputError: none can be read.
     """
-    path = Path(choice.place)
-    labelled = not (path.is_dir() and any(_is_image(entry) for entry in path.iterdir()))
-    if labelled:
-        source = open_source(choice.place, limit=choice.limit, seed=seed)
-    else:
-        found = sorted(entry for entry in path.rglob("*") if _is_image(entry))
-        names = [str(entry.relative_to(path)) for entry in found]
-        source = Source.of_all(choice.place, None, [0] * len(found), names, found.__getitem__)
-        source = source.limited(choice.limit, seed)
 
     def read(number: int) -> Tensor | str:
         try:
@@ -142,17 +130,13 @@ def read_domain(choice: ImageChoice, preprocessing: Preprocessing, seed: int = 0
         except InputError as error:
             return f"{source.names[number]}: {error}"
 
-    images, labels, skipped = [], [], []
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside of Python's lock
-        for number, image in enumerate(pool.map(read, range(len(source)))):
-            if isinstance(image, str):
-                skipped.append(image)
-            else:
-                images.append(image)
-                labels.append(source.labels[number])
+        found = list(pool.map(read, range(len(source))))
+    images = {number: image for number, image in enumerate(found) if isinstance(image, Tensor)}
+    skipped = [problem for problem in found if isinstance(problem, str)]
     if not images:
-        raise InputError(f"images={str(choice.place)!r} has no readable image: {skipped[0]}")
-    return DomainImages(torch.stack(images), labels if labelled else None, source, skipped)
+        raise InputError(f"images={source.place!r} has no readable image: {skipped[0]}")
+    return torch.stack([*images.values()]), [*images], skipped
 
 
 def _is_image(path: Path) -> bool:
