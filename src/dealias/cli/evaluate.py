@@ -39,31 +39,15 @@ def compare_networks(
     ] = None,
 ) -> None:
     """Measure networks side by side: accuracy, shift consistency, ImageNet-C, ImageNet-P, and where aliasing enters."""
+    options = {**locals(), "metrics": metrics.split(",")}  # the arguments of `evaluate`
     from dealias.errors import InputError
     from dealias.evaluation import evaluate
 
     if batch_size != "auto" and not batch_size.isdecimal():
         raise InputError(f"batch_size={batch_size!r} is not a number: use auto or a number of images")
+    options["batch_size"] = None if batch_size == "auto" else int(batch_size)
     with show_progress() as on_progress:
-        results = evaluate(
-            models,
-            images,
-            output,
-            metrics=metrics.split(","),
-            limit=limit,
-            seed=seed,
-            batch_size=None if batch_size == "auto" else int(batch_size),
-            workers=workers,
-            device=device,
-            resume=resume,
-            image_size=image_size,
-            crop_size=crop_size,
-            difficulty=difficulty,
-            imagenet_c=imagenet_c,
-            imagenet_p=imagenet_p,
-            imagenet_p_rates=imagenet_p_rates,
-            on_progress=on_progress,
-        )
+        results = evaluate(**options, on_progress=on_progress)
     if results:  # torchrun's first process tells
         show_evaluation(output)
 

@@ -32,21 +32,12 @@ def rank_sites(
     seed: Seed = 0,
 ) -> None:
     """Rank a network's downsampling sites by the shift-variance that they add. Start here when a network flickers."""
+    options = {**locals()}  # the arguments of `run_profile`
     from dealias.evaluation.profiles import run_profile
     from dealias.report.profiles import SITE_COLUMNS, site_rows
 
     with show_progress() as on_progress:
-        profiles = run_profile(
-            models,
-            images,
-            output,
-            count=count,
-            reach=reach,
-            device=device,
-            batch_size=batch_size,
-            seed=seed,
-            on_progress=on_progress,
-        )
+        profiles = run_profile(**options, on_progress=on_progress)
     console = Console()
     shown = [column for column in SITE_COLUMNS if column != "maximum"]  # it fits a terminal without it
     for label, profile in profiles.items():
