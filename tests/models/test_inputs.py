@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from dealias.errors import InputError
-from dealias.models import Preprocessing, preprocessing_for
+from dealias.models import (
+    Preprocessing,
+    create_model,
+    default_input_size,
+    default_normalization,
+    preprocessing_for,
+)
 from dealias.optional import import_torchvision
 
 
@@ -44,3 +51,16 @@ def test_networks_have_their_own() -> None:
         preprocessing_for("torchvision:resnet18", crop_size=64, image_size=32)
     with pytest.raises(InputError, match="in_chans=4: images have 3"):
         Preprocessing(32, 32, 32, 4, "bilinear", (0.0,) * 4, (1.0,) * 4)
+
+
+def test_input_sizes_and_normalisations() -> None:
+    assert default_input_size("dealias:vgg13_bn_cifar") == (3, 32, 32)
+    assert default_input_size("torchvision:resnet50") == (3, 224, 224)
+    assert default_input_size("torchvision:inception_v3") == (3, 299, 299)
+    assert default_input_size("timm:inception_v3") == (3, 299, 299)
+    assert default_input_size(nn.Linear(2, 2)) == (3, 224, 224)
+    model = create_model("timm:resnet10t")
+    assert default_input_size(model) == default_input_size("timm:resnet10t") == (3, 176, 176)
+    assert default_normalization("timm:tf_efficientnet_lite0") == ((0.5,) * 3, (0.5,) * 3)
+    assert default_normalization("torchvision:resnet50") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert default_normalization("dealias:vgg_small") == ((0.0,), (1.0,))

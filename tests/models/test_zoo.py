@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from dealias.errors import InputError, InputTypeError
-from dealias.models import create_model, default_input_size, default_normalization, list_models
+from dealias.models import create_model, default_input_size, default_normalization
 from dealias.nn import BlurPool2d, MaxBlurPool2d
 
 SMALL = {
@@ -110,28 +109,3 @@ def test_unknown_names_suggest_close_ones() -> None:
         create_model("dealias:vgg_small", num_classes=0)
     with pytest.raises(InputTypeError, match="padding"):
         create_model("dealias:vgg_small", padding=3)
-
-
-def test_list_models() -> None:
-    names = list_models()
-    assert names == sorted(names)
-    assert {"dealias:vgg_small", "timm:resnet50", "torchvision:densenet121"} <= set(names)
-    assert not any("maskrcnn" in name for name in names)  # classification networks alone
-    assert set(list_models("torchvision:vgg1?")) == {f"torchvision:vgg{depth}" for depth in (11, 13, 16, 19)}
-    assert list_models("vgg_sm*") == ["dealias:vgg_small"]  # the source may be left out
-    assert list_models("no such *") == []
-    assert list_models("VGG13_bn") == list_models("*vgg13_bn*")
-    assert {"dealias:vgg13_bn_cifar", "timm:vgg13_bn", "torchvision:vgg13_bn"} <= set(list_models("VGG13_bn"))
-
-
-def test_input_sizes_and_normalisations() -> None:
-    assert default_input_size("dealias:vgg13_bn_cifar") == (3, 32, 32)
-    assert default_input_size("torchvision:resnet50") == (3, 224, 224)
-    assert default_input_size("torchvision:inception_v3") == (3, 299, 299)
-    assert default_input_size("timm:inception_v3") == (3, 299, 299)
-    assert default_input_size(nn.Linear(2, 2)) == (3, 224, 224)
-    model = create_model("timm:resnet10t")
-    assert default_input_size(model) == default_input_size("timm:resnet10t") == (3, 176, 176)
-    assert default_normalization("timm:tf_efficientnet_lite0") == ((0.5,) * 3, (0.5,) * 3)
-    assert default_normalization("torchvision:resnet50") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert default_normalization("dealias:vgg_small") == ((0.0,), (1.0,))

@@ -60,11 +60,10 @@ def split_name(name: str) -> tuple[str, str]:
     source, colon, arch = name.partition(":")
     if not colon or not source or not arch:
         named = [known for known in list_models() if known.partition(":")[2] == name]
-        hint = f": did you mean {' or '.join(named)}?" if named else ""
-        raise InputError(
-            f"model={name!r} has no source"
-            + (hint or f": use {', '.join(f'{known}:NAME' for known in _SOURCES)} or package.module:factory")
-        )
+        hint = f"use {', '.join(f'{known}:NAME' for known in _SOURCES)} or package.module:factory"
+        if named:
+            hint = f"did you mean {' or '.join(named)}?"
+        raise InputError(f"model={name!r} has no source: {hint}")
     if source in _SOURCES:
         known = _architectures(source)
         # timm's names may end in the tag of their weights: resnet50.a1_in1k
