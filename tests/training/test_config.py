@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from helpers.training_runs import tiny_config
+from helpers.training_runs import assert_same_run, run_tiny, tiny_config
 
 import dealias
 from dealias.errors import InputError
@@ -39,13 +40,39 @@ def test_the_same_run_goes_on(tmp_path: Path) -> None:
     config.check_resumes(changed)
 
 
+@pytest.mark.parametrize("key", ["new_head", "limit", "consistency_pairs"])
+def test_a_key_that_an_older_version_did_not_write_has_its_default(tmp_path: Path, key: str) -> None:
+    config = replace(tiny_config(), limit=None)
+    path = write(tmp_path / "config.yaml", config, **{key: ...})
+    config.check_resumes(path)
+    other = {"new_head": True, "limit": 3, "consistency_pairs": 2}[key]
+    changed = (
+        replace(tiny_config(consistency_pairs=2), limit=None)
+        if key == "consistency_pairs"
+        else replace(config, **{key: other})
+    )
+    default = {"new_head": False, "limit": None, "consistency_pairs": 1}[key]
+    with pytest.raises(InputError, match=f"has a run with {key}={default}, not {other}: resume it with its own"):
+        changed.check_resumes(path)
+
+
+def test_a_run_of_an_older_version_is_resumed(tmp_path: Path) -> None:
+    for name in ("whole", "older"):
+        run_tiny(tmp_path / name)
+    path = tmp_path / "older" / "config.yaml"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("new_head")))
+    (tmp_path / "older/checkpoints/state-00000008.pt").unlink()  # go on from the end of the first epoch
+    run_tiny(tmp_path / "older", resume=True)
+    assert_same_run(tmp_path / "older", tmp_path / "whole")
+    assert yaml.safe_load(path.read_text())["new_head"] is False
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"seed": 6}, "has a run with seed=6, not 5"),
         ({"epochs": 3}, "has a run with epochs=3, not 2"),
         ({"epochs": ...}, "has a run with epochs=None, not 2"),
-        ({"new_head": ...}, "has a run with new_head=None, not False"),
         ({"unheard_of": 1}, "has a run with unheard_of=1, not None"),
     ],
 )

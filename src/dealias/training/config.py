@@ -53,12 +53,14 @@ class Config:
     def check_resumes(self, path: Path) -> None:
         """Check that the run whose `config.yaml` is at `path` is this one.
 
+        A key that the file lacks has its default: the run is of an older version.
+
         Raises:
             InputError: the file cannot be read, or a key has another value.
         """
-        yaml = require("yaml")
+        yaml, defaults = require("yaml"), Config("", Settings.model_construct()).to_dict()
         try:
-            stored = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+            stored = {**defaults, **yaml.safe_load(path.read_text(encoding="utf-8"))}
         except (OSError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"{str(path)!r} cannot be read: {reason(error)}; start again in another folder") from None
         config = self.to_dict()
