@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from dealias.cli.common import app, show_progress
+from dealias.cli.common import app, say, show_progress
 
 PIXELS = 56
 
@@ -52,17 +52,16 @@ def time_operations(
     columns = (Column(heading, no_wrap=True) for heading in headings.values())
     table = Table(*columns, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
-        cells = ((name, row.get(name, "")) for name in headings)
-        row_text = {name: f"{cell:.3g}" if isinstance(cell, float) else str(cell) for name, cell in cells}
-        row_text["pass"] = row_text["pass"].replace("forward + ", "+ ")
-        table.add_row(*row_text.values())
+        cells = (row.get(name, "") for name in headings)
+        texts = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells)
+        table.add_row(*(text.replace("forward + ", "+ ") for text in texts))
     console = Console(highlight=False)
     console.print(table)
     console.print(
         "ms: time of the operation. bound: this time divided by the time to move its bytes. unfused (pure PyTorch), "
         "MaxPool, AvgPool: their times divided by this time."
     )
-    console.print(f"native kernels: {ops.backends()['cpu']}", markup=False)
+    say(f"native kernels: {ops.backends()['cpu']}")
     if folder is not None:
         with folder:
-            console.print(folder.write("bench.csv", as_csv(rows)), soft_wrap=True)
+            say(folder.write("bench.csv", as_csv(rows)))

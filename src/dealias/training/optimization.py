@@ -67,15 +67,9 @@ def make_average(model: nn.Module, settings: Settings) -> Any | None:
 def make_mixing(settings: Settings, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """torchvision's MixUp or CutMix, or one of both at random; None without `mixup` and `cutmix`."""
     transforms = require("torchvision.transforms.v2")
-    chosen = []
-    if settings.mixup:
-        chosen.append(transforms.MixUp(num_classes=classes, alpha=settings.mixup))
-    if settings.cutmix:
-        chosen.append(transforms.CutMix(num_classes=classes, alpha=settings.cutmix))
-    if not chosen:
-        return None
-    mixing: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = transforms.RandomChoice(chosen)
-    return mixing
+    kinds = ((transforms.MixUp, settings.mixup), (transforms.CutMix, settings.cutmix))
+    chosen = [kind(num_classes=classes, alpha=alpha) for kind, alpha in kinds if alpha]
+    return transforms.RandomChoice(chosen) if chosen else None
 
 
 def summed_loss(outputs: Any, target: Tensor, label_smoothing: float) -> Tensor:
