@@ -67,7 +67,8 @@ class OutputFolder:
             ) from None
         try:
             self._check()  # again: another run may have finished since
-            self._remove_temporary_files()
+            for name in filter(self._is_temporary, self._walk()):
+                (self.path / name).unlink()
             self._written = _marked_files(self.path)
             self._mark()
         except BaseException:
@@ -161,10 +162,6 @@ class OutputFolder:
         folder, base = os.path.split(name)
         match = _TEMPORARY.fullmatch(base)
         return match is not None and self._is_written_by_command(os.path.join(folder, match[1]))
-
-    def _remove_temporary_files(self) -> None:
-        for name in filter(self._is_temporary, self._walk()):
-            (self.path / name).unlink()
 
     def _is_written_by_command(self, name: str) -> bool:
         return _matches(name, self._writes)
