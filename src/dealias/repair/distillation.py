@@ -44,6 +44,7 @@ class Distillation:
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer, options.learning_rate, total_steps=self.steps + 1
         )
+        self._stateful: dict[str, Any] = {"model": model, "optimizer": self._optimizer, "schedule": self._schedule}
         found = sites(original, domain.centre(train_on[:1]))
         self._sites = [site for site in found if site.placed and site.path]
 
@@ -84,18 +85,12 @@ class Distillation:
 
     def state(self) -> dict[str, Any]:
         """The state that `load` goes on from."""
-        return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-        }
+        return {"step": self.step, **{name: part.state_dict() for name, part in self._stateful.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        for name, part in self._stateful.items():
+            part.load_state_dict(state[name])
         self.step = state["step"]
 
 

@@ -42,6 +42,10 @@ class Trainer:
         self._schedule = make_schedule(self._optimizer, settings, data.batches.steps)
         # not Accelerate's: in every step its wrappers search the disk for an optional package, which takes 2% of a step
         self._scaler = torch.amp.GradScaler(accelerator.device.type, enabled=settings.precision == "fp16")
+        self._stateful: dict[str, Any] = {"model": self._model, "optimizer": self._optimizer}
+        self._stateful |= {"schedule": self._schedule, "scaler": self._scaler}
+        if self._average is not None:
+            self._stateful["average"] = self._average
         self._network = accelerator.prepare_model(self._model)
         if settings.compile:
             self._network = torch.compile(self._network, dynamic=False)
@@ -99,23 +103,12 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """The state that `load` goes on from."""
-        return {
-            "model": self._model.state_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
-        }
+        return {name: part.state_dict() for name, part in self._stateful.items()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        if self._average is not None:
-            self._average.load_state_dict(state["average"])
-        if self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+        for name, part in self._stateful.items():
+            part.load_state_dict(state[name])
 
 
 def _build(config: Config, classes: int, data: TrainingData) -> nn.Module:
