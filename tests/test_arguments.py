@@ -51,6 +51,8 @@ FLAGS: list[Any] = ["no", 1, None]
 MODEL = {"model": NETWORK, "images": IMAGES}
 EXAMPLE = {"model": NETWORK, "example_input": IMAGES}
 SHIFTED = {"images": IMAGES, "dx": 1}
+FOUND = {"boxes": torch.ones(1, 4), "scores": torch.ones(1), "labels": torch.ones(1)}
+VIEWS = {"shift": (0, 0), "size": (9, 9)}
 NOT_IMAGES: list[Any] = [None, np.zeros((1, 1, 8, 8)), torch.zeros(8, 8), torch.zeros(0, 1, 8, 8)]
 LAYER: list[Any] = [*each("filter", ["gauss", 2000, b"x"]), *each("padding_mode", ["mirror", None])]
 POOL = [*each("stride", [0, "2", b"2", {2}, HUGE], kernel_size=2), *each("kernel_size", BAD_INTS)]
@@ -129,6 +131,32 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     "metrics.internal_feature_distances": each("layers", [[]], **MODEL),
     "metrics.ShiftConsistency": [],
     "metrics.CorruptionError": [],
+    "metrics.ratio_interval": [
+        (([1.0], []), {}, "numerators"),
+        (([1.0], [0.0]), {}, "denominators"),
+        (([1.0], [1.0]), {"level": 2}, "level"),
+    ],
+    "metrics.detection_consistency": [
+        *each("a", [None, {}, ["x"], [{}], [{"boxes": torch.ones(2, 3), "labels": [1, 2]}]], b=[FOUND], **VIEWS),
+        *each("shift", [None, "1", (0, 0, 0), (0, torch.nan), (0, 99)], a=[FOUND], b=[FOUND], size=(9, 9)),
+        *each("size", [None, 9, (9,), (0, 9), "99"], a=[FOUND], b=[FOUND], shift=(0, 0)),
+    ],
+    "metrics.average_precision": [*each("predictions", [None, [], [None]], targets=[FOUND])],
+    "metrics.segmentation_consistency": each("a", NOT_IMAGES, b=IMAGES, shift=(0, 0)),
+    "metrics.keypoint_consistency": [
+        *each("a", [None, torch.zeros(2, 3), torch.zeros(1, 2, 3)], b=torch.zeros(1, 2, 2), shift=(0, 0)),
+        *each("boxes", ["x", torch.zeros(3, 4)], a=torch.zeros(1, 2, 2), b=torch.zeros(1, 2, 2), shift=(0, 0)),
+    ],
+    "metrics.embedding_consistency": each("a", [None, torch.zeros(3), NAN], b=NAN),
+    "metrics.equivariance_psnr": [
+        *each("a", NOT_IMAGES, b=IMAGES, shift=(0, 0)),
+        *each("data_range", [0, None, "2", torch.inf], a=IMAGES, b=IMAGES, shift=(0, 0)),
+    ],
+    "metrics.EquivariancePSNR": each("data_range", [0, None, "2"]),
+    "metrics.link_tracks": [
+        *each("frames", [None, {}, [None]]),
+        *each("shifts", ["1", [(0, 0)] * 2], frames=[FOUND]),
+    ],
     "perturb.circular_shift": [
         *each("images", NOT_IMAGES, dy=1, dx=1),
         *each("dy", [0.5, "1", None, [1, 2, 3], True], **SHIFTED),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from dealias.errors import InputError
-from dealias.metrics import clustered_wilson_interval, mean_interval, wilson_interval
+from dealias.metrics import clustered_wilson_interval, mean_interval, ratio_interval, wilson_interval
 from dealias.metrics.intervals import student_t_quantile
 
 
@@ -116,3 +116,21 @@ def test_few_clusters_have_the_formula_s_interval(counts: list[int]) -> None:
     centre = (true + z**2 / (2 * effective)) / (1 + z**2 / effective)
     half = z * np.sqrt(true * (1 - true) / effective + z**2 / (4 * effective**2)) / (1 + z**2 / effective)
     assert clustered_wilson_interval(counts, 5, level) == pytest.approx((centre - half, centre + half), abs=2e-3)
+
+
+def test_the_interval_of_a_ratio_covers_it_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        # a value of mean 2 for each of a number of objects that differs between images; some images have none
+        counts = generator.poisson(2, 40)
+        sums = [float(generator.gamma(2, 1, count).sum()) for count in counts]
+        low, high = ratio_interval(sums, counts.tolist(), 0.9)
+        covered += low <= 2 <= high
+    assert 0.86 < covered / 1000 < 0.93
+    with pytest.raises(InputError, match="numerators has 1 images"):
+        ratio_interval([1.0], [1, 2])
+    for denominators in ([], [0, 0], [1, -1]):
+        with pytest.raises(InputError, match="denominators"):
+            ratio_interval([1.0] * len(denominators), denominators)
+    assert ratio_interval([3.0, 0.0], [2, 0]) == (-np.inf, np.inf)

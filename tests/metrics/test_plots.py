@@ -15,10 +15,18 @@ from dealias import metrics
 from dealias.errors import MissingExtraError
 from dealias.metrics._torchmetrics import Metric
 
+FOUND = {"boxes": torch.tensor([[1.0, 1, 5, 5]]), "scores": torch.ones(1), "labels": torch.ones(1)}
 UPDATES = {
     "ShiftConsistency": (torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 2, 0])),
     "FlipRate": (torch.tensor([[0, 1, 1, 1, 1]]),),
     "T5D": (torch.eye(6)[None, [0, 1, 1]],),
+    "DetectionConsistency": ([FOUND], [FOUND], (0, 0), (9, 9)),
+    "ShiftAveragePrecision": ([[FOUND]], [FOUND], [(0, 0)], (9, 9)),
+    "SegmentationConsistency": (torch.tensor([[[0, 1], [1, 1]]]), torch.tensor([[[0, 1], [0, 1]]]), (0, 0)),
+    "KeypointConsistency": (torch.zeros(1, 2, 2), torch.ones(1, 2, 2), (0, 0), torch.tensor([[0, 0, 3, 4]])),
+    "EmbeddingConsistency": (torch.eye(2), torch.ones(2, 2)),
+    "EquivariancePSNR": (torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), (0, 0)),
+    "TrackStability": ([FOUND] * 3,),
     "CorruptionError": ("fog", 1, torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1])),
 }
 

@@ -1,4 +1,4 @@
-"""Confidence intervals of shares.
+"""Confidence intervals of shares, means and ratios.
 
 >>> low, high = wilson_interval(successes=90, total=100)
 >>> round(low, 4), round(high, 4)
@@ -37,7 +37,7 @@ def wilson_interval(successes: float, total: float, level: float = 0.95) -> tupl
 
 
 def clustered_wilson_interval(
-    successes: Sequence[int], trials: int | Sequence[int], level: float = 0.95
+    successes: Sequence[float], trials: int | Sequence[float], level: float = 0.95
 ) -> tuple[float, float]:
     """Wilson's interval of a share whose trials come in clusters: `trials` of each image, alike among themselves.
 
@@ -93,13 +93,37 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     """
     if not values:
         raise InputError("an interval needs values: got none")
+    return ratio_interval(values, [1.0] * len(values), level)
+
+
+def ratio_interval(
+    numerators: Sequence[float], denominators: Sequence[float], level: float = 0.95
+) -> tuple[float, float]:
+    """Student's interval of sum(numerators) / sum(denominators), one of each for each image.
+
+    >>> low, high = ratio_interval([1.0, 2.0, 3.0, 4.0], [1, 1, 1, 1])
+    >>> round(low, 1), round(high, 1)
+    (0.4, 4.6)
+
+    The variance between the images is that of the linearised ratio (Cochran, Sampling Techniques, 1977, section 6.4).
+    Images whose denominator is 0 tell nothing; from a single one the interval is without ends.
+
+    Raises:
+        InputError: the numbers differ, a denominator is negative or all are 0, or `level` is out of range.
+    """
+    if len(numerators) != len(denominators):
+        raise InputError(f"numerators has {len(numerators)} images and denominators {len(denominators)}")
+    if not denominators or min(denominators) < 0 or not sum(denominators):
+        raise InputError("denominators must not be negative, and one at least positive")
     upper = upper_tail(level)
-    if len(values) == 1:
+    pairs = [(part, of) for part, of in zip(numerators, denominators, strict=True) if of]
+    if len(pairs) == 1:
         return -math.inf, math.inf
-    mean = math.fsum(values) / len(values)
-    scatter = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = student_t_quantile(upper, len(values) - 1) * math.sqrt(scatter / len(values))
-    return mean - half, mean + half
+    total = math.fsum(denominators)
+    ratio = math.fsum(part for part, _ in pairs) / total
+    scatter = math.fsum((part - ratio * of) ** 2 for part, of in pairs) / (len(pairs) - 1)
+    half = student_t_quantile(upper, len(pairs) - 1) * math.sqrt(scatter * len(pairs)) / total
+    return ratio - half, ratio + half
 
 
 def student_t_quantile(probability: float, freedom: int) -> float:
