@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from dealias.convert import antialias
 from dealias.errors import InputError
 from dealias.models import create_model, load_weights, load_zhang_checkpoint, vgg_small
+from dealias.models.checkpoints import checkpoint_content
 from dealias.optional import import_torchvision
 
 
@@ -63,6 +65,15 @@ def test_safetensors_and_checkpoints_without_counters_load(tmp_path: Path) -> No
     other = vgg_small()
     load_weights(other, tmp_path / "old.pth")
     assert equal(source, other)
+
+
+def test_a_file_has_the_tensors_and_what_is_said_of_them() -> None:
+    weight = torch.arange(6.0).view(2, 3)
+    content = checkpoint_content({"a": weight, "b": weight, "c": weight.t()}, step="3")
+    stored = safetensors.torch.load(content)
+    assert all(torch.equal(stored[key], value) for key, value in {"a": weight, "b": weight, "c": weight.t()}.items())
+    assert b'{"__metadata__":{' in content
+    assert b'"step":"3"' in content
 
 
 def test_torchvisions_own_densenet_files_load(tmp_path: Path) -> None:

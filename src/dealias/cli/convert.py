@@ -29,9 +29,10 @@ def convert_network(
     """Anti-alias a network: write its checkpoint and a report of the changes and their cost."""
     from dealias.convert import antialias_with_report
     from dealias.files import OutputFolder
+    from dealias.models.checkpoints import checkpoint_content
     from dealias.optional import require
 
-    safetensors = require("safetensors.torch")
+    require("safetensors")  # now, not after the conversion
     taps = parse_filter(filter)
     files = ["model.safetensors", "report.json"]
     with OutputFolder(output, "convert", writes=files, inputs={"weights": weights}) as folder:
@@ -43,10 +44,9 @@ def convert_network(
             strict=strict,
             inplace=True,
         )
-        tensors = {name: tensor.clone().contiguous() for name, tensor in converted.state_dict().items()}
-        metadata = {"format": "pt", "model": model, "filter": filter, "stem": str(stem), "recipe": recipe}
+        settings = {"model": model, "filter": filter, "stem": str(stem), "recipe": recipe}
         written = [
-            folder.write("model.safetensors", safetensors.save(tensors, metadata)),
+            folder.write("model.safetensors", checkpoint_content(converted.state_dict(), **settings)),
             folder.write("report.json", report.to_json()),
         ]
     if as_json:

@@ -65,6 +65,13 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     return {_plain_name(str(key)): value for key, value in content.items() if key != _AVERAGED}
 
 
+def checkpoint_content(tensors: Mapping[str, Tensor], **metadata: str) -> bytes:
+    """The content of a .safetensors file. Tensors that share memory are stored one by one."""
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content: bytes = require("safetensors.torch").save(own, {"format": "pt", **metadata})
+    return content
+
+
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         safetensors = require("safetensors.torch")

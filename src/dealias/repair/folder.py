@@ -13,7 +13,7 @@ from torch import nn
 
 from dealias.errors import InputError
 from dealias.files import OutputFolder
-from dealias.optional import require
+from dealias.models.checkpoints import checkpoint_content
 from dealias.training.run_folder import problem_of_state, state_content
 
 STATE, WEIGHTS, RESULTS = "state.pt", "model.safetensors", "results.json"
@@ -66,8 +66,7 @@ class RepairFolder(OutputFolder):
             InputError: it did not, and the folder has the weights of a run that did; nothing is written.
         """
         if results["succeeded"]:
-            tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-            self.write(WEIGHTS, require("safetensors.torch").save(tensors, {"format": "pt"}))
+            self.write(WEIGHTS, checkpoint_content(model.state_dict()))
         elif (self.path / WEIGHTS).exists():
             raise InputError(
                 f"output={str(self.path)!r} has weights that met a lower min_agreement: they and their results are "

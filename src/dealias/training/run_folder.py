@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dealias.errors import InputError
 from dealias.files import OutputFolder
+from dealias.models.checkpoints import checkpoint_content
 from dealias.optional import require
 from dealias.records import read_json_lines
 from dealias.training.config import Config
@@ -131,10 +132,7 @@ class RunFolder(OutputFolder):
         Raises:
             OSError: they cannot be written, as on a full disk; the earlier states are left.
         """
-        content = require("safetensors.torch").save(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
-            {"format": "pt", "step": str(state["step"])},
-        )
+        content = checkpoint_content(weights, step=str(state["step"]))
         with self._saving(state["step"]):
             os.fsync(self._log.fileno())
             whole = state_content({**state, "log_bytes": self._log.tell()})
