@@ -85,10 +85,10 @@ def test_interrupting_leaves_no_half_written_file(tmp_path: Path) -> None:
     ("arguments", "place"),
     [
         (("demo",), "dealias.demo:run_demo"),
-        (("audit", "dealias:vgg_small", "--images", "."), "dealias.audit:run_audit"),
+        (("audit", "dealias:vgg_small", "--images", "."), "dealias.evaluation:evaluate"),
         (("evaluate", "dealias:vgg_small", "--images", "."), "dealias.evaluation:evaluate"),
         (("report", "."), "dealias.report.evaluation:write_report"),
-        (("profile", "dealias:vgg_small"), "dealias.evaluation.profiles:run_profile"),
+        (("profile", "dealias:vgg_small"), "dealias.evaluation.profiles:profile_networks"),
         (("sites", "dealias:vgg_small"), "dealias.models:create_model"),
         (("convert", "dealias:vgg_small"), "dealias.convert:antialias_with_report"),
         (("train", "dealias:vgg_small", "--recipe", "digits"), "dealias.training:train"),

@@ -1,20 +1,18 @@
-"""Profiles written by `run_profile`; `dealias.metrics.site_profile` and the command line have tests of their own."""
+"""Profiles of networks side by side; `dealias.metrics.site_profile` and the command line have tests of their own."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 
 from dealias.data import mnist_digits
 from dealias.errors import InputError
-from dealias.evaluation.profiles import run_profile
+from dealias.evaluation.profiles import profile_networks
+from dealias.models.spec import label_models
 
-MODEL = "dealias:vgg_small"
+MODELS = label_models(["dealias:vgg_small"])
 
 
-def test_bad_arguments(tmp_path: Path) -> None:
+def test_bad_arguments() -> None:
     for arguments, message in [
         ({"count": 0}, "count=0"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -22,11 +20,10 @@ def test_bad_arguments(tmp_path: Path) -> None:
         ({"device": "warp"}, "device='warp' is unknown: use auto, cpu, cuda"),
     ]:
         with pytest.raises(InputError, match=message):
-            run_profile([MODEL], None, tmp_path, **arguments)
-    assert not list(tmp_path.iterdir())
+            profile_networks(MODELS, None, **arguments)
 
 
-def test_more_images_than_packages_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_images_than_packages_bring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dealias.evaluation.profiles.mnist_digits", lambda: tuple(x[:7] for x in mnist_digits()))
-    run_profile([MODEL], None, tmp_path, count=9, reach=2)
-    assert json.loads((tmp_path / "profile.json").read_text())["images"]["count"] == {"vgg_small": 7}
+    stored = profile_networks(MODELS, None, count=9, reach=2)
+    assert stored.images["count"] == {"vgg_small": 7}

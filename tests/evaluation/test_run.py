@@ -21,6 +21,7 @@ from PIL import Image
 from dealias.errors import InputError
 from dealias.evaluation import evaluate
 from dealias.evaluation.results import read_results
+from dealias.report.evaluation import write_report
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_nan_is_counted_and_said(pictures: Path, tmp_path: Path, monkeypatch: py
     count = results["images"]["not_a_number"]["network"]
     assert 0 < count < 20
     assert results["metrics"]["network"]["accuracy"]["images"] == 20
-    assert f"returned NaN for {count} images" in (tmp_path / "run" / "report.html").read_text()
+    assert f"returned NaN for {count} images" in write_report(tmp_path / "run").read_text()
 
 
 def test_odd_images_are_read_and_broken_ones_counted(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_odd_images_are_read_and_broken_ones_counted(tmp_path: Path) -> None:
     assert results["metrics"]["plain"]["accuracy"]["images"] == 15
     assert results["images"]["smaller_than_the_window"] == 1
     assert [reason for _, reason in results["images"]["skipped"]] == ["not an image format that Pillow knows"]
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = write_report(tmp_path / "run").read_text()
     assert "<script>alert" not in page
     assert "<b>0" not in page
     for file in root.glob("*/*"):

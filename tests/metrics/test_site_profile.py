@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_sites_are_measured_in_front_and_behind(images: torch.Tensor) -> None:
     assert (first.grid, first.before) == ((2, 2), pytest.approx(0, abs=1e-6))
     assert first.periodicity == pytest.approx(1, abs=1e-4)
     assert profile.sites[1].grid == (4, 4)
-    assert Profile.from_json(json.loads(json.dumps(profile.as_json()))) == profile
+    assert Profile.from_json(json.loads(json.dumps(asdict(profile)))) == profile
 
 
 def test_anti_aliasing_lowers_what_each_pool_adds(images: torch.Tensor) -> None:

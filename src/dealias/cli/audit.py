@@ -24,10 +24,22 @@ def audit_network(
     seed: common.Seed = 0,
 ) -> None:
     """Measure how shift-sensitive a network is on your images, beside its anti-aliased copy."""
-    options = {**locals()}  # the arguments of `run_audit`
-    from dealias.audit import run_audit
+    from dealias.audit import AUDIT_METRICS, audited_models
+    from dealias.evaluation import evaluate
 
     with show_progress() as on_progress:
-        results = run_audit(**options, on_progress=on_progress)
+        results = evaluate(
+            audited_models(model, weights=weights, new_head=new_head, filter=filter),
+            images,
+            output,
+            metrics=AUDIT_METRICS,
+            limit=limit,
+            workers=workers,
+            device=device,
+            resume=resume,
+            seed=seed,
+            on_progress=on_progress,
+            command="audit",
+        )
     if results:  # torchrun's first process tells
         show_evaluation(output)

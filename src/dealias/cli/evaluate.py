@@ -53,10 +53,11 @@ def compare_networks(
 
 
 def show_evaluation(folder: Path) -> None:
-    """Print the finding, the table of the networks and the path of the report."""
+    """Write the report; print the finding, the table of the networks and the path of the report."""
     from dealias.evaluation.results import read_results
-    from dealias.report.evaluation import evaluation_columns, evaluation_finding, evaluation_rows
+    from dealias.report.evaluation import evaluation_columns, evaluation_finding, evaluation_rows, write_report
 
+    page = write_report(folder)
     results, _ = read_results(folder)
     console = Console()
     console.print(evaluation_finding(results), style="bold", markup=False, highlight=False)
@@ -66,4 +67,4 @@ def show_evaluation(folder: Path) -> None:
     console.print(table)
     if skipped := results.images.skipped:
         say(f"{len(skipped)} files were skipped: see the report")
-    say(folder / "report.html")
+    say(page)

@@ -32,17 +32,32 @@ def rank_sites(
     seed: Seed = 0,
 ) -> None:
     """Rank a network's downsampling sites by the shift-variance that they add. Start here when a network flickers."""
-    options = {**locals()}  # the arguments of `run_profile`
-    from dealias.evaluation.profiles import run_profile
-    from dealias.report.profiles import SITE_COLUMNS, site_rows
+    from dealias.evaluation.profiles import PROFILES, TABLE, profile_networks, write_profiles
+    from dealias.files import OutputFolder
+    from dealias.models.spec import inputs_of, label_models
+    from dealias.report.profiles import SITE_COLUMNS, render_profiles, site_rows
 
-    with show_progress() as on_progress:
-        profiles = run_profile(**options, on_progress=on_progress)
+    specs = label_models(models)
+    files = [PROFILES, TABLE, "report.html"]
+    with OutputFolder(output, "profile", writes=files, inputs=inputs_of(specs)) as folder:
+        with show_progress() as on_progress:
+            stored = profile_networks(
+                specs,
+                images,
+                count=count,
+                reach=reach,
+                device=device,
+                batch_size=batch_size,
+                seed=seed,
+                on_progress=on_progress,
+            )
+        write_profiles(folder, stored)
+        page = folder.write("report.html", render_profiles(stored))
     console = Console()
     shown = [column for column in SITE_COLUMNS if column != "maximum"]  # it fits a terminal without it
-    for label, profile in profiles.items():
+    for label, profile in stored.profiles.items():
         table = Table(*shown, title=label)
         for row in site_rows(profile):
             table.add_row(*(cell for column, cell in zip(SITE_COLUMNS, row, strict=True) if column in shown))
         console.print(table)
-    say(output / "report.html")
+    say(page)

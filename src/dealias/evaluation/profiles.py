@@ -1,4 +1,4 @@
-"""Profiles of networks side by side, as files."""
+"""Profiles of networks side by side, and their files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,34 @@ from dealias.evaluation.network import build_network
 from dealias.files import OutputFolder
 from dealias.metrics.site_profile import Profile, profile_model
 from dealias.models import ModelSpec, Preprocessing
-from dealias.models.spec import inputs_of, label_models
 from dealias.progress import OnProgress
 from dealias.runtime import pick_device, versions
 
+PROFILES, TABLE = "profile.json", "profile.csv"
 
-def run_profile(
-    models: Sequence[ModelSpec | str],
+
+@dataclass(frozen=True)
+class StoredProfiles:
+    """The content of `profile.json`.
+
+    Attributes:
+        networks: the settings of each network, by its label.
+        images: `place`, None where packages brought them, and the `count` of images that each network saw.
+        profiles: of each network.
+        seed: of the images drawn.
+        versions: of the packages that the figures depend on.
+    """
+
+    networks: dict[str, dict[str, Any]]
+    images: dict[str, Any]
+    profiles: dict[str, Profile]
+    seed: int
+    versions: dict[str, str]
+
+
+def profile_networks(
+    specs: Sequence[ModelSpec],
     images: str | Path | None,
-    output: str | Path,
     *,
     count: int = 4,
     reach: int | None = None,
@@ -34,22 +54,18 @@ def run_profile(
     batch_size: int = 32,
     seed: int = 0,
     on_progress: OnProgress = lambda stage, done: None,
-) -> dict[str, Profile]:
-    """Profile networks; write `profile.json`, `profile.csv` and `report.html` into `output`.
+) -> StoredProfiles:
+    """Profile networks on the same images.
 
     Args:
-        models: as for `dealias.evaluation.evaluate`.
+        specs: the networks, as `dealias.models.spec.label_models` labels them.
         images: as for `dealias.data.open_source`; None takes photographs, or digits for networks of one channel, that
             packages bring.
-        output: the folder to write into; it is created.
         count: number of images, drawn by `seed`; packages bring 5 photographs and 5,000 digits.
         reach: every shift from 0 to so many pixels less one, on both axes; None as in `profile_model`.
         device, batch_size: of the forward passes.
         seed: of the images drawn.
         on_progress: told the stage and the fraction of the work done.
-
-    Returns:
-        The profile of each network, by its label.
 
     Raises:
         InputError: an argument is out of range, or none of the images can be read.
@@ -58,38 +74,33 @@ def run_profile(
     for name, value in (("count", count), ("reach", reach), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise InputError(f"{name}={value!r} is too small: it must be at least 1")
-    specs = label_models(models)
-    files = ["profile.json", "profile.csv", "report.html"]
-    with OutputFolder(output, "profile", writes=files, inputs=inputs_of(specs)) as folder:
-        place = pick_device(device)
-        shifts = None if reach is None else (range(reach), range(reach))
-        profiles: dict[str, Profile] = {}
-        sizes = {}
-        for index, spec in enumerate(specs):
-            network = build_network(spec, place, batch_size, seed=seed)
-            pixels = _pixels(images, network.preprocessing, count, seed)
+    place = pick_device(device)
+    shifts = None if reach is None else (range(reach), range(reach))
+    profiles: dict[str, Profile] = {}
+    sizes = {}
+    for index, spec in enumerate(specs):
+        network = build_network(spec, place, batch_size, seed=seed)
+        pixels = _pixels(images, network.preprocessing, count, seed)
 
-            def tell(done: int, total: int, index: int = index, label: str = spec.label) -> None:
-                on_progress(label, (index + done / total) / len(specs))
+        def tell(done: int, total: int, index: int = index, label: str = spec.label) -> None:
+            on_progress(label, (index + done / total) / len(specs))
 
-            seen = network.see(pixels.to(place))
-            profiles[spec.label] = profile_model(
-                network.model, seen, shifts=shifts, batch_size=batch_size, progress=tell
-            )
-            sizes[spec.label] = len(pixels)
-        stored: dict[str, Any] = {
-            "networks": {spec.label: spec.identity() for spec in specs},
-            "images": {"place": None if images is None else str(images), "count": sizes},
-            "profiles": {label: profile.as_json() for label, profile in profiles.items()},
-            "seed": seed,
-            "versions": versions(),
-        }
-        from dealias.report.profiles import render_profiles  # report stands above: see dealias.evaluation
+        seen = network.see(pixels.to(place))
+        profiles[spec.label] = profile_model(network.model, seen, shifts=shifts, batch_size=batch_size, progress=tell)
+        sizes[spec.label] = len(pixels)
+    return StoredProfiles(
+        networks={spec.label: spec.identity() for spec in specs},
+        images={"place": None if images is None else str(images), "count": sizes},
+        profiles=profiles,
+        seed=seed,
+        versions=versions(),
+    )
 
-        folder.write("profile.json", json.dumps(stored, indent=1) + "\n")
-        folder.write("profile.csv", _table(profiles))
-        folder.write("report.html", render_profiles(stored))
-        return profiles
+
+def write_profiles(folder: OutputFolder, stored: StoredProfiles) -> None:
+    """Write the profiles as JSON and CSV into `folder`."""
+    folder.write(PROFILES, json.dumps(asdict(stored), indent=1) + "\n")
+    folder.write(TABLE, _table(stored.profiles))
 
 
 def _pixels(images: str | Path | None, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:

@@ -52,7 +52,9 @@ def evaluate(
     on_progress: OnProgress = lambda stage, done: None,
     command: str = "evaluate",
 ) -> dict[str, Any]:
-    """Measure networks side by side on labelled images; write `results.json`, `results.csv` and `report.html`.
+    """Measure networks side by side on labelled images; write `results.json` and `results.csv`.
+
+    `dealias.report.evaluation.write_report` makes the page `report.html` of them.
 
     Every unit of work, some images of one task, is kept in `counts.jsonl` as soon as it is counted. Units, their
     random draws and their forward passes depend on the arguments alone: not on the number of workers, on what was
@@ -110,13 +112,12 @@ def evaluate(
         timing = _count_all(pending, networks, store, reading, rank, processes, on_progress)
         if store is None:
             return {}
-        on_progress("writing the report", 0.97)
+        on_progress("writing the results", 0.97)
         records = store.records()
         results = summarise(records, plan, networks)
         write_results(folder, results, make_slides(records, plan, networks), timing)
         folder.own("report.html")
-        _write_page(folder.path)
-        on_progress("writing the report", 1.0)
+        on_progress("writing the results", 1.0)
         return results.as_json()
 
 
@@ -165,9 +166,3 @@ def _count_all(
                 store.append(each)
         on_progress(units[min(step, len(units) - 1)].task.name if units else "counting", 0.96 * (step + 1) / rounds)
     return {"seconds": time.perf_counter() - started, "waited_for_images": waited, "workers": workers}
-
-
-def _write_page(folder: Path) -> None:
-    from dealias.report.evaluation import write_report  # report stands above: see dealias.evaluation
-
-    write_report(folder)

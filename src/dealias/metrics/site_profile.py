@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -76,13 +76,9 @@ class Profile:
         """The sites, in descending order of the shift-variance that they add."""
         return sorted(self.sites, key=lambda site: -site.added)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain lists and numbers, which `Profile.from_json` reads."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Profile:
-        """Read the result of `as_json`."""
+        """Read what `dataclasses.asdict` made of a profile."""
         sites = [
             SiteProfile(**{**site, "stride": tuple(site["stride"]), "grid": tuple(site["grid"])})
             for site in stored["sites"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from dealias.evaluation.profiles import StoredProfiles
 from dealias.metrics.site_profile import Profile
 from dealias.report.page import render_page, vector_source
 from dealias.report.plots import plot_bars, plot_site_maps
@@ -74,10 +75,9 @@ def site_rows(profile: Profile) -> list[list[str]]:
     ]
 
 
-def render_profiles(stored: Mapping[str, Any]) -> str:
-    """The report of `dealias profile` from its `profile.json`."""
-    profiles = {label: Profile.from_json(profile) for label, profile in stored["profiles"].items()}
-    measured = {label: profile for label, profile in profiles.items() if profile.sites}
+def render_profiles(stored: StoredProfiles) -> str:
+    """The report of `dealias profile`."""
+    measured = {label: profile for label, profile in stored.profiles.items() if profile.sites}
     findings = [
         f"{label}: {profile.ranked()[0].path} adds most shift-variance ({profile.ranked()[0].added:.3f})"
         for label, profile in measured.items()
@@ -93,7 +93,7 @@ def render_profiles(stored: Mapping[str, Any]) -> str:
         for label, profile in measured.items()
     ]
     return render_page(
-        title=f"dealias profile of {', '.join(profiles)}",
+        title=f"dealias profile of {', '.join(stored.profiles)}",
         finding=f"{'; '.join(findings)}." if findings else "No downsampling site has feature maps.",
         photos_heading="",
         photos=[],
@@ -102,12 +102,12 @@ def render_profiles(stored: Mapping[str, Any]) -> str:
         notes=[
             *(
                 f"{label}: not profiled, because they are not layers with feature maps: {', '.join(profile.missed)}."
-                for label, profile in profiles.items()
+                for label, profile in stored.profiles.items()
                 if profile.missed
             ),
-            f"{next(iter(stored['images']['count'].values()))} images"
-            + (f" of {stored['images']['place']}" if stored["images"]["place"] else " that packages bring")
-            + f"; seed {stored['seed']}. All figures are in profile.json and profile.csv beside this page.",
-            ", ".join(f"{name} {version}" for name, version in stored["versions"].items()) + ".",
+            f"{next(iter(stored.images['count'].values()))} images"
+            + (f" of {stored.images['place']}" if stored.images["place"] else " that packages bring")
+            + f"; seed {stored.seed}. All figures are in profile.json and profile.csv beside this page.",
+            ", ".join(f"{name} {version}" for name, version in stored.versions.items()) + ".",
         ],
     )
