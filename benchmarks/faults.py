@@ -82,7 +82,18 @@ def commands(data: Path) -> list[Command]:
         "batch_size=16",
     ]
     metrics = ["--metrics", "accuracy,circular,imagenet-c-extra", "--workers", "0"]
-    repairing = ["--images", images, "--epochs", "6", "--batch-size", "4", "--min-agreement", "0"]
+    repairing = [
+        "--images",
+        images,
+        "--epochs",
+        "6",
+        "--batch-size",
+        "4",
+        "--min-agreement",
+        "0",
+        "--min-consistency",
+        "0",
+    ]
     return [
         Command("train", ["train", model, *training, "--device", "cpu"], resumes=True),
         Command("finetune", ["finetune", model, *given, *training, "--device", "cpu"], resumes=True),

@@ -77,7 +77,7 @@ def test_audit_and_repair(
     assert "accuracy" not in found  # 10 folders
     assert "circular_consistency" in found
     repair = ("repair", "dealias:vgg_small,num_classes=7", *weights, "--output", tmp_path / "repair")
-    repair += ("--epochs", 1, "--min-agreement", 0)
+    repair += ("--epochs", 1, "--min-agreement", 0, "--min-consistency", 0)
     assert "--new-head" in error_of(*repair)
     assert run(*repair, "--new-head") == 0
     assert LEFT_OUT in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_class_folders_add_the_accuracy(
     output = tmp_path / "out"
     arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", tmp_path / "images")
     arguments += ("--epochs", 1, "--output", output)
-    assert run(*arguments, "--min-agreement", 0, "--held-out", 0.5) == 0
+    assert run(*arguments, "--min-agreement", 0, "--min-consistency", 0, "--held-out", 0.5) == 0
     shown = capsys.readouterr().out.split()
     assert shown[-2:] == [str(output / "model.safetensors"), str(output / "results.json")]
     results = json.loads((output / "results.json").read_text())
@@ -59,7 +59,10 @@ def test_a_plain_folder_and_a_failed_repair(
     code = run(*arguments, "--epochs", 1, "--learning-rate", 1e-9, "--min-agreement", 1)
     printed = capsys.readouterr()
     assert code == 1
-    assert printed.err.startswith("error: the repair failed: it agrees with the original on ")
+    few, failure = printed.err.splitlines()
+    assert few.startswith("warning: held_out has 4 images")
+    assert failure.startswith("error: the repair failed: agreement ")
+    assert failure.endswith("No weights were written; --resume goes on")
     assert "1 files cannot be read as images" in printed.out
     assert [path.name for path in sorted(output.iterdir())] == [".dealias.json", "results.json", "state.pt"]
     results = json.loads((output / "results.json").read_text())
@@ -86,10 +89,11 @@ def test_images_of_the_size_that_the_network_was_trained_at(
 ):
     output, images = tmp_path / "out", write_images(tmp_path / "images", 20)
     arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", images, "--output", output)
-    arguments += ("--epochs", 1, "--min-agreement", 0)
+    arguments += ("--epochs", 1, "--min-agreement", 0, "--min-consistency", 0)
     assert run(*arguments, "--image-size", 56, "--crop-size", 48) == 0
     used = json.loads((output / "results.json").read_text())["settings"]["preprocessing"]
     assert (used["image_size"], used["crop_size"]) == (56, 48)
+    arguments += ("--held-out", 0.2)
     assert "preprocessing" in error_of(*arguments, "--crop-size", 64, "--resume")
     assert "crop_size=0" in error_of(*arguments, "--crop-size", 0, "--output", tmp_path / "other")
 

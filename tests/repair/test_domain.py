@@ -7,7 +7,7 @@ import torch
 from helpers.repairs import small_images, small_network
 
 from dealias.metrics import wilson_interval
-from dealias.repair.domain import Domain, HeldOut, split_held_out
+from dealias.repair.domain import Domain, HeldOut, near_duplicates, split_held_out
 
 
 def test_copies_of_an_image_are_on_one_side():
@@ -20,6 +20,14 @@ def test_copies_of_an_image_are_on_one_side():
     assert split_held_out(images, 0.2, seed=5)[1] != held
     train, held = split_held_out(images, [3], seed=0)
     assert (len(train), held) == (98, [3])
+
+
+def test_images_that_look_alike_are_found():
+    images = small_images(40)
+    images[33] = 0.5 * images[7] + 0.1 + 0.001 * images[8]  # darker, and with a little noise
+    assert near_duplicates(images, range(30), range(30, 40)) == [33]
+    images[35] = images[7].roll(8, -1)
+    assert near_duplicates((255 * images).byte(), range(30), range(30, 40)) == [33]
 
 
 def make(crop_size: int | None = None, circular: bool = False) -> Domain:

@@ -14,7 +14,7 @@ from dealias.repair import repair
 
 
 def test_a_damaged_state(tmp_path: Path):
-    options: dict[str, Any] = {"epochs": 1, "min_agreement": 0.0, "output": tmp_path}
+    options: dict[str, Any] = {"epochs": 1, "min_agreement": 0.0, "min_consistency": 0.0, "output": tmp_path}
     repair(small_network(), small_images(), **options)
     for damaged in (b"half", (tmp_path / "state.pt").read_bytes().replace(b"data.pkl", b"data.pk\xff")):
         (tmp_path / "state.pt").write_bytes(damaged)
@@ -27,10 +27,10 @@ def test_a_damaged_state(tmp_path: Path):
 
 def test_a_resumed_run_that_fails_leaves_the_weights_of_the_one_before(tmp_path: Path):
     options: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9, "output": tmp_path}
-    assert repair(small_network(), small_images(), min_agreement=0.0, **options).succeeded
+    assert repair(small_network(), small_images(), min_agreement=0.0, min_consistency=0, **options).succeeded
     assert (tmp_path / "model.safetensors").exists()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InputError, match="has weights that met a lower min_agreement"):
+    with pytest.raises(InputError, match="has weights that met lower aims"):
         repair(small_network(), small_images(), min_agreement=1.0, resume=True, **options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -39,9 +39,9 @@ def test_files_of_the_user_are_never_touched(tmp_path: Path):
     for name in ("model.safetensors", "state.pt", "notes.txt"):
         (tmp_path / name).write_text("mine")
         with pytest.raises(InputError, match="has other files"):
-            repair(small_network(), small_images(), epochs=1, min_agreement=0, output=tmp_path)
+            repair(small_network(), small_images(), epochs=1, min_agreement=0, min_consistency=0, output=tmp_path)
         assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
         (tmp_path / name).unlink()
-    repair(small_network(), small_images(), epochs=1, min_agreement=0, output=tmp_path)
+    repair(small_network(), small_images(), epochs=1, min_agreement=0, min_consistency=0, output=tmp_path)
     with pytest.raises(InputError, match="has a run: pass --resume"):
-        repair(small_network(), small_images(), epochs=1, min_agreement=0, output=tmp_path)
+        repair(small_network(), small_images(), epochs=1, min_agreement=0, min_consistency=0, output=tmp_path)

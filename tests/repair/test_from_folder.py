@@ -71,7 +71,7 @@ def test_a_network_by_name(tmp_path: Path) -> None:
     save_file(network.state_dict(), tmp_path / "baseline.safetensors")
     write_images(tmp_path / "images", 20)
     spec = ModelSpec("dealias:vgg_small", weights=str(tmp_path / "baseline.safetensors"))
-    options = RepairOptions(epochs=1, min_agreement=0.0, batch_size=8)
+    options = RepairOptions(epochs=1, min_agreement=0.0, min_consistency=0, batch_size=8)
     outcome = repair_from_folder(
         spec, ImageChoice(tmp_path / "images"), tmp_path / "out", options, filter=5, device="cpu"
     )

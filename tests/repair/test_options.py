@@ -41,5 +41,5 @@ def test_numbers_of_images_become_plain(numbers: Any) -> None:
 
 
 def test_what_is_asked_of_the_result_does_not_change_the_weights() -> None:
-    assert RepairOptions(min_agreement=0.1).identity() == RepairOptions().identity()
+    assert RepairOptions(min_agreement=0.1, min_consistency=0.1, epochs=9).identity() == RepairOptions().identity()
     assert RepairOptions(seed=1).identity() != RepairOptions().identity()

@@ -48,7 +48,13 @@ def test_digits_without_labels():
 
 def test_neither_labels_nor_held_out_images_change_the_weights():
     images, held = small_images(), range(30, 40)
-    options: dict[str, Any] = {"held_out": held, "epochs": 1, "batch_size": 8, "min_agreement": 0.0}
+    options: dict[str, Any] = {
+        "held_out": held,
+        "epochs": 1,
+        "batch_size": 8,
+        "min_agreement": 0.0,
+        "min_consistency": 0.0,
+    }
     plain = repair(small_network(), images, **options)
     changed = images.clone()
     changed[30:] = 1 - changed[30:]
@@ -60,7 +66,13 @@ def test_neither_labels_nor_held_out_images_change_the_weights():
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
-    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "min_agreement": 0.0, "average_shifts": True}
+    options: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 8,
+        "min_agreement": 0.0,
+        "min_consistency": 0.0,
+        "average_shifts": True,
+    }
     unbroken = repair(small_network(), small_images(), **options)
 
     def interrupt(stage: str, done: float) -> None:
@@ -81,6 +93,20 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
     assert all(torch.equal(value, written[key]) for key, value in resumed.model.state_dict().items())
 
 
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path):
+    options: dict[str, Any] = {"batch_size": 8, "min_agreement": 0, "min_consistency": 0, "output": tmp_path}
+    first = repair(small_network(), small_images(), epochs=1, **options)
+    weights = {key: value.clone() for key, value in first.model.state_dict().items()}
+    more = repair(small_network(), small_images(), epochs=3, resume=True, **options)
+    assert [point["epoch"] for point in more.results["curve"]] == [1, 2, 3]
+    assert more.results["curve"][:1] == first.results["curve"]
+    assert more.results["repaired"]["agreement"] == more.results["curve"][-1]["agreement"]
+    assert more.results["settings"]["epochs"] == 3
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["first"], state["step"]) == (4, 12)
+    assert not all(torch.equal(value, weights[key]) for key, value in more.model.state_dict().items())
+
+
 def test_a_failed_repair_leaves_no_weights(tmp_path: Path):
     # the rate is too small to change anything
     outcome = repair(small_network(), small_images(), epochs=1, learning_rate=1e-9, min_agreement=1.0, output=tmp_path)
@@ -97,11 +123,19 @@ def test_arguments_that_numpy_computed(tmp_path: Path):
         held_out=np.arange(30, 40),
         epochs=1,
         min_agreement=np.float64(0.0),
+        min_consistency=0,
         output=tmp_path,
     )
     assert json.loads((tmp_path / "results.json").read_text()) == outcome.results
     again = repair(
-        small_network(), small_images(), held_out=range(30, 40), epochs=1, min_agreement=0, output=tmp_path, resume=True
+        small_network(),
+        small_images(),
+        held_out=range(30, 40),
+        epochs=1,
+        min_agreement=0,
+        min_consistency=0,
+        output=tmp_path,
+        resume=True,
     )
     assert same_weights(again.model, outcome.model)
 
@@ -112,14 +146,29 @@ def test_a_batch_of_one_image_does_not_count_in_the_statistics():
     layers = (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = nn.Sequential(*layers, nn.BatchNorm1d(4), nn.Linear(4, 3))
     images = small_images(11)
-    outcome = repair(network, images, held_out=[0, 1], epochs=1, batch_size=4, learning_rate=1e-30, min_agreement=0)
+    outcome = repair(
+        network,
+        images,
+        held_out=[0, 1],
+        epochs=1,
+        batch_size=4,
+        learning_rate=1e-30,
+        min_agreement=0,
+        min_consistency=0,
+    )
     assert outcome.results["images"] == {"trained_on": 9, "held_out": 2}
 
 
 def test_windows_slide_over_larger_images():
     images = small_images().expand(-1, -1, 16, 16).repeat(1, 1, 2, 2)
     outcome = repair(
-        small_network(), images, crop_size=28, prepare=lambda pixels: pixels * 2 - 1, epochs=1, min_agreement=0.0
+        small_network(),
+        images,
+        crop_size=28,
+        prepare=lambda pixels: pixels * 2 - 1,
+        epochs=1,
+        min_agreement=0.0,
+        min_consistency=0,
     )
     assert outcome.results["consistency_mode"] == "crop"
     held = split_held_out(images, 0.2, 0)[1]

@@ -27,6 +27,9 @@ def repair_network(
     min_agreement: Annotated[
         float, typer.Option(help="Fraction of the held-out images whose predictions must be the original's.")
     ] = 0.98,
+    min_consistency: Annotated[
+        float | None, typer.Option(help="Shift consistency on the held-out images to reach; default: the original's.")
+    ] = None,
     held_out: Annotated[
         float, typer.Option(help="Fraction of the images that is never trained on; all figures are measured there.")
     ] = 0.2,
@@ -53,6 +56,7 @@ def repair_network(
     options = RepairOptions(
         epochs=epochs,
         min_agreement=min_agreement,
+        min_consistency=min_consistency,
         held_out=held_out,
         average_shifts=average_shifts,
         learning_rate=learning_rate,
@@ -94,7 +98,9 @@ def _print(outcome: RepairResult, output: Path) -> None:
         f"{results['images']['held_out']} held-out images, min_agreement is {format_share(results['min_agreement'])}"
     )
     if not outcome.succeeded:
-        failure = f"error: the repair failed: {agreement}; more images or epochs may do. No weights were written."
+        failure = (
+            f"error: the repair failed: {'; '.join(results['reasons'])}. No weights were written; --resume goes on"
+        )
         say(failure, style="red", error=True)
         say(output / "results.json")
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dealias.convert import sites
+from dealias.errors import InputError
 from dealias.repair.domain import Domain
 from dealias.repair.losses import averaged_logits, feature_loss, features_at, logit_loss
 from dealias.repair.options import RepairOptions
@@ -29,6 +30,7 @@ class Distillation:
 
     Attributes:
         step, steps: number of steps done, and in all.
+        steps_per_epoch: number of steps in a pass over the images.
     """
 
     def __init__(
@@ -37,23 +39,26 @@ class Distillation:
         self._original, self.model, self._domain = original, model, domain
         self._train_on, self._options = train_on, options
         self.step = 0
-        self._steps_per_epoch = -(-len(train_on) // options.batch_size)
-        self.steps = options.epochs * self._steps_per_epoch
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.SGD(parameters, lr=options.learning_rate, momentum=0.9, nesterov=True)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, options.learning_rate, total_steps=self.steps + 1
-        )
-        self._stateful: dict[str, Any] = {"model": model, "optimizer": self._optimizer, "schedule": self._schedule}
+        self.steps_per_epoch = -(-len(train_on) // options.batch_size)
+        self.steps = options.epochs * self.steps_per_epoch
+        self._begin_cycle(0)
         found = sites(original, domain.centre(train_on[:1]))
         self._sites = [site for site in found if site.placed and site.path]
+
+    def _begin_cycle(self, first: int) -> None:
+        """One cycle of the learning rate from step `first` to the last."""
+        rate = self._options.learning_rate
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._first = first
+        self._optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, rate, total_steps=self.steps - first + 1)
 
     def remaining_steps(self) -> Iterator[int]:
         """Do the remaining steps, each when it is asked for; gives the number of steps done."""
         paths = [site.path for site in self._sites]
-        norms_train(self.model)
         with features_at(self._original, paths) as theirs, features_at(self.model, paths) as ours:
             while self.step < self.steps:
+                norms_train(self.model)  # whoever measured it between two steps has set it to evaluation
                 self._learn(theirs, ours)
                 yield self.step
 
@@ -79,19 +84,38 @@ class Distillation:
         self.step += 1
 
     def _batch(self) -> list[int]:
-        epoch, place = divmod(self.step, self._steps_per_epoch)
+        epoch, place = divmod(self.step, self.steps_per_epoch)
         numbers = epoch_batches(len(self._train_on), self._options.batch_size, self._options.seed, epoch)[place]
         return [self._train_on[number] for number in numbers]
 
     def state(self) -> dict[str, Any]:
         """The state that `load` goes on from."""
-        return {"step": self.step, **{name: part.state_dict() for name, part in self._stateful.items()}}
+        return {
+            "step": self.step,
+            "first": self._first,
+            "last": self.steps,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        for name, part in self._stateful.items():
-            part.load_state_dict(state[name])
+        """Go on from a state; a finished training goes on with another cycle of the learning rate.
+
+        Raises:
+            InputError: the training is not finished and was to take another number of steps.
+        """
+        self.model.load_state_dict(state["model"])
         self.step = state["step"]
+        if self.step == state["last"] < self.steps:
+            self._begin_cycle(self.step)
+            return
+        if state["last"] != self.steps:
+            epochs = state["last"] // self.steps_per_epoch
+            raise InputError(f"resume: the run had epochs={epochs}: give the same, and more once it has finished")
+        self._begin_cycle(state["first"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
 
 
 def norms_train(model: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
@@ -127,11 +128,20 @@ def split_held_out(images: Tensor, held_out: float | Sequence[int], seed: int) -
     return train, sorted(held)
 
 
+def near_duplicates(images: Tensor, train: Sequence[int], held: Sequence[int]) -> list[int]:
+    """Numbers of held-out images that look like one that is trained on: their grey thumbnails correlate by 0.99."""
+    parts = (images[start : start + 256].float().mean(1, keepdim=True) for start in range(0, len(images), 256))
+    thumbnails = torch.cat([F.adaptive_avg_pool2d(part, 16).flatten(1).cpu() for part in parts])
+    thumbnails = F.normalize(thumbnails - thumbnails.mean(1, keepdim=True))
+    likest = torch.cat([(part @ thumbnails[list(train)].T).amax(1) for part in thumbnails[list(held)].split(256)])
+    return [number for number, is_like in zip(held, (likest > 0.99).tolist(), strict=True) if is_like]
+
+
 class HeldOut:
-    """Measures networks, in evaluation mode, on the held-out images.
+    """Measures networks, in evaluation mode, on the held-out images or on others.
 
     Args:
-        domain, indices: all images, and the numbers of the held-out ones.
+        domain, indices: all images, and the numbers of those to measure on.
         original: the network to agree with.
         targets: the classes (N,) of all images of `domain`; None where they are unknown.
 
@@ -162,6 +172,10 @@ class HeldOut:
         if self._targets is not None:
             found |= _fraction("accuracy", classes == self._targets[self._indices])
         return found
+
+    def agreement(self, network: nn.Module) -> float:
+        """The fraction of the images for which the network predicts the original's class."""
+        return float((self._predict(network.eval()) == self._original_classes).double().mean())
 
     @torch.no_grad()
     def _predict(self, network: nn.Module) -> Tensor:

@@ -69,7 +69,7 @@ class RepairFolder(OutputFolder):
             self.write(WEIGHTS, checkpoint_content(model.state_dict()))
         elif (self.path / WEIGHTS).exists():
             raise InputError(
-                f"output={str(self.path)!r} has weights that met a lower min_agreement: they and their results are "
+                f"output={str(self.path)!r} has weights that met lower aims: they and their results are "
                 "left; name another folder"
             )
         self.write(RESULTS, json.dumps(results, indent=1) + "\n")

@@ -22,8 +22,9 @@ class RepairOptions(Options):
     """The options of a repair that need no network and no images.
 
     Attributes:
-        epochs: passes over the images that are not held out.
+        epochs: passes over the images that are not held out. A run that has finished resumes with more of them.
         min_agreement: fraction of the held-out images whose predictions must be the original's.
+        min_consistency: fraction that the consistency on the held-out images must reach; None: the original's.
         held_out: the fraction of the images that is held out, or their numbers.
         average_shifts: learn from the mean of the original's predictions over an image and four shifts of it.
         feature_weight: weight of the features' term of the loss.
@@ -34,6 +35,7 @@ class RepairOptions(Options):
 
     epochs: PositiveInt = 5
     min_agreement: Fraction = 0.98
+    min_consistency: Fraction | None = None
     held_out: _HeldOut = 0.2
     average_shifts: bool = False
     feature_weight: NonNegative = 1.0
@@ -42,5 +44,5 @@ class RepairOptions(Options):
     seed: int = 0
 
     def identity(self) -> dict[str, Any]:
-        """The options that change the weights: a run resumes only with the same ones."""
-        return self.model_dump(exclude={"min_agreement"})
+        """The options that a run has in common with the run that it resumes."""
+        return self.model_dump(exclude={"min_agreement", "min_consistency", "epochs"})

@@ -2,7 +2,7 @@
 
 >>> import torch
 >>> from dealias.models import vgg_small
->>> outcome = repair(vgg_small(), torch.rand(20, 1, 32, 32), epochs=1, min_agreement=0.0)
+>>> outcome = repair(vgg_small(), torch.rand(20, 1, 32, 32), epochs=1, min_agreement=0, min_consistency=0)
 >>> outcome.succeeded, outcome.results["images"]["held_out"]
 (True, 4)
 """
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ from dealias.errors import InputError
 from dealias.metrics._evaluation import evaluating
 from dealias.progress import OnProgress, Stages
 from dealias.repair.distillation import Distillation, reestimate_statistics
-from dealias.repair.domain import Domain, HeldOut, split_held_out
+from dealias.repair.domain import Domain, HeldOut, near_duplicates, split_held_out
 from dealias.repair.folder import RepairFolder
 from dealias.repair.options import RepairOptions
+from dealias.repair.verdict import FEW, judge
 from dealias.runtime import versions
 from dealias.training.signals import StopSignals, leave
 
@@ -40,7 +42,8 @@ class RepairResult:
     Attributes:
         model: the repaired network, in evaluation mode.
         results: the content of `results.json`: `original`, `converted`, `reestimated` and `repaired`, each with
-            fractions of the held-out images and their 95% intervals; the settings; the images.
+            fractions of the held-out images and their 95% intervals; `curve`, the agreement after each epoch;
+            `reasons`, why it did not succeed and what would likely help; the settings; the images.
     """
 
     model: nn.Module
@@ -48,7 +51,7 @@ class RepairResult:
 
     @property
     def succeeded(self) -> bool:
-        """Whether agreement on the held-out images reached `min_agreement`."""
+        """Whether the repaired network reached its aims on the held-out images: see `dealias.repair.verdict`."""
         succeeded: bool = self.results["succeeded"]
         return succeeded
 
@@ -84,11 +87,11 @@ def repair(
         targets: classes (N,), for the accuracy alone.
         output: folder for `results.json`, `state.pt` to resume from, and, if the repair succeeded,
             `model.safetensors`. By default nothing is written.
-        resume: go on from the state in `output`, if there is one; the result is that of an unbroken run.
+        resume: go on from the state in `output`, if there is one; the result is that of an unbroken run. A run that
+            has finished goes on for the epochs that are added.
         about: where the network and the images come from, for the record. A run resumes only with the same record.
         on_progress: called with the stage and the fraction of the work done.
-        options: epochs, min_agreement, held_out, average_shifts, feature_weight, learning_rate, batch_size and seed:
-            see `dealias.repair.RepairOptions`.
+        options: the fields of `dealias.repair.RepairOptions`.
 
     Raises:
         InputError: an argument is out of range or of the wrong type, or the state in `output` has other arguments.
@@ -129,10 +132,26 @@ class _Run:
     ) -> None:
         self._original, self._domain, self._options = original, domain, options
         self._train_on, self._held = split_held_out(domain.images, options.held_out, options.seed)
+        self._warn_of_weak_evidence()
         self._held_out = HeldOut(domain, self._held, original, targets)
+        some = self._train_on[:: max(len(self._train_on) // len(self._held), 1)][: len(self._held)]
+        self._trained_on = HeldOut(domain, some, original, None)
         self._model = antialias(original, domain.centre(self._held[:1])) if converted is None else converted
         self._distillation = Distillation(original, self._model.eval(), domain, self._train_on, options)
-        self._settings = {**options.identity(), "crop_size": domain.crop_size, **about}
+        self._settings = {"crop_size": domain.crop_size, **about}
+
+    def _warn_of_weak_evidence(self) -> None:
+        held = len(self._held)
+        if held < FEW:
+            warnings.warn(
+                f"held_out has {held} images: intervals of so few say little; use at least {FEW}", stacklevel=4
+            )
+        if like := len(near_duplicates(self._domain.images, self._train_on, self._held)):
+            warnings.warn(
+                f"images: {like} of {held} held-out images look like one that is trained on, as neighbouring frames of "
+                "a video do: the figures will be too high; name the held_out images",
+                stacklevel=4,
+            )
 
     def figures(self, folder: RepairFolder | None, on_progress: OnProgress) -> dict[str, Any]:
         """Repair the model; returns the measurements before, between and after."""
@@ -158,13 +177,16 @@ class _Run:
         stages.start("statistics")
         parts = (part for part in self._domain.batches(self._train_on) if len(part) > 1)
         reestimate_statistics(self._model, map(self._domain.centre, parts))
-        return {"original": original, "converted": converted, "reestimated": self._held_out.measure(self._model)}
+        reestimated = self._held_out.measure(self._model)
+        return {"original": original, "converted": converted, "reestimated": reestimated, "curve": []}
 
     def _distil(self, found: dict[str, Any], folder: RepairFolder | None, advance: Callable[[int, int], None]) -> None:
-        """Do the remaining steps; `found` is saved with the state."""
-        saved, steps = time.monotonic(), self._distillation.steps
+        """Do the remaining steps, and measure after each epoch; `found` is saved with the state."""
+        saved, steps, steps_per_epoch = time.monotonic(), self._distillation.steps, self._distillation.steps_per_epoch
         with StopSignals() as signals:
             for step in self._distillation.remaining_steps():
+                if step % steps_per_epoch == 0:
+                    found["curve"].append(self._point(step // steps_per_epoch))
                 advance(step, steps)
                 is_due = signals.caught or step == steps or time.monotonic() - saved > SAVE_SECONDS
                 if folder is not None and is_due:
@@ -173,19 +195,28 @@ class _Run:
                 if signals.caught:
                     leave(signals.caught)
 
+    def _point(self, epoch: int) -> dict[str, Any]:
+        """The agreement on held-out images, and on as many that were trained on."""
+        held, trained_on = (each.agreement(self._model) for each in (self._held_out, self._trained_on))
+        return {"epoch": epoch, "agreement": held, "trained_on": trained_on, "images": len(self._held)}
+
     def _identity(self) -> dict[str, Any]:
         """The settings and images that a saved state must have in common with the run."""
-        return {"settings": self._settings, "images": len(self._domain.images)}
+        settings = {**self._options.identity(), **self._settings}
+        return {"settings": settings, "images": len(self._domain.images)}
 
     def outcome(self, figures: Mapping[str, Any]) -> RepairResult:
         """The result of the repair with these figures."""
+        options = self._options
+        verdict = judge(figures, figures["curve"], options.min_agreement, options.min_consistency)
         results = {
-            "succeeded": bool(figures["repaired"]["agreement"] >= self._options.min_agreement),
-            "min_agreement": self._options.min_agreement,
+            "succeeded": verdict.succeeded,
+            "reasons": verdict.reasons,
+            "min_agreement": options.min_agreement,
             **figures,
             "consistency_mode": self._domain.mode,
             "images": {"trained_on": len(self._train_on), "held_out": len(self._held)},
-            "settings": self._settings,
+            "settings": {**options.model_dump(exclude={"min_agreement"}), **self._settings},
             "versions": versions(),
         }
         return RepairResult(self._model, results)
