@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +12,26 @@ def test_the_quick_demo_shows_the_paper_s_effect(tmp_path: Path):
     results = run_demo(tmp_path / "demo", quick=True, on_progress=lambda stage, fraction: done.append(fraction))
     assert done == sorted(done)
     assert done[-1] == 1.0
-    assert json.loads((tmp_path / "demo" / "results.json").read_text()) == results
+    assert json.loads((tmp_path / "demo" / "results.json").read_text()) == json.loads(json.dumps(asdict(results)))
 
-    before, after = results["baseline"], results["antialiased"]
-    assert after["circular_consistency"] > 0.95
-    assert before["circular_consistency_interval"][1] < after["circular_consistency_interval"][0]
-    assert after["zero_fill_consistency"] > before["zero_fill_consistency"]
-    assert min(before["accuracy"], after["accuracy"]) > 0.95
-    distances = [
-        (before["feature_distance"][key], after["feature_distance"][key]) for key in before["feature_distance"]
-    ]
+    before, after = results.metrics.values()
+    assert after["circular_consistency"].value > 0.95
+    assert before["circular_consistency"].interval[1] < after["circular_consistency"].interval[0]
+    assert after["zero_fill_consistency"].value > before["zero_fill_consistency"].value
+    assert min(before["accuracy"].value, after["accuracy"].value) > 0.95
+    plain, blurred = results.feature_distance.values()
+    distances = [(plain[pool][stage], blurred[pool][stage]) for pool in plain for stage in ("max", "subsampled")]
     assert len(distances) == 10
     assert all(ours < theirs for theirs, ours in distances[1:])
     # nothing subsamples before the first pool: its maximum is exactly shift-equivariant
     assert max(distances[0]) < 1e-6
 
-    for photo in results["photos"]:
+    for photo in results.photos:
         assert photo["shifts"] == list(range(33))
         assert len(photo["probabilities"]) == 33
-    assert {photo["label"] for photo in results["photos"]} == {"espresso", "missile"}
+    assert {photo["label"] for photo in results.photos} == {"espresso", "missile"}
     page = (tmp_path / "demo" / "report.html").read_text()
-    assert results["finding"] in page
+    assert results.finding in page
 
 
 def test_typical_images_span_the_variation():

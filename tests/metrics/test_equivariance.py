@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics import internal_feature_distance, internal_feature_distances
-from dealias.metrics.equivariance import feature_maps
 from dealias.models import vgg_small
 from dealias.nn import BlurPool2d, MaxBlurPool2d
 
@@ -163,11 +162,3 @@ def test_already_blurred_layers_are_closer_to_equivariant() -> None:
     blurred = nn.Sequential(plain[0], BlurPool2d("bin5", 2, "circular"))
     one, other = (internal_feature_distance(model, images, "1", shifts=([1], [1])) for model in (plain, blurred))
     assert float(other) < float(one)
-
-
-def test_feature_maps_have_the_stage_max_for_max_pools_alone() -> None:
-    network = nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2)).eval()
-    maps = feature_maps(network, torch.rand(2, 3, 8, 8), {"first": "0", "second": "1"}, range(-1, 2))
-    assert list(maps) == [("first", "max"), ("first", "subsampled"), ("second", "subsampled")]
-    assert maps["first", "max"].max() < 1e-6
-    assert maps["first", "subsampled"][1, 1] < 1e-6 < maps["first", "subsampled"][0, 0]

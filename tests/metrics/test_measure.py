@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics import clustered_wilson_interval, measure_consistencies, measure_consistency
-from dealias.metrics.measure import ViewCounts, measure_accuracy, measure_shifts
+from dealias.metrics.measure import ViewCounts
 from dealias.metrics.views import make_views
 from dealias.models import vgg_small
 
@@ -245,28 +245,3 @@ def test_views_without_a_prediction_agree_with_nothing() -> None:
     assert counts.unanimous == [0, 1, 0, 0]
     assert counts.agreements == [0, 2, 1, 1]
     assert counts.result(views, 0.95).unanimity == 0.25
-
-
-class _Reads(nn.Module):
-    """A classifier that answers with the image's first pixel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.one_hot(x[:, 0, 0, 0].long(), 4).float()
-
-
-def test_accuracy_counts_and_brackets() -> None:
-    images = torch.arange(4.0).repeat(25).view(100, 1, 1, 1).expand(100, 1, 3, 3)
-    targets = torch.arange(4).repeat(25)
-    targets[:10] = (targets[:10] + 1) % 4
-    found = measure_accuracy(_Reads(), images, targets, batch_size=7)
-    assert found["accuracy"] == pytest.approx(0.9)
-    # Wilson's interval for 90 of 100, from Wilson (1927)
-    assert found["accuracy_interval"] == pytest.approx([0.8256, 0.9448], abs=1e-4)
-
-
-def test_shifts_name_each_mode() -> None:
-    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8).contiguous()
-    found = measure_shifts(_Reads(), images, {"circular": {"max_shift": 4}, "zero_fill": {"max_shift": 3}}, seed=0)
-    assert found["circular_consistency"] == 1.0
-    assert found["zero_fill_consistency"] < 1.0
-    assert set(found) == {f"{mode}_consistency{end}" for mode in ("circular", "zero_fill") for end in ("", "_interval")}

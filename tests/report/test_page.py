@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 from PIL import Image
 
 from dealias.report import picture_bytes, picture_source, render_page
-from dealias.report.summary import distance_table, summary_rows
 
 
 class _Tags(HTMLParser):
@@ -61,28 +60,3 @@ def test_names_are_escaped_everywhere():
     data = re.search(r'<script type="application/json" id="photos">(.*?)</script>', page, re.S)
     assert data is not None
     assert json.loads(data[1])[0]["name"] == HOSTILE
-
-
-def test_distances_are_compared_place_by_place():
-    results = {
-        "networks": {"baseline": "plain", "antialiased": "blurred"},
-        "baseline": {"feature_distance": {"pool 1, max": 0.0, "pool 1, subsampled": 0.4}},
-        "antialiased": {"feature_distance": {"pool 1, max": 0.0, "pool 1, subsampled": 0.1}},
-    }
-    table = distance_table(results)
-    assert table["columns"] == ["", "plain", "blurred", "ratio"]
-    assert table["rows"] == [
-        ["pool 1, max", "0.0000", "0.0000", "-"],
-        ["pool 1, subsampled", "0.4000", "0.1000", "0.25"],
-    ]
-
-
-def test_summary_rows_show_percentages_with_intervals_and_what_was_not_measured():
-    results = {
-        "baseline": {"accuracy": 0.985, "accuracy_interval": [0.9751, 0.991], "probability_variation": 0.1234},
-        "antialiased": {"accuracy": None, "probability_variation": 0.00049},
-    }
-    assert summary_rows(results) == [
-        ["accuracy", "98.5% (97.5 to 99.1)", "not measured"],
-        ["variation of P(correct)", "0.1234", "0.0005"],
-    ]

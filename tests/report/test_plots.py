@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.evaluation_results import stored_results
@@ -6,8 +8,7 @@ from dealias.metrics.site_profile import Profile
 from dealias.report.plots import (
     plot_accuracy_consistency,
     plot_bars,
-    plot_feature_distance,
-    plot_mean_probability,
+    plot_lines,
     plot_severities,
     plot_shift_curves,
     plot_site_maps,
@@ -28,16 +29,13 @@ def test_shift_curves_draw_one_line_for_each_network_in_each_panel():
         np.testing.assert_array_equal(antialiased.get_ydata(), probabilities["antialiased"][index])
 
 
-def test_feature_distance_maps_share_one_scale_and_leave_missing_ones_blank():
-    maps = {
-        "baseline": {("pool 1", "max"): np.full((3, 3), 0.1), ("pool 1", "subsampled"): np.full((3, 3), 0.4)},
-        "antialiased": {("pool 1", "subsampled"): np.full((3, 3), 0.05)},
-    }
-    figure = plot_feature_distance(maps, ["pool 1"], ["max", "subsampled"])
-    pictures = [axis.images[0] for axis in figure.axes if axis.images]
-    assert len(pictures) == 3
-    assert {picture.get_clim() for picture in pictures} == {(0.0, 0.4)}
-    assert [axis.get_xlabel() for axis in figure.axes if axis.images] == ["mean 0.100", "mean 0.400", "mean 0.050"]
+def test_site_maps_leave_missing_ones_blank() -> None:
+    profiles = {label: Profile.from_json(profile) for label, profile in stored_results()["profiles"].items()}
+    first = profiles["plain"].sites[0]
+    profiles["plain"].sites[0] = replace(first, maps={"output": first.maps["output"]})
+    figure = plot_site_maps(profiles)
+    assert len([axis for axis in figure.axes if axis.images]) == 7
+    assert [axis.get_title() for axis in figure.axes if axis.images][:3] == ["features.7", "features.3", "features.7"]
 
 
 def test_plots_draw_what_they_are_given() -> None:
@@ -53,7 +51,8 @@ def test_plots_draw_what_they_are_given() -> None:
     assert len(rings.get_offsets()) == len(published_networks()) == 23
     assert [89.2, 76.16] in rings.get_offsets().tolist()
     assert len(published_filters()) == 45
-    axis = plot_mean_probability(stored["curves"]).axes[0]
+    lines = {label: list(enumerate(values)) for label, values in stored["curves"].items()}
+    axis = plot_lines(lines, "shift", "P(correct)").axes[0]
     assert [line.get_ydata().tolist() for line in axis.lines] == list(stored["curves"].values())
     bars = {label: {"snow": rate, "tilt": 2 * rate} for label, rate in (("plain", 0.2), ("blurred", 0.1))}
     axis = plot_bars(bars, "rate").axes[0]

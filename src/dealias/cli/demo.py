@@ -20,14 +20,14 @@ def show_demo(
 ) -> None:
     """Show the problem on photographs, then train a network with and without anti-aliasing and compare."""
     from dealias.demo import run_demo
-    from dealias.report.summary import summary_rows
+    from dealias.report.metric_text import figure_rows
 
     with show_progress() as on_progress:
         results = run_demo(output, seed=seed, quick=quick, on_progress=on_progress)
-    table = Table("", *results["networks"].values())
-    for row in summary_rows(results):
+    table = Table("", *results.metrics)
+    for row in figure_rows(results.metrics):
         table.add_row(*row)
     console = Console()
-    console.print(results["finding"], style="bold", markup=False, highlight=False)
+    console.print(results.finding, style="bold", markup=False, highlight=False)
     console.print(table)
     say(output / "report.html")

@@ -9,14 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,8 +28,6 @@ from dealias.perturb.shifts import circular_shift
 Stage: TypeAlias = Literal["input", "max", "output"]
 Layer: TypeAlias = str | tuple[str, Stage]
 Shifts: TypeAlias = tuple[Sequence[int] | Tensor, Sequence[int] | Tensor]
-STAGES: dict[str, Stage] = {"max": "max", "subsampled": "output"}
-"""The stages that `feature_maps` maps at a pooling layer: title, and `stage` of `internal_feature_distance`."""
 
 
 def internal_feature_distance(
@@ -128,30 +124,6 @@ def internal_feature_distances(
     means = sums / (len(images) * images.shape[2] * images.shape[3])
     # a rounded cosine may be a little above 1
     return dict(zip(layers, (1 - means).clamp_min(0), strict=True))
-
-
-def feature_maps(
-    network: nn.Module, images: Tensor, layers: Mapping[str, str], shifts: range
-) -> dict[tuple[str, str], npt.NDArray[np.float64]]:
-    """Internal feature distance (dy, dx) over `shifts` on both axes, for each (title, stage of `STAGES`).
-
-    Args:
-        network: any network.
-        images: (N, C, H, W), normalised as the network expects.
-        layers: the module path of each title; the stage "max" is there for max-pooling layers alone.
-        shifts: in pixels, for both axes.
-    """
-    maximum = (nn.MaxPool2d, MaxBlurPool2d)
-    wanted: dict[tuple[str, str], Layer] = {
-        (title, name): (path, stage)
-        for title, path in layers.items()
-        for name, stage in STAGES.items()
-        if stage == "output" or isinstance(network.get_submodule(path), maximum)
-    }
-    if not wanted:
-        return {}
-    distances = internal_feature_distances(network, images, list(wanted.values()), shifts=(shifts, shifts))
-    return {key: distances[layer].numpy() for key, layer in wanted.items()}
 
 
 @dataclass

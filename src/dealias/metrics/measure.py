@@ -209,37 +209,6 @@ def measure_consistencies(
     return {mode: counts[mode].result(kinds[mode], level, curve if mode == "diagonal" else None) for mode in kinds}
 
 
-def measure_accuracy(network: nn.Module, images: Tensor, targets: Tensor, batch_size: int = 64) -> dict[str, Any]:
-    """`accuracy` of a network in eval mode, a fraction, and its 95% Wilson interval `accuracy_interval`."""
-    with torch.no_grad():
-        pairs = [
-            (images[start : start + batch_size], targets[start : start + batch_size])
-            for start in range(0, len(images), batch_size)
-        ]
-        correct = sum(int((network(x).argmax(1) == y).sum()) for x, y in pairs)
-    interval = wilson_interval(correct, len(images))
-    return {"accuracy": correct / len(images), "accuracy_interval": [float(bound) for bound in interval]}
-
-
-def measure_shifts(
-    network: nn.Module, images: Tensor, modes: Mapping[Mode, Mapping[str, Any]], *, seed: int
-) -> dict[str, Any]:
-    """`MODE_consistency`, a fraction, and its 95% interval `MODE_consistency_interval`, for each of `modes`.
-
-    Args:
-        network: a classifier.
-        images: (N, C, H, W), normalised as the network expects.
-        modes: for each mode of `dealias.metrics.measure_consistency` its keyword arguments.
-        seed: of the shifts.
-    """
-    results: dict[str, Any] = {}
-    for mode, arguments in modes.items():
-        found = measure_consistency(network, images, mode=mode, seed=seed, **arguments)
-        results[f"{mode}_consistency"] = found.consistency
-        results[f"{mode}_consistency_interval"] = list(found.interval)
-    return results
-
-
 @dataclass(frozen=True)
 class ViewCounts:
     """Counts of the views of images: whole numbers, one of each for each image.

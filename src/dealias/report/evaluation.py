@@ -12,12 +12,12 @@ from dealias.evaluation.estimates import Figure
 from dealias.evaluation.results import NetworkRecord, Results, Slide, read_results
 from dealias.files import write_report_file
 from dealias.metrics.site_profile import SiteProfile
-from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share
+from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share, shown_texts
 from dealias.report.page import Table, render_page
 from dealias.report.plots import (
     plot_accuracy_consistency,
     plot_bars,
-    plot_mean_probability,
+    plot_lines,
     plot_severities,
 )
 from dealias.report.profiles import Plot, drawn, profile_figures
@@ -73,9 +73,7 @@ def evaluation_rows(results: Results) -> list[list[str]]:
     """A row for each metric that a network has, under `evaluation_columns`."""
     first, *others = results.metrics
     rows = []
-    for key, text in FIGURE_TEXTS.items():
-        if not any(key in figures for figures in results.metrics.values()):
-            continue
+    for key, text in shown_texts(results.metrics).items():
         row = [text.name, format_figure(key, results.metrics[first].get(key))]
         for label in others:
             change = results.differences[label].get(key)
@@ -148,7 +146,9 @@ def _accuracy_figures(results: Results) -> Iterator[Plot]:
 
 def _curve_figures(results: Results) -> Iterator[Plot]:
     if results.curves:
-        yield _figure("curves", lambda theme: plot_mean_probability(results.curves, theme=theme))
+        lines = {label: list(enumerate(values)) for label, values in results.curves.items()}
+        axes = ("shift along the diagonal (px)", "mean P(correct)")
+        yield _figure("curves", lambda theme: plot_lines(lines, *axes, theme=theme))
 
 
 def _corruption_figures(results: Results) -> Iterator[Plot]:
@@ -234,9 +234,7 @@ def _corruption_tables(results: Results) -> Iterator[Table]:
 
 
 def _notes(results: Results) -> Iterator[str]:
-    for key, text in FIGURE_TEXTS.items():
-        if any(key in figures for figures in results.metrics.values()):
-            yield text.note
+    yield from (text.note for text in shown_texts(results.metrics).values())
     for label, reaches in results.reaches.items():
         if reaches:
             shifts = "; ".join(f"{mode.replace('_', '-')}, {reach}" for mode, reach in reaches.items())

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 from dealias.evaluation.estimates import Figure
 from dealias.evaluation.tasks import FIGURE_TEXTS, PLOT_TEXTS
+from dealias.evaluation.tasks.base import FigureText
 
-__all__ = ["FIGURE_TEXTS", "PLOT_TEXTS", "format_figure", "format_share"]
+__all__ = ["FIGURE_TEXTS", "PLOT_TEXTS", "figure_rows", "format_figure", "format_share", "shown_texts"]
+
+Metrics: TypeAlias = Mapping[str, Mapping[str, Figure]]
+"""Figures of networks, by the network's label and the figure's name."""
+
+
+def shown_texts(metrics: Metrics) -> dict[str, FigureText]:
+    """The texts of the figures that any network has."""
+    return {key: text for key, text in FIGURE_TEXTS.items() if any(key in figures for figures in metrics.values())}
+
+
+def figure_rows(metrics: Metrics) -> list[list[str]]:
+    """A row for each figure that any network has: its name and its value for each network."""
+    return [
+        [text.name, *(format_figure(key, figures.get(key)) for figures in metrics.values())]
+        for key, text in shown_texts(metrics).items()
+    ]
 
 
 def format_share(value: float) -> str:

@@ -116,12 +116,6 @@ def _draw_published(axis: Axes, color: str) -> None:
             axis.annotate(row["model"], place, (4, -3), textcoords="offset points", fontsize=7, color=color)
 
 
-def plot_mean_probability(curves: Mapping[str, Sequence[float]], *, theme: Theme = "light") -> Figure:
-    """Mean P(correct) over all images at each offset along the diagonal, a line for each network."""
-    lines = {name: list(enumerate(values)) for name, values in curves.items()}
-    return plot_lines(lines, "shift along the diagonal (px)", "mean P(correct)", theme=theme)
-
-
 def plot_lines(lines: Mapping[str, Points], x_label: str, y_label: str, *, theme: Theme = "light") -> Figure:
     """Lines through points (x, y), one for each name, with markers on lines of few points."""
     with styled(theme):
@@ -218,29 +212,6 @@ def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Any]]], *, the
             axis.set_ylabel("error (%)")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False)
     return figure
-
-
-def plot_feature_distance(
-    maps: Mapping[str, Mapping[tuple[str, str], Map]], layers: Sequence[str], stages: Sequence[str]
-) -> Figure:
-    """Internal feature distance over shifts as heat maps: a column for each layer, a row for each network and stage.
-
-    Args:
-        maps: for each network, for each (layer, stage), an array (dy, dx) of mean cosine distances with shift 0 in the
-            middle; places of missing pairs stay blank.
-        layers: the columns, in order.
-        stages: the rows of each network, such as "max" and "subsampled".
-
-    Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One colour scale for all.
-    """
-    rows = [(network, stage) for network in maps for stage in stages]
-    with styled():
-        return _draw_maps(
-            [(f"{NAMES[network]}\n{stage}", COLORS[network]) for network, stage in rows],
-            [[maps[network].get((layer, stage)) for layer in layers] for network, stage in rows],
-            [layers] + [[""] * len(layers)] * (len(rows) - 1),
-            "internal feature distance (1 - cosine similarity); shift 0 in the middle of each map",
-        )
 
 
 def plot_site_maps(profiles: Mapping[str, Profile], *, theme: Theme = "light") -> Figure:

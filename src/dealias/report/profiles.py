@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dealias.evaluation.profiles import StoredProfiles
 from dealias.metrics.site_profile import Profile
-from dealias.report.page import render_page, vector_source
+from dealias.report.page import Table, render_page, vector_source
 from dealias.report.plots import plot_bars, plot_site_maps
 from dealias.report.theme import Theme
 
@@ -75,14 +75,9 @@ def site_rows(profile: Profile) -> list[list[str]]:
     ]
 
 
-def render_profiles(stored: StoredProfiles) -> str:
-    """The report of `dealias profile`."""
-    measured = {label: profile for label, profile in stored.profiles.items() if profile.sites}
-    findings = [
-        f"{label}: {profile.ranked()[0].path} adds most shift-variance ({profile.ranked()[0].added:.3f})"
-        for label, profile in measured.items()
-    ]
-    tables = [
+def profile_tables(profiles: Mapping[str, Profile]) -> list[Table]:
+    """A table of the sites of each network."""
+    return [
         {
             "heading": f"Sites of {label} by the shift-variance that they add",
             "text": "Internal feature distance, means over the shifts. Periodicity 1: none at shifts by whole steps of "
@@ -90,6 +85,15 @@ def render_profiles(stored: StoredProfiles) -> str:
             "columns": SITE_COLUMNS,
             "rows": site_rows(profile),
         }
+        for label, profile in profiles.items()
+    ]
+
+
+def render_profiles(stored: StoredProfiles) -> str:
+    """The report of `dealias profile`."""
+    measured = {label: profile for label, profile in stored.profiles.items() if profile.sites}
+    findings = [
+        f"{label}: {profile.ranked()[0].path} adds most shift-variance ({profile.ranked()[0].added:.3f})"
         for label, profile in measured.items()
     ]
     return render_page(
@@ -98,7 +102,7 @@ def render_profiles(stored: StoredProfiles) -> str:
         photos_heading="",
         photos=[],
         figures=drawn(profile_figures(measured) if measured else []),
-        tables=tables,
+        tables=profile_tables(measured),
         notes=[
             *(
                 f"{label}: not profiled, because they are not layers with feature maps: {', '.join(profile.missed)}."

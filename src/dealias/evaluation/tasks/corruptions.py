@@ -14,20 +14,7 @@ from dealias.data import Source, open_source
 from dealias.errors import InputError
 from dealias.evaluation.estimates import Estimate, fraction
 from dealias.evaluation.network import Network
-from dealias.evaluation.tasks.base import (
-    Answers,
-    Counts,
-    FigureText,
-    Metric,
-    PlotText,
-    Rates,
-    Request,
-    Summary,
-    Task,
-    generator,
-    in_order,
-    logits_of,
-)
+from dealias.evaluation.tasks import base
 from dealias.metrics import alexnet_corruption_errors, clustered_wilson_interval, mean_normalised
 from dealias.metrics.predictions import top1
 from dealias.models import Preprocessing
@@ -37,26 +24,26 @@ from dealias.perturb.released import released_corruption
 
 
 @dataclass(frozen=True)
-class CorruptionTask(Task):
+class CorruptionTask(base.Task):
     """Errors on one corruption at five severities."""
 
-    METRICS: ClassVar[Mapping[str, Metric]] = {
-        "imagenet-c": Metric("errors on 15 corruptions at 5 severities", labelled=True),
-        "imagenet-c-extra": Metric("errors on the 4 corruptions for validation", labelled=True),
+    METRICS: ClassVar[Mapping[str, base.Metric]] = {
+        "imagenet-c": base.Metric("errors on 15 corruptions at 5 severities", labelled=True),
+        "imagenet-c-extra": base.Metric("errors on the 4 corruptions for validation", labelled=True),
     }
-    FIGURES: ClassVar[Mapping[str, FigureText]] = {
-        "mean_corruption_error": FigureText(
+    FIGURES: ClassVar[Mapping[str, base.FigureText]] = {
+        "mean_corruption_error": base.FigureText(
             "mean corruption error", "ImageNet-C, mean error over corruptions and severities; less is better."
         ),
-        "mce": FigureText("mCE", "the same, each corruption divided by AlexNet's error; less is better."),
+        "mce": base.FigureText("mCE", "the same, each corruption divided by AlexNet's error; less is better."),
     }
-    PLOTS: ClassVar[Mapping[str, PlotText]] = {
-        "corruptions": PlotText(
+    PLOTS: ClassVar[Mapping[str, base.PlotText]] = {
+        "corruptions": base.PlotText(
             "Corruption errors (ImageNet-C)",
             "Top-1 error on corrupted images, the mean over severities.",
             "Bars of the error on each corruption.",
         ),
-        "severities": PlotText(
+        "severities": base.PlotText(
             "The same at each severity",
             "Top-1 error at severities 1 to 5.",
             "Line plots of the error against the severity, one for each corruption.",
@@ -67,7 +54,7 @@ class CorruptionTask(Task):
     corruption: str = field(default="", kw_only=True)
 
     @classmethod
-    def plan(cls, request: Request, preprocessing: Preprocessing) -> Iterator[Task]:
+    def plan(cls, request: base.Request, preprocessing: Preprocessing) -> Iterator[base.Task]:
         """A task for each corruption; of the released images one for each severity too."""
         names = list(CORRUPTIONS) if "imagenet-c" in request.metrics else []
         names += VALIDATION_CORRUPTIONS if "imagenet-c-extra" in request.metrics else ()
@@ -81,17 +68,19 @@ class CorruptionTask(Task):
         """The centre at severities 1 to 5; every image has draws of its own."""
         image = preprocessing.centre(preprocessing.square(picture, preprocessing.image_size)).transpose(1, 2, 0)
         views = [
-            corrupt(image, self.corruption, severity, generator=generator(self.seed, self.name, severity, position))
+            corrupt(
+                image, self.corruption, severity, generator=base.generator(self.seed, self.name, severity, position)
+            )
             for severity in SEVERITIES
         ]
         return np.stack(views).transpose(0, 3, 1, 2)
 
-    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
+    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> base.Counts:
         """For each severity the images with the wrong top-1."""
-        return _errors(top1(logits_of(views, network)), targets, SEVERITIES)
+        return _errors(top1(base.logits_of(views, network)), targets, SEVERITIES)
 
     @classmethod
-    def summarise(cls, tasks: Sequence[Any], answers: Answers, rates: Rates | None) -> Summary:
+    def summarise(cls, tasks: Sequence[Any], answers: base.Answers, rates: base.Rates | None) -> base.Summary:
         """Errors of each corruption at each severity, and the means that papers report."""
         cells: dict[str, dict[str, dict[int, int]]] = {}
         for task in tasks:
@@ -101,12 +90,12 @@ class CorruptionTask(Task):
                     cell.update(zip(positions, wrong, strict=True))
         table = {
             name: {severity: fraction(cell).figure for severity, cell in sorted(cells[name].items())}
-            for name in in_order(CORRUPTIONS, cells)
+            for name in base.in_order(CORRUPTIONS, cells)
         }
         counted = [name for name in table if name in CORRUPTIONS]
         errors = {name: sum(figure.value for figure in table[name].values()) / len(table[name]) for name in counted}
         estimates = _mean_errors(errors, [cell for name in counted for cell in cells[name].values()])
-        return Summary(estimates, {"corruptions": table})
+        return base.Summary(estimates, {"corruptions": table})
 
 
 def _mean_errors(errors: Mapping[str, float], cells: Sequence[Mapping[int, int]]) -> dict[str, Estimate]:
@@ -135,7 +124,7 @@ class ReleasedCorruptionTask(CorruptionTask):
     severity: int = field(default=1, kw_only=True)
 
     @classmethod
-    def of_each_severity(cls, request: Request, place: str | Path, name: str) -> Iterator[Task]:
+    def of_each_severity(cls, request: base.Request, place: str | Path, name: str) -> Iterator[base.Task]:
         """The tasks of a corruption.
 
         Raises:
@@ -157,9 +146,9 @@ class ReleasedCorruptionTask(CorruptionTask):
         """The released images have the size of the network's input already; others are resized to it."""
         return preprocessing.square(picture, preprocessing.crop_size)[None]
 
-    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
+    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> base.Counts:
         """The images with the wrong top-1."""
-        return _errors(top1(logits_of(views, network)), targets, (self.severity,))
+        return _errors(top1(base.logits_of(views, network)), targets, (self.severity,))
 
 
 def _check_classes(stored: Source, source: Source, place: str | Path) -> None:
@@ -169,7 +158,7 @@ def _check_classes(stored: Source, source: Source, place: str | Path) -> None:
         )
 
 
-def _errors(predictions: Tensor, targets: Tensor | None, severities: Sequence[int]) -> Counts:
+def _errors(predictions: Tensor, targets: Tensor | None, severities: Sequence[int]) -> base.Counts:
     assert targets is not None  # the task is not planned without
     wrong = (predictions != targets.to(predictions.device).unsqueeze(1)).int()
     errors = {str(severity): wrong[:, column].tolist() for column, severity in enumerate(severities)}

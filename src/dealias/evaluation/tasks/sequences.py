@@ -17,21 +17,7 @@ from dealias.data import Source
 from dealias.errors import InputError
 from dealias.evaluation.estimates import Estimate, fraction, mean, mean_by_image
 from dealias.evaluation.network import Network
-from dealias.evaluation.tasks.base import (
-    Answers,
-    Counts,
-    FigureText,
-    Metric,
-    PlotText,
-    Rates,
-    Request,
-    Summary,
-    Task,
-    by_image,
-    generator,
-    in_order,
-    logits_of,
-)
+from dealias.evaluation.tasks import base
 from dealias.metrics import mean_normalised
 from dealias.metrics.robustness import sequence_counts
 from dealias.models import Preprocessing
@@ -41,27 +27,27 @@ from dealias.perturb.sequences import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDA
 
 
 @dataclass(frozen=True)
-class SequenceTask(Task):
+class SequenceTask(base.Task):
     """Flips and top-5 distances along one perturbation sequence."""
 
-    METRICS: ClassVar[Mapping[str, Metric]] = {
-        "imagenet-p": Metric("flip rate and T5D on 10 perturbation sequences"),
-        "imagenet-p-extra": Metric("the same on the 4 for validation"),
+    METRICS: ClassVar[Mapping[str, base.Metric]] = {
+        "imagenet-p": base.Metric("flip rate and T5D on 10 perturbation sequences"),
+        "imagenet-p-extra": base.Metric("the same on the 4 for validation"),
     }
-    FIGURES: ClassVar[Mapping[str, FigureText]] = {
-        "mean_flip_rate": FigureText(
+    FIGURES: ClassVar[Mapping[str, base.FigureText]] = {
+        "mean_flip_rate": base.FigureText(
             "mean flip rate", "ImageNet-P, fraction of neighbouring frames with another top-1 class; less is better."
         ),
-        "mean_t5d": FigureText(
+        "mean_t5d": base.FigureText(
             "mean T5D",
             "by how much the five leading classes change places, 0 to 15; less is better.",
             is_fraction=False,
         ),
-        "mfr": FigureText("mFR", "flip rates divided by those of the network given for it; less is better."),
-        "mt5d": FigureText("mT5D", "T5Ds divided by those of the network given for it; less is better."),
+        "mfr": base.FigureText("mFR", "flip rates divided by those of the network given for it; less is better."),
+        "mt5d": base.FigureText("mT5D", "T5Ds divided by those of the network given for it; less is better."),
     }
-    PLOTS: ClassVar[Mapping[str, PlotText]] = {
-        "perturbations": PlotText(
+    PLOTS: ClassVar[Mapping[str, base.PlotText]] = {
+        "perturbations": base.PlotText(
             "Flip rates (ImageNet-P)",
             "How often the top-1 class changes along a perturbation sequence.",
             "Bars of the flip rate on each perturbation.",
@@ -72,7 +58,7 @@ class SequenceTask(Task):
     difficulty: int = field(default=1, kw_only=True)
 
     @classmethod
-    def plan(cls, request: Request, preprocessing: Preprocessing) -> Iterator[Task]:
+    def plan(cls, request: base.Request, preprocessing: Preprocessing) -> Iterator[base.Task]:
         """A task for each perturbation."""
         names = list(PERTURBATIONS) if "imagenet-p" in request.metrics else []
         names += VALIDATION_PERTURBATIONS if "imagenet-p-extra" in request.metrics else ()
@@ -91,14 +77,14 @@ class SequenceTask(Task):
             image,
             self.perturbation,
             difficulty=self.difficulty,
-            generator=generator(self.seed, self.name, self.difficulty, position),
+            generator=base.generator(self.seed, self.name, self.difficulty, position),
             size=preprocessing.crop_size,
         )
         return frames.transpose(0, 3, 1, 2)
 
-    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
+    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> base.Counts:
         """For each sequence `flips` and `moved`, the sums over its `pairs` of frames, and `nan`."""
-        logits = logits_of(views, network)
+        logits = base.logits_of(views, network)
         broken = logits.isnan().any(-1)
         noise = self.perturbation in NOISE_PERTURBATIONS
         flips, moved = sequence_counts(logits, noise=noise, difficulty=self.difficulty)
@@ -110,23 +96,23 @@ class SequenceTask(Task):
         }
 
     @classmethod
-    def summarise(cls, tasks: Sequence[Any], answers: Answers, rates: Rates | None) -> Summary:
+    def summarise(cls, tasks: Sequence[Any], answers: base.Answers, rates: base.Rates | None) -> base.Summary:
         """Flip rate and T5D of each perturbation, and the means that papers report."""
         flips: dict[str, Estimate] = {}
         moves: dict[str, Estimate] = {}
         found = {task.perturbation: parts for task in tasks if (parts := answers.of(task))}
-        for name in in_order(PERTURBATIONS, found):
+        for name in base.in_order(PERTURBATIONS, found):
             pairs = found[name][0][1]["pairs"][0]
-            flips[name] = fraction(by_image(found[name], "flips"), pairs)
-            moved = by_image(found[name], "moved")
+            flips[name] = fraction(base.by_image(found[name], "flips"), pairs)
+            moved = base.by_image(found[name], "moved")
             moves[name] = mean({position: count / pairs for position, count in moved.items()})
         table = {name: {"flip_rate": flips[name].figure, "t5d": moves[name].figure} for name in flips}
         estimates = _mean_rates("flip_rate", "mfr", flips, rates) | _mean_rates("t5d", "mt5d", moves, rates)
-        return Summary(estimates, {"perturbations": table})
+        return base.Summary(estimates, {"perturbations": table})
 
 
 def _mean_rates(
-    key: str, normalised: str, estimates: Mapping[str, Estimate], rates: Rates | None
+    key: str, normalised: str, estimates: Mapping[str, Estimate], rates: base.Rates | None
 ) -> dict[str, Estimate]:
     """The mean over perturbations, and that of the rates divided by those given."""
     counted = [name for name in estimates if name in PERTURBATIONS]
@@ -163,7 +149,7 @@ class ReleasedSequenceTask(SequenceTask):
         return np.stack([preprocessing.square(frame, preprocessing.crop_size) for frame in frames])
 
 
-def _released(request: Request, place: str | Path, name: str) -> tuple[Source, int]:
+def _released(request: base.Request, place: str | Path, name: str) -> tuple[Source, int]:
     """The videos of a perturbation, and the number of frames of the first readable one, 0 if there is none."""
     videos = released_videos(place, name, difficulty=request.difficulty)
     classes = sorted({label for _, label in videos})

@@ -11,19 +11,7 @@ from torch import Tensor
 
 from dealias.evaluation.estimates import Estimate, fraction, mean
 from dealias.evaluation.network import Network
-from dealias.evaluation.tasks.base import (
-    Answers,
-    Counts,
-    FigureText,
-    Metric,
-    Part,
-    PlotText,
-    Rates,
-    Request,
-    Summary,
-    Task,
-    by_image,
-)
+from dealias.evaluation.tasks import base
 from dealias.metrics import clustered_wilson_interval
 from dealias.metrics.measure import ViewCounts
 from dealias.metrics.predictions import correct_probabilities, top1
@@ -49,22 +37,22 @@ _PAIRS: Mapping[Mode, str] = {
 }
 
 
-def _consistency_texts(mode: Mode, pairs: str) -> dict[str, FigureText]:
+def _consistency_texts(mode: Mode, pairs: str) -> dict[str, base.FigureText]:
     shown = mode.replace("_", "-")
     agreement = f"fraction of pairs with the same top-1 class: {pairs}."
     unanimity = "fraction of images with the same top-1 class in all those views."
     correct = "of the pairs with at least one right prediction, the fraction with the same."
     return {
-        f"{mode}_consistency": FigureText(
+        f"{mode}_consistency": base.FigureText(
             f"{shown} consistency", agreement, finding=f"gives {pairs.partition(' (')[0]} the same top-1 class in"
         ),
-        f"{mode}_unanimity": FigureText(f"{shown} k-way agreement", unanimity),
-        f"{mode}_correct_consistency": FigureText(f"{shown} consistency where right", correct),
+        f"{mode}_unanimity": base.FigureText(f"{shown} k-way agreement", unanimity),
+        f"{mode}_correct_consistency": base.FigureText(f"{shown} consistency where right", correct),
     }
 
 
 @dataclass(frozen=True)
-class ShiftTask(Task):
+class ShiftTask(base.Task):
     """Accuracy, and consistency in the modes of `dealias.metrics.measure_consistency`.
 
     Attributes:
@@ -72,47 +60,49 @@ class ShiftTask(Task):
         accuracy: whether accuracy is measured.
     """
 
-    METRICS: ClassVar[Mapping[str, Metric]] = {
-        "accuracy": Metric("top-1 and top-5 accuracy", labelled=True, default=True),
-        "consistency": Metric(
+    METRICS: ClassVar[Mapping[str, base.Metric]] = {
+        "accuracy": base.Metric("top-1 and top-5 accuracy", labelled=True, default=True),
+        "consistency": base.Metric(
             "agreement of two random crops (Zhang 2019); of circular shifts for networks of 32 x 32 images",
             default=True,
         ),
-        "circular": Metric("agreement of two random circular shifts"),
-        "fractional": Metric("the same for shifts by fractions of a pixel"),
-        "zero-fill": Metric("agreement of two random shifts that move zeros in"),
-        "diagonal": Metric("P(correct) along the diagonal and its variation", default=True),
-        "one-pixel": Metric("probability that one pixel changes the prediction"),
-        "grid": Metric("accuracy in the worst of 25 windows", labelled=True),
+        "circular": base.Metric("agreement of two random circular shifts"),
+        "fractional": base.Metric("the same for shifts by fractions of a pixel"),
+        "zero-fill": base.Metric("agreement of two random shifts that move zeros in"),
+        "diagonal": base.Metric("P(correct) along the diagonal and its variation", default=True),
+        "one-pixel": base.Metric("probability that one pixel changes the prediction"),
+        "grid": base.Metric("accuracy in the worst of 25 windows", labelled=True),
     }
-    FIGURES: ClassVar[Mapping[str, FigureText]] = {
-        "accuracy": FigureText(
+    FIGURES: ClassVar[Mapping[str, base.FigureText]] = {
+        "accuracy": base.FigureText(
             "accuracy", "fraction of images with the right top-1 class.", finding="gives the right top-1 class in"
         ),
-        "top5_accuracy": FigureText("top-5 accuracy", "fraction of images with the right class among the first five."),
+        "top5_accuracy": base.FigureText(
+            "top-5 accuracy", "fraction of images with the right class among the first five."
+        ),
         **{key: text for mode, pairs in _PAIRS.items() for key, text in _consistency_texts(mode, pairs).items()},
-        "one_pixel_flip_probability": FigureText(
+        "one_pixel_flip_probability": base.FigureText(
             "one-pixel flip probability",
             "fraction of pairs of windows one pixel apart with another top-1 class (Azulay and Weiss 2019); less is "
             "better.",
             finding="changes its top-1 class with a shift by one pixel in",
         ),
-        "worst_case_accuracy": FigureText(
+        "worst_case_accuracy": base.FigureText(
             "worst-case accuracy", "fraction of images right in every window of the grid (Engstrom et al. 2019)."
         ),
-        "probability_variation": FigureText(
+        "probability_variation": base.FigureText(
             "variation of P(correct)",
             "mean change of P(correct class) from one diagonal shift to the next; less is better.",
             is_fraction=False,
         ),
     }
-    PLOTS: ClassVar[Mapping[str, PlotText]] = {
-        "accuracy_consistency": PlotText(
+    PLOTS: ClassVar[Mapping[str, base.PlotText]] = {
+        "accuracy_consistency": base.PlotText(
             "Accuracy against consistency",
             "Up and to the right is better.",
             "Scatter plot of accuracy against consistency.",
         ),
-        "curves": PlotText(
+        "curves": base.PlotText(
             "P(correct) along the diagonal",
             "Mean over all images at each offset of the window. Single images vary far more: see the slider.",
             "Line plot of the mean probability of the correct class against the shift.",
@@ -130,7 +120,7 @@ class ShiftTask(Task):
         return preprocessing.slides or metric not in _MODES or not KINDS[_MODES[metric]].windowed
 
     @classmethod
-    def plan(cls, request: Request, preprocessing: Preprocessing) -> Iterator[Task]:
+    def plan(cls, request: base.Request, preprocessing: Preprocessing) -> Iterator[base.Task]:
         """One task for all modes."""
         consistency: Mode = "crop" if preprocessing.slides else "circular"
         modes = [consistency] if "consistency" in request.metrics else []
@@ -150,13 +140,13 @@ class ShiftTask(Task):
         corner[:, :side, :side] = preprocessing.centre(preprocessing.square(picture, preprocessing.image_size))
         return np.stack([sliding, corner])
 
-    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> Counts:
+    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> base.Counts:
         """`top1` and `top5` (1 where right), and for each mode the fields of `ViewCounts`, `variation` and `nan`."""
         side = network.preprocessing.crop_size
         pixels, last = network.see(views[:, 0]), network.see(views[:, -1])
         corner = 0 if views.shape[1] > 1 else round((pixels.shape[-1] - side) / 2)
         middle = last[..., corner : corner + side, corner : corner + side]
-        found: Counts = {"nan": [0] * len(pixels)}
+        found: base.Counts = {"nan": [0] * len(pixels)}
         if self.accuracy and targets is not None:
             found = _count_right(network.predict(middle), targets)
         for mode, shifts in self.shifts.items():
@@ -168,7 +158,7 @@ class ShiftTask(Task):
         return found
 
     @classmethod
-    def summarise(cls, tasks: Sequence[Any], answers: Answers, rates: Rates | None) -> Summary:
+    def summarise(cls, tasks: Sequence[Any], answers: base.Answers, rates: base.Rates | None) -> base.Summary:
         """Accuracies, the figures and the reach of each mode, and the curve of mean P(correct) along the diagonal."""
         estimates: dict[str, Estimate] = {}
         details: dict[str, Any] = {"reaches": {}}
@@ -179,7 +169,7 @@ class ShiftTask(Task):
                 continue
             for key, name in (("top1", "accuracy"), ("top5", "top5_accuracy")):
                 if key in parts[0][1]:
-                    estimates[name] = fraction(by_image(parts, key))
+                    estimates[name] = fraction(base.by_image(parts, key))
             for mode, shifts in task.shifts.items():
                 of_mode = [(positions, counts[mode]) for positions, counts in parts]
                 estimates |= dict(_mode_estimates(of_mode, shifts))
@@ -187,10 +177,10 @@ class ShiftTask(Task):
                     sums = zip(*(counts["mean_curve_sum"] for _, counts in of_mode), strict=True)
                     images = sum(len(positions) for positions, _ in of_mode)
                     details["curves"] = [sum(column) / images for column in sums]
-        return Summary(estimates, details)
+        return base.Summary(estimates, details)
 
     @staticmethod
-    def stability(counts: Counts) -> list[tuple[float, float]]:
+    def stability(counts: base.Counts) -> list[tuple[float, float]]:
         """For each image, how well its views agree, then less the variation of P(correct): the least stable first."""
         modes = [found for found in counts.values() if isinstance(found, dict)]
         agreements = [sum(values) for values in zip(*(found["agreements"] for found in modes), strict=True)]
@@ -198,7 +188,7 @@ class ShiftTask(Task):
         return [(agree, -vary) for agree, vary in zip(agreements or variation, variation, strict=True)]
 
 
-def _count_right(logits: Tensor, targets: Tensor) -> Counts:
+def _count_right(logits: Tensor, targets: Tensor) -> base.Counts:
     right = targets.to(logits.device).unsqueeze(1)
     broken = logits.isnan().any(-1)
     leaders = logits.topk(min(5, logits.shape[1]), dim=1).indices.masked_fill(broken.unsqueeze(1), -1)
@@ -209,10 +199,10 @@ def _count_right(logits: Tensor, targets: Tensor) -> Counts:
     }
 
 
-def _count_views(logits: Tensor, targets: Tensor | None, shifts: ShiftedViews) -> Counts:
+def _count_views(logits: Tensor, targets: Tensor | None, shifts: ShiftedViews) -> base.Counts:
     counts = ViewCounts.none()
     counts.add(top1(logits), targets, shifts)
-    found: Counts = {key: value for key, value in asdict(counts).items() if value}
+    found: base.Counts = {key: value for key, value in asdict(counts).items() if value}
     if shifts.mode == "diagonal":
         # without classes, the class of the highest mean probability over the views
         labels = logits.softmax(-1).nan_to_num(0.0).mean(1).argmax(1) if targets is None else targets
@@ -222,24 +212,24 @@ def _count_views(logits: Tensor, targets: Tensor | None, shifts: ShiftedViews) -
     return found
 
 
-def _mode_estimates(parts: Sequence[Part], shifts: ShiftedViews) -> Iterator[tuple[str, Estimate]]:
+def _mode_estimates(parts: Sequence[base.Part], shifts: ShiftedViews) -> Iterator[tuple[str, Estimate]]:
     mode = shifts.mode
-    agreements = fraction(by_image(parts, "agreements"), len(shifts.compared))
+    agreements = fraction(base.by_image(parts, "agreements"), len(shifts.compared))
     if mode == "one_pixel":
         low, high = agreements.interval or (0.0, 1.0)
         flips = {position: 1 - value for position, value in agreements.each.items()}
         yield "one_pixel_flip_probability", Estimate(1 - agreements.value, (1 - high, 1 - low), len(flips), flips)
         return
     yield f"{mode}_consistency", agreements
-    yield f"{mode}_unanimity", fraction(by_image(parts, "unanimous"))
+    yield f"{mode}_unanimity", fraction(base.by_image(parts, "unanimous"))
     if "right_pairs" not in parts[0][1]:
         return
-    right, pairs = (list(by_image(parts, key).values()) for key in ("right_agreements", "right_pairs"))
+    right, pairs = (list(base.by_image(parts, key).values()) for key in ("right_agreements", "right_pairs"))
     if any(pairs):
         interval = clustered_wilson_interval(right, pairs)
         yield f"{mode}_correct_consistency", Estimate(sum(right) / sum(pairs), interval, len(pairs))
     if mode == "grid":
-        counts = by_image(parts, "right_views")
+        counts = base.by_image(parts, "right_views")
         yield "worst_case_accuracy", fraction({key: int(count == shifts.count) for key, count in counts.items()})
     if mode == "diagonal":
-        yield "probability_variation", mean(by_image(parts, "variation"))
+        yield "probability_variation", mean(base.by_image(parts, "variation"))
