@@ -115,7 +115,7 @@ def internal_feature_distances(
                     chosen = columns[numbers[0] : numbers[-1] + 1]
                     for probe in probes:
                         probe.expect(chosen, images.shape[3])
-                    shifted = circular_shift(part.repeat(len(chosen), 1, 1, 1), dy, _repeat_each(chosen, len(part)))
+                    shifted = circular_shift(part.repeat(len(chosen), 1, 1, 1), dy, [dx for dx in chosen for _ in part])
                     model(shifted)
                     sums[:, row, numbers] += torch.stack([probe.cosine_sums() for probe in probes])
                     done += len(shifted)
@@ -219,10 +219,6 @@ def _listening(probes: Sequence[_Probe]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _repeat_each(values: Sequence[int], times: int) -> list[int]:
-    return [value for value in values for _ in range(times)]
 
 
 def _dense_max(pool: nn.Module, features: Tensor) -> Tensor:

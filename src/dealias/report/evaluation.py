@@ -14,12 +14,7 @@ from dealias.files import write_report_file
 from dealias.metrics.site_profile import SiteProfile
 from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share, shown_texts
 from dealias.report.page import Table, render_page
-from dealias.report.plots import (
-    plot_accuracy_consistency,
-    plot_bars,
-    plot_lines,
-    plot_severities,
-)
+from dealias.report.plots import plot_accuracy_consistency, plot_bars, plot_lines, plot_severities
 from dealias.report.profiles import Plot, drawn, profile_figures
 
 if TYPE_CHECKING:
@@ -264,15 +259,8 @@ def _network_note(label: str, network: NetworkRecord) -> str:
 
 def _untrained_note(label: str, results: Results) -> Iterator[str]:
     network, baseline = results.networks[label], results.networks[results.baseline]
-    if (
-        network.antialias
-        and not baseline.antialias
-        and (network.name, network.sha256)
-        == (
-            baseline.name,
-            baseline.sha256,
-        )
-    ):
+    same_weights = (network.name, network.sha256) == (baseline.name, baseline.sha256)
+    if network.antialias and not baseline.antialias and same_weights:
         yield (
             f"{label} has the weights of {results.baseline} and was not trained after the conversion: its figures are "
             "a starting point for training, not a result. A network gains from anti-aliasing once trained with it."

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from dealias.data import Source, open_source
+from dealias.data import open_source
 from dealias.errors import InputError
 from dealias.evaluation.estimates import Estimate, fraction
 from dealias.evaluation.network import Network
@@ -132,7 +132,11 @@ class ReleasedCorruptionTask(CorruptionTask):
         """
         for severity in SEVERITIES:
             stored = open_source(released_corruption(place, name, severity), limit=request.limit, seed=request.seed)
-            _check_classes(stored, request.source, place)
+            if stored.classes != request.source.classes:
+                raise InputError(
+                    f"imagenet_c={str(place)!r} has other classes than images={request.source.place!r}: "
+                    "both need the same subfolders"
+                )
             yield cls(
                 f"imagenet-c/{name}/{severity}",
                 stored,
@@ -149,13 +153,6 @@ class ReleasedCorruptionTask(CorruptionTask):
     def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> base.Counts:
         """The images with the wrong top-1."""
         return _errors(top1(base.logits_of(views, network)), targets, (self.severity,))
-
-
-def _check_classes(stored: Source, source: Source, place: str | Path) -> None:
-    if stored.classes != source.classes:
-        raise InputError(
-            f"imagenet_c={str(place)!r} has other classes than images={source.place!r}: both need the same subfolders"
-        )
 
 
 def _errors(predictions: Tensor, targets: Tensor | None, severities: Sequence[int]) -> base.Counts:
