@@ -57,6 +57,17 @@ NOT_IMAGES: list[Any] = [None, np.zeros((1, 1, 8, 8)), torch.zeros(8, 8), torch.
 LAYER: list[Any] = [*each("filter", ["gauss", 2000, b"x"]), *each("padding_mode", ["mirror", None])]
 POOL = [*each("stride", [0, "2", b"2", {2}, HUGE], kernel_size=2), *each("kernel_size", BAD_INTS)]
 
+STABILITY = [
+    *each("model", [None, "resnet18"], images=IMAGES),
+    *each("images", [*NOT_IMAGES, IMAGES.byte(), [], 3], model=NETWORK),
+    *each("task", ["boxes", None, "detection"], **MODEL),
+    *each("batch_size", BAD_INTS, **MODEL),
+    *each("seed", [-1, "0"], **MODEL),
+    *each("level", [0, 1, "0.95"], **MODEL),
+    *each("predict", ["detect", 3], **MODEL),
+    *(((NETWORK, IMAGES), {"views": views}, "mode") for views in ("mirror", None)),
+]
+
 # name of the function: positional arguments, keyword arguments, and what the message has to name
 TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     **{f"{layer}{axes}d": LAYER for layer in ("BlurPool",) for axes in (1, 2, 3)},
@@ -71,6 +82,7 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
         *each("strict", FLAGS, **EXAMPLE),
         *each("inplace", FLAGS, **EXAMPLE),
     ],
+    "measure_stability": STABILITY,
     "sites": [
         *each("model", [None], example_input=IMAGES),
         *each("stem", FLAGS, **EXAMPLE),
@@ -136,6 +148,8 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
         (([1.0], [0.0]), {}, "denominators"),
         (([1.0], [1.0]), {"level": 2}, "level"),
     ],
+    "metrics.make_views": [*each("mode", ["mirror", None]), *each("pairs", BAD_INTS[:4], mode="circular")],
+    "metrics.measure_stability": STABILITY,
     "metrics.detection_consistency": [
         *each("a", [None, {}, ["x"], [{}], [{"boxes": torch.ones(2, 3), "labels": [1, 2]}]], b=[FOUND], **VIEWS),
         *each("shift", [None, "1", (0, 0, 0), (0, torch.nan), (0, 99)], a=[FOUND], b=[FOUND], size=(9, 9)),

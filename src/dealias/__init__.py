@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from dealias.convert import Site, antialias
     from dealias.convert.api import sites
+    from dealias.metrics import measure_stability
     from dealias.nn import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d
 
 __version__ = "0.1.0"
@@ -26,12 +27,14 @@ __all__ = [
     "MaxBlurPool3d",
     "Site",
     "antialias",
+    "measure_stability",
     "sites",
 ]
 
 # Imported when first used: the command line starts without PyTorch, and some modules need extras.
 _PLACES = {
     "dealias.convert": ("Site", "antialias", "sites"),
+    "dealias.metrics": ("measure_stability",),
     "dealias.nn": ("BlurPool1d", "BlurPool2d", "BlurPool3d", "MaxBlurPool1d", "MaxBlurPool2d", "MaxBlurPool3d"),
 }
 _MODULES = (

@@ -85,3 +85,30 @@ def test_arguments_of_other_modes_are_left_out_and_unknown_ones_refused() -> Non
     for arguments, message in [({"pairs": 0}, "pairs=0"), ({"crop_size": 9, "image_size": 9}, "image_size=9")]:
         with pytest.raises(InputError, match=message):
             make_views("crop", **arguments)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_displacements_say_where_things_stand_in_the_second_view(mode: str) -> None:
+    rows, columns = torch.meshgrid(torch.arange(13.0), torch.arange(13.0), indexing="ij")
+    places = torch.stack([rows, columns])[None] + 1
+    views = make_views(mode, crop_size=9, image_size=13, max_shift=2)
+    if mode == "fractional":
+        steps = views.displacements(4, (13, 13))
+        shifts = views.shifts(4)
+        np.testing.assert_allclose(steps, [np.subtract(shifts[b], shifts[a]) for a, b in views.compared])
+        return
+    shown = views.of(places, [4])
+    height, width = shown.shape[2:]
+    for (first, second), (dy, dx) in zip(views.compared, views.displacements(4, (height, width)), strict=True):
+        dy, dx = int(dy), int(dx)
+        a = shown[first][:, max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
+        b = shown[second][:, max(0, dy) : height - max(0, -dy), max(0, dx) : width - max(0, -dx)]
+        assert torch.equal(a, b)
+
+
+def test_circular_displacements_take_the_shorter_way() -> None:
+    views = make_views("circular", max_shift=32, pairs=50)
+    steps = np.array(views.displacements(0, (40, 30)))
+    assert np.abs(steps).max(0).tolist() <= [20, 15]
+    shifts = np.array(views.shifts(0)).reshape(50, 2, 2)
+    assert (((shifts[:, 1] - shifts[:, 0]) - steps) % [40, 30] == 0).all()

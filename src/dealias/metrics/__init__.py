@@ -23,7 +23,9 @@ from dealias.metrics.robustness import (
     top5_distance,
 )
 from dealias.metrics.segmentation import SegmentationConsistency, segmentation_consistency
+from dealias.metrics.stability import Stability, measure_stability
 from dealias.metrics.tracks import Track, TrackStability, link_tracks
+from dealias.metrics.views import make_views
 
 __all__ = [
     "T5D",
@@ -37,6 +39,7 @@ __all__ = [
     "SegmentationConsistency",
     "ShiftAveragePrecision",
     "ShiftConsistency",
+    "Stability",
     "Track",
     "TrackStability",
     "alexnet_corruption_errors",
@@ -50,10 +53,12 @@ __all__ = [
     "internal_feature_distances",
     "keypoint_consistency",
     "link_tracks",
+    "make_views",
     "mean_interval",
     "mean_normalised",
     "measure_consistencies",
     "measure_consistency",
+    "measure_stability",
     "ratio_interval",
     "segmentation_consistency",
     "shift_consistency",

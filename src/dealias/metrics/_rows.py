@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -94,6 +94,17 @@ class RowMetric(Metric):
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             table = self._table()
         return {name: round(math.fsum(table[name])) for name in self.counted}
+
+    def as_lists(self) -> dict[str, list[list[float]]]:
+        """All that was added, as lists of numbers, for `add_lists`."""
+        states: dict[str, list[Tensor]] = {name: getattr(self, name) for name in self._defaults}
+        return {name: torch.cat(parts).tolist() if parts else [] for name, parts in states.items()}
+
+    def add_lists(self, lists: Mapping[str, list[list[float]]]) -> None:
+        """Add what another metric returned from `as_lists`."""
+        states = {name: [torch.tensor(rows, dtype=torch.float64)] if rows else [] for name, rows in lists.items()}
+        self.merge_state(states)
+        self._update_count += 1  # as update does: otherwise compute warns
 
     def _add(self, rows: Sequence[Sequence[float]], image: Any) -> None:
         """Add a row for each pair; `image` is the number of the image that each pair shows."""

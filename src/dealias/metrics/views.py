@@ -73,6 +73,21 @@ class ShiftedViews(ABC):
         """The pairs of views whose predictions are compared."""
         return [(view, view + 1) for view in range(0, self.count, 2)]
 
+    def displacements(self, index: int, size: tuple[int, int]) -> list[_Offset]:
+        """Of each compared pair, how far (dy, dx) the second view shows things from where the first does.
+
+        Args:
+            index: the number of the image.
+            size: (height, width) of the views.
+        """
+        shifts = self.shifts(index)
+        pairs = [(shifts[first], shifts[second]) for first, second in self.compared]
+        return [(self._step(*rows, size[0]), self._step(*columns, size[1])) for rows, columns in map(_by_axis, pairs)]
+
+    def _step(self, before: float, after: float, side: int) -> float:
+        """How far things move on an axis from a view to another."""
+        return after - before
+
     def of(self, images: Tensor, indices: Sequence[int]) -> Tensor:
         """Views (N * count, C, h, w) of images (N, C, H, W), those of an image in a row.
 
@@ -107,6 +122,12 @@ def _two(draw: Callable[[int, int], float], low: int, high: int) -> tuple[_Offse
     return (draw(low, high), draw(low, high)), (draw(low, high), draw(low, high))
 
 
+def _by_axis(pair: tuple[_Offset, _Offset]) -> tuple[_Offset, _Offset]:
+    """The two rows and the two columns of two offsets."""
+    (top, left), (bottom, right) = pair
+    return (top, bottom), (left, right)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CircularViews(_PairViews):
     """Rolls, both axes drawn from [-max_shift, max_shift)."""
@@ -121,6 +142,10 @@ class CircularViews(_PairViews):
 
     def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         return _two(draw.randrange, -self.max_shift, self.max_shift)
+
+    def _step(self, before: float, after: float, side: int) -> float:
+        # of all ways around, the shortest
+        return (after - before + side / 2) % side - side / 2
 
     def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
         return circular_shift(images, dy, dx)
@@ -146,6 +171,9 @@ class ZeroFillViews(CircularViews):
     mode: ClassVar[Mode] = "zero_fill"
     max_shift: int = ZERO_FILL_REACH
     fill: float = 0.0
+
+    def _step(self, before: float, after: float, side: int) -> float:
+        return after - before
 
     def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         return _two(draw.randrange, -self.max_shift, self.max_shift + 1)
@@ -187,6 +215,10 @@ class _WindowViews(ShiftedViews):
                 f"resize them, or pass a smaller crop_size and image_size"
             )
         return super().of(resize_and_crop(images, self.wide), indices)
+
+    def _step(self, before: float, after: float, side: int) -> float:
+        # a window further down shows things further up
+        return before - after
 
     def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
         return crop(images, dy, dx, self.crop_size)
