@@ -5,7 +5,7 @@ They stand apart from the code, which needs SciPy and Pillow.
 
 from __future__ import annotations
 
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int
 
 CORRUPTIONS = (
     "gaussian_noise",
@@ -49,7 +49,7 @@ def check_corruption(name: str, severity: int, argument: str = "name") -> None:
     if name not in CORRUPTIONS + VALIDATION_CORRUPTIONS:
         known = ", ".join(CORRUPTIONS + VALIDATION_CORRUPTIONS)
         raise InputError(f"{argument}={name!r} is unknown: use one of {known}")
-    if severity not in SEVERITIES or isinstance(severity, bool):
+    if as_int("severity", severity) not in SEVERITIES:
         raise InputError(f"severity={severity!r} is out of range: use 1 to 5")
 
 
@@ -63,5 +63,5 @@ def check_perturbation(name: str, difficulty: int, argument: str = "name") -> No
 
 def check_difficulty(difficulty: int) -> None:
     """Raise InputError for a difficulty other than 1, 2 and 3."""
-    if difficulty not in DIFFICULTIES or isinstance(difficulty, bool):
+    if as_int("difficulty", difficulty) not in DIFFICULTIES:
         raise InputError(f"difficulty={difficulty!r} is out of range: use 1, 2 or 3")

@@ -25,7 +25,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int
 from dealias.optional import require
 from dealias.perturb._filters import gaussian_blur, motion_blur, scaled_sigma
 from dealias.perturb._images import Floats, Image, check_generator, length_scale, like, to_bytes, to_floats
@@ -66,7 +66,7 @@ def sequence(
     check_perturbation(name, difficulty)
     check_generator(generator)
     floats = to_floats(image)
-    if size is not None and not 8 <= size <= min(floats.shape[1:]):
+    if size is not None and not 8 <= as_int("size", size) <= min(floats.shape[1:]):
         raise InputError(
             f"size={size!r} does not suit an image of {floats.shape[1]}x{floats.shape[2]}: use 8 up to its shorter side"
         )
