@@ -198,6 +198,49 @@ def test_bad_arguments(arguments: dict[str, Any], message: str):
         repair(small_network(), small_images(), **arguments)
 
 
+class Segmenter(nn.Module):
+    """Pixels that are brighter than their surroundings, found on a grid of half the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.down = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.head = nn.Conv2d(8, 2, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": nn.functional.interpolate(self.head(self.down(images)), scale_factor=2.0)}
+
+
+class Embedder(Segmenter):
+    """Vectors of length 1."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(self.head(self.down(images)).mean(3).flatten(1))
+
+
+def test_a_segmentation_network_is_recognised_and_repaired():
+    smooth = nn.functional.avg_pool2d(torch.rand(120, 1, 20, 20, generator=torch.Generator().manual_seed(0)), 5, 1)
+    images = (smooth - smooth.mean()) / smooth.std()
+    outcome = repair(Segmenter(), images, epochs=12, batch_size=8, learning_rate=0.1, min_agreement=0.8)
+    found = outcome.results
+    assert found["task"] == "segmentation"
+    assert found["reestimated"]["agreement"] < found["repaired"]["agreement"]
+    assert found["repaired"]["consistency"] > found["original"]["consistency"]
+    assert outcome.succeeded, found["reasons"]
+
+
+@pytest.mark.parametrize("task", ["embeddings", "images"])
+def test_figures_that_are_no_shares_are_judged_by_the_original_s_own_changes(task: str):
+    options: dict[str, Any] = {"task": task, "epochs": 1, "batch_size": 8, "learning_rate": 1e-9}
+    network = Embedder() if task == "embeddings" else nn.Sequential(Segmenter().down, nn.Upsample(scale_factor=2))
+    outcome = repair(network, small_images(), **options)
+    original, repaired = outcome.results["original"]["consistency"], outcome.results["repaired"]["agreement"]
+    is_short = repaired > original if task == "embeddings" else repaired < original
+    assert any(reason.startswith("agreement") for reason in outcome.results["reasons"]) == is_short
+    with pytest.raises(InputError, match="average_shifts=True averages class scores"):
+        repair(network, small_images(), average_shifts=True, **options)
+
+
 def test_bad_images_and_a_loss_that_grows_beyond_bounds():
     with pytest.raises(InputTypeError, match="list"):
         repair(small_network(), cast(Any, [1, 2]))

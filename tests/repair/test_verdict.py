@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from dealias.repair.held_out import FIGURES
 from dealias.repair.verdict import judge
 
+CLASSES = FIGURES["classes"]
 
-def figures(agreement: float, consistency: float) -> dict[str, Any]:
+
+def figures(agreement: float, consistency: float, *curve: dict[str, Any]) -> dict[str, Any]:
     interval = [consistency - 0.02, consistency + 0.02]
     repaired = {"agreement": agreement, "consistency": consistency, "consistency_interval": interval}
-    return {"original": {"consistency": 0.8}, "repaired": repaired}
+    return {"original": {"consistency": 0.8}, "repaired": repaired, "curve": [*curve]}
 
 
 def point(agreement: float, trained_on: float) -> dict[str, Any]:
@@ -20,7 +23,7 @@ def point(agreement: float, trained_on: float) -> dict[str, Any]:
 
 
 def test_a_repair_that_reached_its_aims_needs_no_reasons() -> None:
-    verdict = judge(figures(0.99, 0.79), [point(0.99, 0.99)], 0.98)  # the interval reaches the original's 0.8
+    verdict = judge(figures(0.99, 0.79, point(0.99, 0.99)), CLASSES, 0.98)  # the interval reaches the original's 0.8
     assert verdict.succeeded
     assert verdict.reasons == []
 
@@ -37,7 +40,7 @@ def test_a_repair_that_reached_its_aims_needs_no_reasons() -> None:
 def test_the_part_that_is_short_is_named(
     agreement: float, consistency: float, wanted: float | None, reasons: list[str]
 ) -> None:
-    verdict = judge(figures(agreement, consistency), [], 0.98, wanted)
+    verdict = judge(figures(agreement, consistency), CLASSES, 0.98, wanted)
     assert not verdict.succeeded
     assert len(verdict.reasons) == len(reasons)
     assert all(given.startswith(expected) for given, expected in zip(verdict.reasons, reasons, strict=True))
@@ -53,4 +56,4 @@ def test_the_part_that_is_short_is_named(
     ],
 )
 def test_the_curve_tells_what_would_help(curve: list[dict[str, Any]], remedy: str) -> None:
-    assert remedy in judge(figures(0.9, 0.9), curve, 0.98).reasons[-1]
+    assert remedy in judge(figures(0.9, 0.9, *curve), CLASSES, 0.98).reasons[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -23,6 +23,9 @@ def repair_network(
     weights: Annotated[Path, typer.Option(help="The original's checkpoint: safetensors or .pth.")],
     images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels add the accuracy alone.")],
     new_head: common.NewHead = False,
+    task: Annotated[
+        str, typer.Option(help="What the network returns: classes, detection, segmentation, keypoints, ...; or auto.")
+    ] = "auto",
     epochs: Annotated[int, typer.Option(help="Passes over the images that are not held out.", min=1)] = 5,
     min_agreement: Annotated[
         float, typer.Option(help="Fraction of the held-out images whose predictions must be the original's.")
@@ -54,6 +57,7 @@ def repair_network(
 
     name, own = parse_model(model)
     options = RepairOptions(
+        task=cast(Any, task),  # RepairOptions checks it
         epochs=epochs,
         min_agreement=min_agreement,
         min_consistency=min_consistency,
@@ -79,24 +83,21 @@ def repair_network(
 
 def _print(outcome: RepairResult, output: Path) -> None:
     """Print the figures and the verdict; a failed repair ends the command with exit code 1."""
-    from dealias.report.metric_text import format_share
+    from dealias.repair.held_out import FIGURES
 
     results = outcome.results
+    figure = FIGURES[results["task"]]
     table = Table("held-out images", "agreement", f"consistency ({results['consistency_mode']})", "accuracy")
     for name in ("original", "converted", "reestimated", "repaired"):
         row = results[name]
         cells = [
-            f"{format_share(row[key])} [{', '.join(map(format_share, row[f'{key}_interval']))}]" if key in row else ""
+            f"{figure.text(row[key])} [{', '.join(map(figure.text, row[f'{key}_interval']))}]" if key in row else ""
             for key in ("agreement", "consistency", "accuracy")
         ]
         table.add_row(name, *cells)
     Console(highlight=False).print(table)
     if skipped := results["settings"]["images"]["skipped"]:
         say(f"{len(skipped)} files cannot be read as images: see results.json")
-    agreement = (
-        f"it agrees with the original on {format_share(results['repaired']['agreement'])} of "
-        f"{results['images']['held_out']} held-out images, min_agreement is {format_share(results['min_agreement'])}"
-    )
     if not outcome.succeeded:
         failure = (
             f"error: the repair failed: {'; '.join(results['reasons'])}. No weights were written; --resume goes on"
@@ -104,6 +105,8 @@ def _print(outcome: RepairResult, output: Path) -> None:
         say(failure, style="red", error=True)
         say(output / "results.json")
         raise typer.Exit(1)
-    say(f"repaired: {agreement}", style="bold")
+    agreement, consistency = (figure.text(results["repaired"][key]) for key in ("agreement", "consistency"))
+    held_out = results["images"]["held_out"]
+    say(f"repaired: agreement {agreement}, consistency {consistency} on {held_out} held-out images", style="bold")
     say(output / "model.safetensors")
     say(output / "results.json")

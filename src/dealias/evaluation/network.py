@@ -79,8 +79,11 @@ def build_network(
     image_size: int | None = None,
     crop_size: int | None = None,
     seed: int = 0,
+    is_classifier: bool = True,
 ) -> Network:
     """The network of `spec` on `device`; see `dealias.evaluation.evaluate` for the arguments.
+
+    Classes are counted where it `is_classifier`.
 
     Raises:
         InputError, MissingExtraError: as `ModelSpec.build` and `dealias.models.preprocessing_for`.
@@ -91,5 +94,6 @@ def build_network(
         spec.name, model, in_chans=spec.in_chans, image_size=image_size, crop_size=crop_size
     )
     network = Network(spec, model.to(device), preprocessing, device, batch_size)
-    network.classes = network.predict(network.blank()).shape[1]
+    if is_classifier:
+        network.classes = network.predict(network.blank()).shape[1]
     return network

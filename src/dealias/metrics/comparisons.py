@@ -72,7 +72,7 @@ class Comparison(ABC):
         """The metrics by what stands in front of the names of their values."""
 
     @abstractmethod
-    def _compare(self, values: Any, pairs: Pairs) -> None:
+    def compare(self, values: Any, pairs: Pairs) -> None:
         """Add an image; `values` are the answers to its views."""
 
     def add(self, answers: Predictions, images: Sequence[int], views: ShiftedViews, size: tuple[int, int]) -> None:
@@ -85,7 +85,7 @@ class Comparison(ABC):
             raise InputError(f"the model returns {self.task} for some images and {answers.task} for others: give task=")
         for place, image in enumerate(images):
             own = answers.values[place * views.count : (place + 1) * views.count]
-            self._compare(own, Pairs(image, views.compared, views.displacements(image, size), size))
+            self.compare(own, Pairs(image, views.compared, views.displacements(image, size), size))
 
     def findings(self, level: float = 0.95) -> Findings:
         """The values, their intervals and the counts; metrics without any pair are left out."""
@@ -152,7 +152,7 @@ class _Classes(Comparison):
     def _metrics(self) -> dict[str, RowMetric]:
         return {"": _alone(_ClassConsistency)}
 
-    def _compare(self, values: Any, pairs: Pairs) -> None:
+    def compare(self, values: Any, pairs: Pairs) -> None:
         self.metrics[""].update(top1(values) if values.ndim == 2 else values, pairs)
 
 
@@ -166,7 +166,7 @@ class _Detection(Comparison):
             "point_": _alone(KeypointConsistency),
         }
 
-    def _compare(self, values: Any, pairs: Pairs) -> None:
+    def compare(self, values: Any, pairs: Pairs) -> None:
         first, second = pairs.sides(values)
         self.metrics[""].update(first, second, pairs.shifts, pairs.size, image=pairs.image)
         for a, b, shift in zip(first, second, as_shifts(pairs.shifts, len(first)), strict=True):
@@ -191,7 +191,7 @@ class _Segmentation(Comparison):
     def _metrics(self) -> dict[str, RowMetric]:
         return {"": _alone(SegmentationConsistency)}
 
-    def _compare(self, values: Any, pairs: Pairs) -> None:
+    def compare(self, values: Any, pairs: Pairs) -> None:
         self.metrics[""].update(*pairs.sides(values), pairs.shifts, image=pairs.image)
 
 
@@ -201,7 +201,7 @@ class _Keypoints(Comparison):
     def _metrics(self) -> dict[str, RowMetric]:
         return {"": _alone(KeypointConsistency)}
 
-    def _compare(self, values: Any, pairs: Pairs) -> None:
+    def compare(self, values: Any, pairs: Pairs) -> None:
         self.metrics[""].update(*pairs.sides(values), pairs.shifts, size=pairs.size, image=pairs.image)
 
 
@@ -211,7 +211,7 @@ class _Embeddings(Comparison):
     def _metrics(self) -> dict[str, RowMetric]:
         return {"": _alone(EmbeddingConsistency)}
 
-    def _compare(self, values: Any, pairs: Pairs) -> None:
+    def compare(self, values: Any, pairs: Pairs) -> None:
         self.metrics[""].update(*pairs.sides(values), image=pairs.image)
 
 
@@ -225,7 +225,7 @@ class _Images(Comparison):
     def _metrics(self) -> dict[str, RowMetric]:
         return {"": _alone(EquivariancePSNR)}
 
-    def _compare(self, values: Any, pairs: Pairs) -> None:
+    def compare(self, values: Any, pairs: Pairs) -> None:
         times = values.shape[-2] // pairs.size[0]
         shifts = [(dy * times, dx * times) for dy, dx in pairs.shifts]
         self.metrics[""].update(*pairs.sides(values), shifts, image=pairs.image)

@@ -12,8 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dealias.convert import sites
 from dealias.errors import InputError
+from dealias.metrics.outputs import Task
 from dealias.repair.domain import Domain
-from dealias.repair.losses import averaged_logits, feature_loss, features_at, logit_loss
+from dealias.repair.losses import averaged_logits, feature_loss, features_at, output_loss
 from dealias.repair.options import RepairOptions
 from dealias.training.batches import epoch_batches
 
@@ -27,6 +28,10 @@ class Distillation:
         original: in evaluation mode.
         model: the copy.
         train_on: numbers of the images of `domain` to train on.
+        task: what the networks return.
+
+    Raises:
+        InputError: the shifts of another task than "classes" are to be averaged.
 
     Attributes:
         step, steps: number of steps done, and in all.
@@ -34,9 +39,17 @@ class Distillation:
     """
 
     def __init__(
-        self, original: nn.Module, model: nn.Module, domain: Domain, train_on: list[int], options: RepairOptions
+        self,
+        original: nn.Module,
+        model: nn.Module,
+        domain: Domain,
+        train_on: list[int],
+        options: RepairOptions,
+        task: Task = "classes",
     ) -> None:
-        self._original, self.model, self._domain = original, model, domain
+        if options.average_shifts and task != "classes":
+            raise InputError(f"average_shifts=True averages class scores, and the network's task is {task}: leave it")
+        self._original, self.model, self._domain, self._task = original, model, domain, task
         self._train_on, self._options = train_on, options
         self.step = 0
         self.steps_per_epoch = -(-len(train_on) // options.batch_size)
@@ -71,7 +84,7 @@ class Distillation:
             if self._options.average_shifts:
                 others = self._original(self._domain.shifted(indices)).view(len(seen), -1, wanted.shape[1])
                 wanted = averaged_logits(torch.cat([wanted.unsqueeze(1), others], 1), TEMPERATURE)
-        loss = logit_loss(self.model(seen), wanted, TEMPERATURE)
+        loss = output_loss(self.model(seen), wanted, self._task, TEMPERATURE)
         if self._options.feature_weight:
             loss = loss + self._options.feature_weight * feature_loss(their_features, ours, self._sites)
         value = loss.item()

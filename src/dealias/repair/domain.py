@@ -1,4 +1,4 @@
-"""The images of a repair: as the networks see them, shifted, split, and measured."""
+"""The images of a repair: as the networks see them, shifted, and split."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError
-from dealias.metrics import measure_consistency, wilson_interval
 from dealias.metrics.views import Mode, make_views
 from dealias.perturb import crop
 
@@ -135,55 +134,3 @@ def near_duplicates(images: Tensor, train: Sequence[int], held: Sequence[int]) -
     thumbnails = F.normalize(thumbnails - thumbnails.mean(1, keepdim=True))
     likest = torch.cat([(part @ thumbnails[list(train)].T).amax(1) for part in thumbnails[list(held)].split(256)])
     return [number for number, is_like in zip(held, (likest > 0.99).tolist(), strict=True) if is_like]
-
-
-class HeldOut:
-    """Measures networks, in evaluation mode, on the held-out images or on others.
-
-    Args:
-        domain, indices: all images, and the numbers of those to measure on.
-        original: the network to agree with.
-        targets: the classes (N,) of all images of `domain`; None where they are unknown.
-
-    Raises:
-        InputError: `targets` has another number of classes than there are images.
-    """
-
-    def __init__(self, domain: Domain, indices: Sequence[int], original: nn.Module, targets: Tensor | None) -> None:
-        count = len(domain.images)
-        if targets is not None and targets.shape != (count,):
-            raise InputError(f"targets of shape {tuple(targets.shape)} for {count} images: use ({count},)")
-        self._domain, self._indices, self._targets = domain, list(indices), targets
-        self._original_classes = self._predict(original)
-
-    def measure(self, network: nn.Module) -> dict[str, Any]:
-        """Fractions with 95% intervals: agreement with the original, consistency, and accuracy where it is known."""
-        domain = self._domain
-        classes = self._predict(network)
-        found = _fraction("agreement", classes == self._original_classes)
-        consistent = measure_consistency(
-            network,
-            (domain.whole(part) for part in domain.batches(self._indices)),
-            mode=domain.mode,
-            batch_size=domain.batch_size,
-            **domain.shifts,
-        )
-        found |= {"consistency": consistent.consistency, "consistency_interval": list(consistent.interval)}
-        if self._targets is not None:
-            found |= _fraction("accuracy", classes == self._targets[self._indices])
-        return found
-
-    def agreement(self, network: nn.Module) -> float:
-        """The fraction of the images for which the network predicts the original's class."""
-        return float((self._predict(network.eval()) == self._original_classes).double().mean())
-
-    @torch.no_grad()
-    def _predict(self, network: nn.Module) -> Tensor:
-        """The top-1 classes, unshifted."""
-        domain = self._domain
-        return torch.cat([network(domain.centre(part)).argmax(1).cpu() for part in domain.batches(self._indices)])
-
-
-def _fraction(name: str, hits: Tensor) -> dict[str, Any]:
-    count = int(hits.sum())
-    return {name: count / len(hits), f"{name}_interval": list(wilson_interval(count, len(hits)))}

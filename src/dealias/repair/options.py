@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt
 
+from dealias.metrics.outputs import Task
 from dealias.training.settings import Fraction, NonNegative, Options, Positive
 
 
@@ -22,8 +23,11 @@ class RepairOptions(Options):
     """The options of a repair that need no network and no images.
 
     Attributes:
+        task: what the network returns: one of `dealias.metrics.outputs.TASKS`; "auto" recognises it.
         epochs: passes over the images that are not held out. A run that has finished resumes with more of them.
-        min_agreement: fraction of the held-out images whose predictions must be the original's.
+        min_agreement: fraction of the held-out images whose predictions must be the original's; of detected boxes or of
+            pixels, where the network returns these. Where it returns key points, embeddings or images, the copy may
+            differ from the original by as much as the original's answers to shifted images differ.
         min_consistency: fraction that the consistency on the held-out images must reach; None: the original's.
         held_out: the fraction of the images that is held out, or their numbers.
         average_shifts: learn from the mean of the original's predictions over an image and four shifts of it.
@@ -33,6 +37,7 @@ class RepairOptions(Options):
         seed: of the split, the order of the images and the shifts.
     """
 
+    task: Task | Literal["auto"] = "auto"
     epochs: PositiveInt = 5
     min_agreement: Fraction = 0.98
     min_consistency: Fraction | None = None

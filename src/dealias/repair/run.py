@@ -25,8 +25,9 @@ from dealias.errors import InputError
 from dealias.metrics._evaluation import evaluating
 from dealias.progress import OnProgress, Stages
 from dealias.repair.distillation import Distillation, reestimate_statistics
-from dealias.repair.domain import Domain, HeldOut, near_duplicates, split_held_out
+from dealias.repair.domain import Domain, near_duplicates, split_held_out
 from dealias.repair.folder import RepairFolder
+from dealias.repair.held_out import FIGURES, HeldOut
 from dealias.repair.options import RepairOptions
 from dealias.repair.verdict import FEW, judge
 from dealias.runtime import versions
@@ -72,12 +73,12 @@ def repair(
 ) -> RepairResult:
     """Train an anti-aliased copy of `original`, without labels, until it predicts what the original does.
 
-    Batch-norm statistics are re-estimated first. Then the copy is trained on the original's logits (Kullback-Leibler
-    divergence at temperature 2) and on its features at the downsampling sites. A part of the images is held out: the
-    copy never sees it while training, and every figure is measured there.
+    Batch-norm statistics are re-estimated first. Then the copy is trained on what the original returns (see
+    `dealias.repair.losses.output_loss`) and on its features at the downsampling sites. A part of the images is held
+    out: the copy never sees it while training, and every figure is measured there.
 
     Args:
-        original: a trained classifier; it is not changed.
+        original: a trained network of any task; it is not changed.
         images: (N, C, H, W), float as the network expects them, or in any form that `prepare` takes.
         converted: the anti-aliased copy with the original's weights, on the same device; changed in place.
             `dealias.antialias(original)` by default.
@@ -133,11 +134,12 @@ class _Run:
         self._original, self._domain, self._options = original, domain, options
         self._train_on, self._held = split_held_out(domain.images, options.held_out, options.seed)
         self._warn_of_weak_evidence()
-        self._held_out = HeldOut(domain, self._held, original, targets)
+        self._held_out = HeldOut(domain, self._held, original, targets, options.task)
         some = self._train_on[:: max(len(self._train_on) // len(self._held), 1)][: len(self._held)]
-        self._trained_on = HeldOut(domain, some, original, None)
+        self._task = self._held_out.task
+        self._trained_on = HeldOut(domain, some, original, None, self._task)
         self._model = antialias(original, domain.centre(self._held[:1])) if converted is None else converted
-        self._distillation = Distillation(original, self._model.eval(), domain, self._train_on, options)
+        self._distillation = Distillation(original, self._model.eval(), domain, self._train_on, options, self._task)
         self._settings = {"crop_size": domain.crop_size, **about}
 
     def _warn_of_weak_evidence(self) -> None:
@@ -208,12 +210,13 @@ class _Run:
     def outcome(self, figures: Mapping[str, Any]) -> RepairResult:
         """The result of the repair with these figures."""
         options = self._options
-        verdict = judge(figures, figures["curve"], options.min_agreement, options.min_consistency)
+        verdict = judge(figures, FIGURES[self._task], options.min_agreement, options.min_consistency)
         results = {
             "succeeded": verdict.succeeded,
             "reasons": verdict.reasons,
             "min_agreement": options.min_agreement,
             **figures,
+            "task": self._task,
             "consistency_mode": self._domain.mode,
             "images": {"trained_on": len(self._train_on), "held_out": len(self._held)},
             "settings": {**options.model_dump(exclude={"min_agreement"}), **self._settings},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dealias.metrics import wilson_interval
+from dealias.repair.held_out import Figure
 
 FEW = 30
 """Fewer held-out images than this are no evidence: a 95% interval is then wider than 30 points."""
@@ -26,53 +27,65 @@ class Verdict:
 
 
 def judge(
-    figures: Mapping[str, Any],
-    curve: Sequence[Mapping[str, Any]],
-    min_agreement: float,
-    min_consistency: float | None = None,
+    figures: Mapping[str, Any], figure: Figure, min_agreement: float, min_consistency: float | None = None
 ) -> Verdict:
     """Judge a repair by its figures on the held-out images.
 
     Args:
-        figures: "original" and "repaired", as `dealias.repair.domain.HeldOut.measure` gives them.
-        curve: the agreement on the held-out images, and on as many of those trained on, after each epoch.
-        min_agreement: the fraction that the agreement must reach.
-        min_consistency: the fraction that the consistency's interval must reach; None: the original's consistency.
+        figures: "original" and "repaired", as `dealias.repair.held_out.HeldOut.measure` gives them, and "curve": the
+            agreement on the held-out images, and on as many of those trained on, after each epoch.
+        figure: of the task.
+        min_agreement: the aim of the agreement, where the figure is a share. Otherwise the aim is the original's
+            consistency: how much its answers to shifted images differ.
+        min_consistency: the aim of the consistency, which its interval must reach; None: the original's.
     """
-    repaired, original = figures["repaired"], figures["original"]
+    repaired, natural = figures["repaired"], figures["original"]["consistency"]
+    wanted = min_agreement if figure.is_share else natural
     reasons = []
-    if repaired["agreement"] < min_agreement:
-        reasons.append(
-            f"agreement {repaired['agreement']:.1%} is {100 * (min_agreement - repaired['agreement']):.1f} points "
-            f"short of {min_agreement:.1%}"
-        )
-    wanted = original["consistency"] if min_consistency is None else min_consistency
-    if repaired["consistency_interval"][1] < wanted:
+    if _short(repaired["agreement"], wanted, figure):
+        reasons.append(_distance("agreement", repaired["agreement"], wanted, figure))
+    best_end = repaired["consistency_interval"][figure.larger_is_better]
+    wanted = natural if min_consistency is None else min_consistency
+    if _short(best_end, wanted, figure):
         whose = " of the original" if min_consistency is None else ""
-        reasons.append(
-            f"consistency {repaired['consistency']:.1%} is {100 * (wanted - repaired['consistency']):.1f} points "
-            f"short of {wanted:.1%}{whose}"
-        )
-    if reasons and curve:
-        reasons.append(_remedy(curve))
+        reasons.append(_distance("consistency", repaired["consistency"], wanted, figure) + whose)
+    if reasons and figures["curve"]:
+        reasons.append(_remedy(figures["curve"], figure))
     return Verdict(not reasons, reasons)
 
 
-def _remedy(curve: Sequence[Mapping[str, Any]]) -> str:
-    """What would likely help: more epochs where the agreement still rises, more pictures where they were memorised."""
-    last = curve[-1]
-    gap = last["trained_on"] - last["agreement"]
+def _short(value: float, wanted: float, figure: Figure) -> bool:
+    return value < wanted if figure.larger_is_better else value > wanted
+
+
+def _distance(name: str, value: float, wanted: float, figure: Figure) -> str:
+    if figure.is_share:
+        return f"{name} {value:.1%} is {100 * (wanted - value):.1f} points short of {wanted:.1%}"
+    side = "below" if figure.larger_is_better else "above"
+    return f"{name} {figure.text(value)} is {side} {figure.text(wanted)}"
+
+
+def _remedy(curve: Sequence[Mapping[str, Any]], figure: Figure) -> str:
+    """What would likely help: more epochs if the agreement still improves, more pictures if they are memorised."""
+    last, trained_on = curve[-1]["agreement"], curve[-1]["trained_on"]
     if len(curve) > 1:
-        before = curve[-2]
-        _, high = wilson_interval(round(before["agreement"] * last["images"]), last["images"])
-        rise = f"agreement went from {before['agreement']:.1%} to {last['agreement']:.1%} in the last epoch"
-        if last["agreement"] > high:
-            return f"{rise}: more epochs will likely help"
+        before = curve[-2]["agreement"]
+        change = f"agreement went from {figure.text(before)} to {figure.text(last)} in the last epoch"
+        if _improves(before, last, curve[-1]["images"], figure):
+            return f"{change}: more epochs will likely help"
     else:
-        rise = "there was one epoch"
-    if gap > 0.05:
+        change = "there was one epoch"
+    is_memorised = trained_on - last > 0.05 if figure.is_share else _short(last, trained_on, figure)
+    if is_memorised:
         return (
-            f"{rise}, and is {last['trained_on']:.1%} on images that were trained on: more pictures will likely help, "
-            "more epochs will not"
+            f"{change}, and is {figure.text(trained_on)} on images that were trained on: more pictures will likely "
+            "help, more epochs will not"
         )
-    return f"{rise}, and is no higher on images that were trained on: more epochs or a higher learning_rate may help"
+    return f"{change}, and is no better on images that were trained on: more epochs or a higher learning_rate may help"
+
+
+def _improves(before: float, last: float, images: int, figure: Figure) -> bool:
+    """Whether the last epoch brought more than chance does: of a share by its interval, otherwise by a twentieth."""
+    if figure.is_share:
+        return last > wilson_interval(round(before * images), images)[1]
+    return _short(before, last, figure) and abs(last - before) > 0.05 * abs(before)
