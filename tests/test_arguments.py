@@ -75,6 +75,7 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     "antialias": [
         *each("model", [None, "resnet18"], example_input=IMAGES),
         *each("example_input", [None, torch.zeros(3)], model=NETWORK),
+        *each("method", ["anchor", None], **EXAMPLE),
         *each("filter", ["gauss", 2000], **EXAMPLE),
         *each("recipe", ["paper", None], **EXAMPLE),
         *each("padding_mode", ["mirror"], **EXAMPLE),
@@ -83,8 +84,16 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
         *each("inplace", FLAGS, **EXAMPLE),
     ],
     "measure_stability": STABILITY,
+    "certify": [
+        *each("model", [None, "resnet18"], example_input=IMAGES),
+        *each("example_input", [None, torch.zeros(3)], model=NETWORK),
+        *each("shifts", [[], 3, "1", [1.5], [(1, 2, 3)]], **EXAMPLE),
+    ],
+    "to_circular": each("model", [None, "resnet18"]),
+    "Certificate": [],
     "sites": [
         *each("model", [None], example_input=IMAGES),
+        *each("method", ["anchor", None], **EXAMPLE),
         *each("stem", FLAGS, **EXAMPLE),
         *each("recipe", ["paper"], **EXAMPLE),
     ],

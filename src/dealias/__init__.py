@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # as in typing, which takes milliseconds to import
 if TYPE_CHECKING:
     from typing import Any
 
-    from dealias.convert import Site, antialias
+    from dealias.convert import Certificate, Site, antialias, certify, to_circular
     from dealias.convert.api import sites
     from dealias.metrics import measure_stability
     from dealias.nn import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d
@@ -22,18 +22,21 @@ __all__ = [
     "BlurPool1d",
     "BlurPool2d",
     "BlurPool3d",
+    "Certificate",
     "MaxBlurPool1d",
     "MaxBlurPool2d",
     "MaxBlurPool3d",
     "Site",
     "antialias",
+    "certify",
     "measure_stability",
     "sites",
+    "to_circular",
 ]
 
 # Imported when first used: the command line starts without PyTorch, and some modules need extras.
 _PLACES = {
-    "dealias.convert": ("Site", "antialias", "sites"),
+    "dealias.convert": ("Certificate", "Site", "antialias", "certify", "sites", "to_circular"),
     "dealias.metrics": ("measure_stability",),
     "dealias.nn": ("BlurPool1d", "BlurPool2d", "BlurPool3d", "MaxBlurPool1d", "MaxBlurPool2d", "MaxBlurPool3d"),
 }

@@ -52,10 +52,11 @@ Models = Annotated[
     typer.Argument(
         metavar="MODEL...",
         help="Networks, the baseline first: NAME or NAME,KEY=VALUE,... with weights=PATH, new_head=true, "
-        "antialias=FILTER, label=TEXT, recipe, num_classes, in_chans, padding_mode.",
+        "antialias=FILTER, label=TEXT, method, recipe, num_classes, in_chans, padding_mode.",
     ),
 ]
 Stem = Annotated[bool, typer.Option("--stem", help="Anti-alias the first strided convolution too, which costs most.")]
+Method = Annotated[str, typer.Option(help="blur, or polyphase: anchors, with the blurs that the filter asks for.")]
 Recipe = Annotated[str, typer.Option(help="same-size, or zhang2019: the paper's released networks.")]
 InputSize = Annotated[
     str | None,

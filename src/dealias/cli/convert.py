@@ -19,6 +19,7 @@ def convert_network(
     weights: common.Weights = None,
     new_head: common.NewHead = False,
     output: common.Output = Path("runs/convert"),
+    method: common.Method = "blur",
     filter: common.FilterText = "bin4",
     stem: common.Stem = False,
     recipe: common.Recipe = "same-size",
@@ -38,13 +39,14 @@ def convert_network(
     with OutputFolder(output, "convert", writes=files, inputs={"weights": weights}) as folder:
         converted, report = antialias_with_report(
             *network_and_example(model, weights, new_head, input_size),
+            method=method,
             filter=taps,
             stem=stem,
             recipe=recipe,
             strict=strict,
             inplace=True,
         )
-        settings = {"model": model, "filter": filter, "stem": str(stem), "recipe": recipe}
+        settings = {"model": model, "method": method, "filter": filter, "stem": str(stem), "recipe": recipe}
         written = [
             folder.write("model.safetensors", checkpoint_content(converted.state_dict(), **settings)),
             folder.write("report.json", report.to_json()),

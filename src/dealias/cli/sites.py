@@ -13,6 +13,7 @@ def list_sites(
     model: common.ConfiguredModel,
     weights: common.Weights = None,
     new_head: common.NewHead = False,
+    method: common.Method = "blur",
     stem: common.Stem = False,
     recipe: common.Recipe = "same-size",
     input_size: common.InputSize = None,
@@ -25,7 +26,8 @@ def list_sites(
     from dealias.convert import sites
     from dealias.convert.report import sites_table
 
-    listed = sites(*network_and_example(model, weights, new_head, input_size), stem=stem, recipe=recipe)
+    network, example = network_and_example(model, weights, new_head, input_size)
+    listed = sites(network, example, method=method, stem=stem, recipe=recipe)
     if as_json:
         print(json.dumps([asdict(site) for site in listed], indent=2))
         return

@@ -6,11 +6,12 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 from torch import nn
 
+from dealias.convert.anchors import AnchorPlans
 from dealias.convert.downsampling import GROWING, Site
 from dealias.convert.graphs import has_graphs, with_modules
 from dealias.convert.guard import watch_over
@@ -24,6 +25,7 @@ from dealias.errors import InputError, check_flag
 from dealias.filters import Filter, resolve_filters
 from dealias.functional import PADDING_MODES
 
+METHODS = ("blur", "polyphase")
 FilterChoice: TypeAlias = Filter | Callable[[Site], Filter] | Mapping[str, Filter]
 """One filter for all sites, a function of the site, or filters by module path ("bin4" elsewhere)."""
 
@@ -31,7 +33,12 @@ _CIRCULAR_PADS = (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)
 
 
 def sites(
-    model: nn.Module, example_input: ExampleInput, *, stem: bool = False, recipe: str = "same-size"
+    model: nn.Module,
+    example_input: ExampleInput,
+    *,
+    method: str = "blur",
+    stem: bool = False,
+    recipe: str = "same-size",
 ) -> list[Site]:
     """Every place where `model` subsamples, and what `antialias` with the same arguments would do there.
 
@@ -45,16 +52,19 @@ def sites(
         model: any module that runs.
         example_input: what the model is called with: a tensor, a tuple of positional arguments or a dict of keyword
             arguments. Sites are those that this input reaches.
-        stem, recipe: see `antialias`.
+        method, stem, recipe: see `antialias`. With "polyphase" the sites are those of the anchors alone.
 
     Raises:
-        InputError: `recipe` is unknown, or `model` does not take `example_input`.
+        InputError: `method` or `recipe` is unknown, or `model` does not take `example_input`.
         InputTypeError: `model` is no module, or `example_input` of another type.
     """
+    _check_choice("method", method, METHODS)
     _check_choice("recipe", recipe, RECIPES)
     check_flag("stem", stem)
     if isinstance(model, nn.Module) and has_graphs(model):
         model = with_modules(model)
+    if method == "polyphase":
+        return AnchorPlans(record(model, example_input)).sites()
     return [site for plan in _plans(model, example_input, stem, recipe)[1] for site in plan.sites]
 
 
@@ -62,6 +72,7 @@ def antialias(
     model: nn.Module,
     example_input: ExampleInput,
     *,
+    method: str = "blur",
     filter: FilterChoice = "bin4",
     stem: bool = False,
     recipe: str = "same-size",
@@ -91,9 +102,17 @@ def antialias(
     with blurs that do not filter: it must compute what the model computes. A site where it does not is left as it is
     and named in one warning.
 
+    With `method="polyphase"` anchors stand in front of what subsamples, blurred or not: each sample's map is rolled so
+    that its polyphase component of largest energy comes first. Where branches part whose maps meet again behind several
+    sites, one anchor stands in front of all of them; where a decoder brings a map back, the roll is undone. With
+    circular padding, and sizes that the total stride divides, no circular shift of the input changes the output
+    (outputs with spatial axes move along), whatever the weights are: `dealias.certify` checks it.
+
     Args:
         model: any module that runs; weights and training mode are kept.
         example_input: see `sites`; the values do not matter.
+        method: "blur", or "polyphase": anchors, with the blurs that `filter` asks for; "none" leaves the sites as they
+            are.
         filter: see `dealias.filters.resolve_filters`; or a function of the `Site`, or a mapping from module path to
             filter ("bin4" elsewhere). `dealias.filters.scaled` makes named filters as wide as the stride asks for.
         stem: also the first strided convolution, which costs most and which the paper leaves as it is.
@@ -115,14 +134,25 @@ def antialias(
     Warns:
         UserWarning: sites could not be anti-aliased, or there was nothing to do.
 
-    Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019, section 3.2.
+    Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019, section 3.2; of the anchors: Chaman
+    and Dokmanic, *Truly shift-invariant convolutional neural networks*, CVPR 2021.
     """
-    return _convert(model, example_input, filter, stem, recipe, padding_mode, strict, inplace).model
+    given = Arguments(
+        method=method,
+        filter=filter,
+        stem=stem,
+        recipe=recipe,
+        padding_mode=padding_mode,
+        strict=strict,
+        inplace=inplace,
+    )
+    return _convert(model, example_input, given).model
 
 
 class Arguments(TypedDict, total=False):
     """The keyword arguments of `antialias`."""
 
+    method: str
     filter: FilterChoice
     stem: bool
     recipe: str
@@ -142,6 +172,7 @@ def antialias_with_report(
     (388800, 446400)
     """
     given: Arguments = {
+        "method": "blur",
         "filter": "bin4",
         "stem": False,
         "recipe": "same-size",
@@ -151,7 +182,7 @@ def antialias_with_report(
     }
     given.update(arguments)
     baseline = copy.deepcopy(model) if given["inplace"] else model
-    done = _convert(model, example_input, **given)
+    done = _convert(model, example_input, given)
     report = build_report(
         (baseline, done.model),
         (done.trace, record(done.model, example_input)),
@@ -163,7 +194,9 @@ def antialias_with_report(
         recipe=given["recipe"],
         padding_mode=done.padding_mode,
     )
-    return done.model, report
+    more = (0,) * len(done.anchors)  # an anchor multiplies nothing with a weight
+    sites, extra_flops = (*report.sites, *done.anchors), (*report.extra_flops, *more)
+    return done.model, replace(report, sites=sites, extra_flops=extra_flops)
 
 
 def _plain(filter: FilterChoice) -> Any:
@@ -179,13 +212,17 @@ def _plain(filter: FilterChoice) -> Any:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """A converted model, all plans for it, and the blurring layers of each plan that was placed."""
+    """A converted model, all plans for it, and the blurring layers of each plan that was placed.
+
+    `anchors` are the sites of `method="polyphase"`, in the blurred model.
+    """
 
     model: nn.Module
     trace: Trace
     plans: list[SitePlan]
     placed: list[tuple[SitePlan, list[nn.Module]]]
     padding_mode: str
+    anchors: tuple[Site, ...] = ()
 
 
 def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[SitePlan]]:
@@ -194,41 +231,65 @@ def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: st
     return trace, verified(model, example_input, trace, plans, recipe == "same-size")
 
 
-def _convert(
-    model: nn.Module,
-    example_input: ExampleInput,
-    filter: FilterChoice,
-    stem: bool,
-    recipe: str,
-    padding_mode: str,
-    strict: bool,
-    inplace: bool,
-) -> _Conversion:
-    _check_choice("recipe", recipe, RECIPES)
-    for name, flag in (("stem", stem), ("strict", strict), ("inplace", inplace)):
-        check_flag(name, flag)
-    _check_choice("padding_mode", padding_mode, ("auto", *PADDING_MODES))
-    if not isinstance(filter, Mapping) and not callable(filter):
-        _check_filter(filter, None)
+def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) -> _Conversion:
+    method, filter, strict = given["method"], given["filter"], given["strict"]
+    _check_arguments(given)
     if isinstance(model, nn.Module) and has_graphs(model):
-        if inplace:
+        if given["inplace"]:
             raise InputError("inplace=True: a graph of torch.export or torch.fx is converted into a copy alone")
         model = with_modules(model)
-    trace, plans = _plans(model, example_input, stem, recipe)
+    if method == "polyphase" and isinstance(filter, str) and filter == "none":  # the sites stay as they are
+        trace, plans = record(model, example_input), list[SitePlan]()
+    else:
+        trace, plans = _plans(model, example_input, given["stem"], given["recipe"])
     placed = [plan for plan in plans if plan.is_placed]
     filters = _filters(filter, plans)
-    missed = [site for plan in plans for site in plan.sites if site.status == "not placed"]
-    if strict and missed:
-        raise InputError(f"strict=True, and {len(missed)} sites cannot be anti-aliased: {'; '.join(_lines(missed))}")
-    _warn(plans, missed, stacklevel=4)
+    missed = _refuse_missed([site for plan in plans for site in plan.sites], strict)
+    if method == "blur":
+        _warn(plans, missed, stacklevel=4)
+    padding_mode = given["padding_mode"]
     if padding_mode == "auto":
         padding_mode = "circular" if _pads_circularly(trace) else "reflect"
-    converted = model if inplace else copy.deepcopy(model)
-    scale = recipe != "zhang2019"
+    converted = model if given["inplace"] else copy.deepcopy(model)
+    scale = given["recipe"] != "zhang2019"
     applied = apply(converted, placed, lambda plan: Blurring(filters[plan], padding_mode, scale))
     if placed:
         watch_over(converted, [plan.decision.edits for plan in placed])
-    return _Conversion(converted, trace, plans, applied, padding_mode)
+    anchors = tuple(_anchor(converted, example_input, strict)) if method == "polyphase" else ()
+    return _Conversion(converted, trace, plans, applied, padding_mode, anchors)
+
+
+def _anchor(model: nn.Module, example_input: ExampleInput, strict: bool) -> list[Site]:
+    """Put anchors into `model`, and return a site for each change of resolution."""
+    plans = AnchorPlans(record(model, example_input))
+    sites = plans.sites()
+    missed = _refuse_missed(sites, strict)
+    plans.apply(model)
+    words = [] if any(site.placed for site in sites) else ["no anchor can be placed: nothing is changed"]
+    if missed:
+        words += [f"without an anchor, {len(missed)} sites:", *(f"- {line}" for line in _lines(missed))]
+    if words:
+        warnings.warn("\n".join(words), stacklevel=4)
+    return sites
+
+
+def _refuse_missed(sites: Sequence[Site], strict: bool) -> list[Site]:
+    """The sites where something should be placed and cannot be: an error with `strict`."""
+    missed = [site for site in sites if site.status == "not placed"]
+    if strict and missed:
+        raise InputError(f"strict=True, and {len(missed)} sites cannot be anti-aliased: {'; '.join(_lines(missed))}")
+    return missed
+
+
+def _check_arguments(given: Arguments) -> None:
+    _check_choice("method", given["method"], METHODS)
+    _check_choice("recipe", given["recipe"], RECIPES)
+    for name, flag in (("stem", given["stem"]), ("strict", given["strict"]), ("inplace", given["inplace"])):
+        check_flag(name, flag)
+    _check_choice("padding_mode", given["padding_mode"], ("auto", *PADDING_MODES))
+    filter = given["filter"]
+    if not isinstance(filter, Mapping) and not callable(filter):
+        _check_filter(filter, None)
 
 
 def _filters(filter: FilterChoice, plans: Sequence[SitePlan]) -> dict[SitePlan, Filter]:

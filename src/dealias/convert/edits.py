@@ -130,26 +130,31 @@ class Blur:
         module = model.get_submodule(self.path)
         quantises = type(module) in (nn.ReLU, nn.ReLU6) or not type(module).__module__.startswith("torch.nn")
         blur = blurring.pool(self.stride, quantises=quantises or isinstance(module, nn.Sequential))
-        name = BEFORE if self.before else AFTER
-        earlier = module._modules.get(name)
-        module.add_module(name, blur if earlier is None else nn.Sequential(earlier, blur))
-        if isinstance(module, nn.Sequential):  # which runs a child of its own accord
-            return blur
-        hook = blur_hook(module, self.before)
-        if hook is not None:
-            hook.blurs.append(blur)
-            return blur
-        if self.before:  # both in front of the user's hooks, which are to see what enters and leaves the module
-            handle = module.register_forward_pre_hook(BlurInput(blur, self.path), prepend=True)
-        else:
-            handle = module.register_forward_hook(BlurOutput(blur, self.path), prepend=True)
-        # The handle travels with the module through pickle, and keeps the number of the hook from being given out
-        # again in the process that loads it.
-        setattr(module, f"{name}_hook", handle)
-        if type(module).__module__.startswith("torch.nn"):
-            # torch.fx then traces into it, so that the blur stands in its graphs by itself
-            module.__module__ = __name__
+        hang(module, self.path, blur, before=self.before)
         return blur
+
+
+def hang(module: nn.Module, path: str, layer: nn.Module, *, before: bool) -> None:
+    """Let `layer` change what the module at `path` takes in or returns, behind what hangs there already."""
+    name = BEFORE if before else AFTER
+    earlier = module._modules.get(name)
+    module.add_module(name, layer if earlier is None else nn.Sequential(earlier, layer))
+    if isinstance(module, nn.Sequential):  # which runs a child of its own accord
+        return
+    hook = blur_hook(module, before)
+    if hook is not None:
+        hook.blurs.append(layer)
+        return
+    if before:  # both in front of the user's hooks, which are to see what enters and leaves the module
+        handle = module.register_forward_pre_hook(BlurInput(layer, path), prepend=True)
+    else:
+        handle = module.register_forward_hook(BlurOutput(layer, path), prepend=True)
+    # The handle travels with the module through pickle, and keeps the number of the hook from being given out
+    # again in the process that loads it.
+    setattr(module, f"{name}_hook", handle)
+    if type(module).__module__.startswith("torch.nn"):
+        # torch.fx then traces into it, so that the layer stands in its graphs by itself
+        module.__module__ = __name__
 
 
 @dataclass(frozen=True)

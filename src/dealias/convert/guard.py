@@ -64,27 +64,29 @@ class Placed:
         `aliased` are the paths of the layers that had a stride without a blur when the conversion was done.
         """
         for path, name in self.callers:
-            module = _find(model, path)
+            module = find_module(model, path)
             if module is None or CALLS in module._modules:
                 continue
             if type(module).__qualname__ == name or any(map(_is_aliased, module.modules())):
                 return f"`{path}` was replaced"
         for path in self.converted:
-            if isinstance(_find(model, path), tuple(CONVERTED)) and not isinstance(_find(model, path), Converted):
+            if isinstance(find_module(model, path), tuple(CONVERTED)) and not isinstance(
+                find_module(model, path), Converted
+            ):
                 return f"`{path}` was replaced"
         return self._lost_blur(model) or self._lost_stride(model, aliased)
 
     def _lost_blur(self, model: nn.Module) -> str | None:
-        left = any(_find(model, path) is not None for path, _ in self.dense)
+        left = any(find_module(model, path) is not None for path, _ in self.dense)
         for path, before in self.hosts:
-            host = _find(model, path)
+            host = find_module(model, path)
             if not _blurs(host, before) and left and not (isinstance(host, nn.Identity) and _moved(model, path)):
                 return f"`{path}`, which had a blur, was replaced"
         return None
 
     def _lost_stride(self, model: nn.Module, aliased: Container[str]) -> str | None:
         for path, stride in self.dense:
-            layer = _find(model, path)
+            layer = find_module(model, path)
             if layer is not None and _jumps(layer, stride):
                 return f"`{path}` has the stride {layer.stride} again, which a blur stands for"
             if layer is None and (other := _new_stride(model, path, aliased)) is not None:
@@ -123,7 +125,8 @@ def watch_over(model: nn.Module, edits: Sequence[Sequence[Edit]]) -> None:
     model.__dict__["antialias_guard"] = model.register_forward_pre_hook(PlacementGuard(placed, aliased), prepend=True)
 
 
-def _find(model: nn.Module, path: str) -> nn.Module | None:
+def find_module(model: nn.Module, path: str) -> nn.Module | None:
+    """The module at `path`, if there is one."""
     module: nn.Module | None = model
     for name in path.split(".") if path else ():
         module = None if module is None else module._modules.get(name)
@@ -156,7 +159,7 @@ def _is_aliased(module: nn.Module) -> bool:
 
 def _new_stride(model: nn.Module, path: str, aliased: Container[str]) -> str | None:
     """The path of a layer with a stride that stands where `path` was, in the innermost block that is left of it."""
-    while _find(model, path) is None:
+    while find_module(model, path) is None:
         path = path.rpartition(".")[0]
     block = model.get_submodule(path)
     names = (f"{path}.{name}".strip(".") for name, module in block.named_modules() if _is_aliased(module))

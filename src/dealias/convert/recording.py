@@ -76,9 +76,18 @@ class _Recorder(TorchDispatchMode):
             self.opaque = None
             if isinstance(output, Tensor) and call.input is not None:
                 self.add(BLUR, (call.input,), (output,), call, settings={})
+        elif self.opaque is not None and self.opaque is call.parent and getattr(module, "is_anchor", False):
+            self.opaque.input = self.note_hooked(call, output)
         call.end, call.activations_after = len(self.nodes), self.activations
         if isinstance(output, Tensor):
             call.output = self.values.get(output)
+
+    def note_hooked(self, call: Call, output: Any) -> Value | None:
+        """Note an anchor that hangs in front of a blur, and is no part of it; return what the blur takes in."""
+        if not isinstance(output, Tensor) or call.input is None:
+            return None
+        self.add(BLUR, (call.input,), (output,), call, settings={})
+        return self.values[output]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

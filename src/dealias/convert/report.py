@@ -87,7 +87,7 @@ def sites_table(sites: Sequence[Site], extra: Sequence[str] | None = None) -> Ta
     from rich.table import Table
     from rich.text import Text
 
-    placed = sum(site.placed for site in sites)
+    placed = sum(site.placed and site.kind not in GROWING for site in sites)
     total = sum(site.kind not in GROWING for site in sites)
     table = Table(title=f"{placed} of {total} downsampling sites anti-aliased", title_justify="left")
     table.add_column("site", overflow="fold")

@@ -15,7 +15,7 @@ from dealias.filters import parse_filter
 from dealias.models.zoo import create_model
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("weights", "antialias", "recipe", "padding_mode", "label"), str),
+    **dict.fromkeys(("weights", "antialias", "method", "recipe", "padding_mode", "label"), str),
     **dict.fromkeys(("num_classes", "in_chans"), int),
     "new_head": {"true": True, "false": False}.__getitem__,
 }
@@ -30,6 +30,7 @@ class ModelSpec:
         weights: path of a checkpoint.
         new_head: load a checkpoint with another number of classes without its head.
         antialias: filter of `dealias.antialias`; None leaves the network as it is.
+        method: of the anti-aliasing, "blur" or "polyphase"; None is "blur".
         recipe: the recipe of the anti-aliasing.
         padding_mode, num_classes, in_chans: arguments of the network's constructor; None keeps its defaults.
         label: the name in tables and plots.
@@ -38,6 +39,7 @@ class ModelSpec:
     name: str
     weights: str | None = None
     antialias: str | None = None
+    method: str | None = None
     recipe: str = "same-size"
     padding_mode: str | None = None
     num_classes: int | None = None
@@ -68,6 +70,8 @@ class ModelSpec:
             except (KeyError, ValueError):
                 valid = "true or false" if key == "new_head" else "a number"
                 raise InputError(f"model={shown(text)} has {shown(pair)}: {key} must be {valid}") from None
+        if "method" in settings and "antialias" not in settings:
+            raise InputError(f"model={shown(text)} has a method and no filter: add antialias=FILTER")
         return cls(name, **settings)
 
     def build(self) -> nn.Module:
@@ -80,6 +84,7 @@ class ModelSpec:
         return create_model(
             self.name,
             antialias=self.antialias is not None,
+            method=self.method or "blur",
             filter=parse_filter(self.antialias or "bin4"),
             recipe=self.recipe,
             num_classes=self.num_classes,
@@ -129,7 +134,8 @@ def label_models(models: Sequence[ModelSpec | str]) -> list[ModelSpec]:
         raise InputError("models is empty: name at least one network")
     labelled: list[ModelSpec] = []
     for spec in specs:
-        own = printable(spec.label) or spec.name.partition(":")[2] + (f" + {spec.antialias}" if spec.antialias else "")
+        how = " + ".join(each for each in (spec.antialias, spec.method) if each)
+        own = printable(spec.label) or spec.name.partition(":")[2] + (f" + {how}" if how else "")
         same = sum(each.label == own or each.label.startswith(f"{own} #") for each in labelled)
         if same and spec.label:
             raise InputError(f"label={own!r} names two networks: give each its own")

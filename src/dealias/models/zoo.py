@@ -24,6 +24,7 @@ def create_model(
     name: str,
     *,
     antialias: bool = False,
+    method: str = "blur",
     filter: Filter = "bin4",
     recipe: str = "same-size",
     num_classes: int | None = None,
@@ -41,7 +42,7 @@ def create_model(
         name: "torchvision:NAME" (classification networks), "timm:NAME" or "dealias:NAME", which `list_models()` lists,
             or "package.module:factory", a function that returns the network.
         antialias: anti-alias the network, traced at its own input size, with `dealias.antialias`.
-        filter, recipe: of the anti-aliasing; see `dealias.antialias`.
+        method, filter, recipe: of the anti-aliasing; see `dealias.antialias`.
         num_classes: number of logits; None keeps the network's own.
         in_chans: channels of the input; None keeps the network's own.
         weights: path of a checkpoint, of the baseline or of the anti-aliased network; see `load_weights`.
@@ -72,7 +73,7 @@ def create_model(
     if antialias:
         channels, height, width = default_input_size(name, model)
         example = torch.zeros(1, in_chans or channels, height, width)
-        model = convert(model, example, filter=filter, recipe=recipe)
+        model = convert(model, example, method=method, filter=filter, recipe=recipe)
     if weights is not None:
         load_weights(model, weights, new_head=new_head)
     return model

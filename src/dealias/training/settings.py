@@ -81,7 +81,8 @@ class Settings(Options):
         channels_last: memory format.
         compile: run `torch.compile`.
         accumulation: number of parts of a process's batch; more parts need less memory.
-        antialias: train the anti-aliased network. `filter`, `antialias_recipe`: see `dealias.antialias`.
+        antialias: train the anti-aliased network. `filter`, `antialias_method`, `antialias_recipe`: see
+            `dealias.antialias`.
         padding_mode: of dealias's own networks.
         num_classes, in_chans: of the network; by default those of the data.
         image_size, crop_size: see `dealias.models.preprocessing_for`.
@@ -119,6 +120,7 @@ class Settings(Options):
     accumulation: PositiveInt = 1
     antialias: bool = False
     filter: _FilterText = "bin4"
+    antialias_method: str = "blur"
     antialias_recipe: str = "same-size"
     padding_mode: str | None = None
     num_classes: PositiveInt | None = None

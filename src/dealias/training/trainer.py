@@ -119,6 +119,7 @@ def _build(config: Config, classes: int, data: TrainingData) -> nn.Module:
         config.model,
         weights=config.weights,
         antialias=settings.filter if settings.antialias else None,
+        method=settings.antialias_method,
         recipe=settings.antialias_recipe,
         padding_mode=settings.padding_mode,
         num_classes=classes if named else settings.num_classes,

@@ -1,0 +1,149 @@
+"""The layers of `method="polyphase"`: anchors, and what undoes them where a decoder brings a map back.
+
+They have no parameters and no buffers. An anchor that is undone keeps the offsets of its last calls for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from dealias.convert.windows import Window
+from dealias.ops.anchor import phases_of, shifted
+
+# Single calls in the graphs of torch.fx.
+torch.fx.wrap("offsets_of")
+torch.fx.wrap("rolled")
+
+
+def offsets_of(x: Tensor, stride: Sequence[int]) -> Tensor:
+    """`phases_of` for maps with or without a batch axis."""
+    return phases_of(x.unsqueeze(0) if x.ndim == len(stride) + 1 else x, stride)
+
+
+def rolled(x: Tensor, offsets: Tensor, periods: Sequence[int], *, back: bool = False) -> Tensor:
+    """`shifted` for maps with or without a batch axis."""
+    if x.ndim == len(periods) + 1:
+        return shifted(x.unsqueeze(0), offsets, periods, back=back).squeeze(0)
+    return shifted(x, offsets, periods, back=back)
+
+
+class _Calls:
+    """The offsets of an anchor's calls in this forward pass; no container that torch.export takes for a buffer."""
+
+    def __init__(self, offsets: tuple[Tensor, ...] = ()) -> None:
+        self.offsets = offsets
+
+
+class Anchor(nn.Module):
+    """Rolls each sample's map so that the polyphase component of largest energy comes first.
+
+    >>> Anchor((2, 2))(torch.tensor([[[[0.0, 0.0], [0.0, 5.0]]]])).flatten()
+    tensor([5., 0., 0., 0.])
+
+    Args:
+        stride: the period on each spatial axis.
+        calls: in one forward pass of the model.
+        undone: whether an `Undo` will ask for the offsets.
+    """
+
+    anti_aliases = True
+    is_anchor = True
+
+    def __init__(self, stride: Sequence[int], calls: int = 1, undone: bool = False) -> None:
+        super().__init__()
+        self.stride, self.calls, self.undone = tuple(stride), calls, undone
+        self.made = _Calls()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, *spatial) or (C, *spatial) to the same shape, dtype and layout."""
+        offsets = offsets_of(input, self.stride)
+        if self.undone:
+            earlier = self.made.offsets if len(self.made.offsets) < self.calls else ()
+            self.made = _Calls((*earlier, offsets))  # a new one: replicas share the old one
+        return rolled(input, offsets, self.stride)
+
+    def extra_repr(self) -> str:
+        """The period."""
+        return f"stride={self.stride}"
+
+
+class Step(NamedTuple):
+    """What one call of an `Undo` undoes: a call of an anchor, whose pixels are `scale` pixels apart here."""
+
+    anchor: int
+    call: int
+    scale: tuple[int, ...]
+
+
+class Undo(nn.Module):
+    """Rolls each sample's map back by what anchors have rolled it on the way down.
+
+    Args:
+        anchors: whose calls it undoes.
+        turns: what each of its calls in a forward pass undoes.
+    """
+
+    anti_aliases = True
+
+    def __init__(self, anchors: Sequence[Anchor], turns: Sequence[Sequence[Step]]) -> None:
+        super().__init__()
+        self.anchors, self.turns, self.turn = nn.ModuleList(anchors), tuple(map(tuple, turns)), 0
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, *spatial) or (C, *spatial) to the same shape, dtype and layout."""
+        steps, self.turn = self.turns[self.turn], (self.turn + 1) % len(self.turns)
+        if not steps:
+            return input
+        total, periods = None, [1] * len(steps[0].scale)
+        for step in steps:
+            anchor = cast(Anchor, self.anchors[step.anchor])
+            offsets = anchor.made.offsets[step.call]
+            moved = torch.stack([offsets[:, axis] * scale for axis, scale in enumerate(step.scale)], 1)
+            total = moved if total is None else total + moved
+            longest = ((stride - 1) * scale for stride, scale in zip(anchor.stride, step.scale, strict=True))
+            periods = [period + more for period, more in zip(periods, longest, strict=True)]
+        return rolled(input, cast(Tensor, total), periods, back=True)
+
+
+class AnchoredCall(nn.Module):
+    """An anchor in front of the function calls with one window that a module makes."""
+
+    def __init__(self, window: Window, anchor: Anchor) -> None:
+        super().__init__()
+        self.window, self.anchor = window, anchor
+
+    def forward(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Anchor `arguments["input"]`, then call `function`."""
+        x = self.anchor(arguments["input"])
+        if self.window.kind == "slice":
+            return function(x, arguments["index"])
+        return function(**(arguments | {"input": x}))
+
+    def extra_repr(self) -> str:
+        """Which calls it answers."""
+        return f"{self.window.kind}, stride={self.window.stride or self.window.rest}"
+
+
+class AnyUpsampling(Window):
+    """Takes every resampling of a method for one of its own: their sizes follow from that of the input."""
+
+    def matches(self, other: Window) -> bool:
+        """Whether `other` resamples."""
+        return self.kind == other.kind
+
+
+class UndoneCall(nn.Module):
+    """Undoes anchors behind the resamplings that a module makes by function calls, one turn for each."""
+
+    def __init__(self, undo: Undo) -> None:
+        super().__init__()
+        self.window, self.undo = AnyUpsampling("interpolate"), undo
+
+    def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
+        """Resample, then undo."""
+        resampled: Tensor = self.undo(function(**arguments))
+        return resampled

@@ -1,0 +1,374 @@
+"""Place anchors: in front of each subsampling, or where branches part whose maps meet again behind several of them.
+
+The nearest map through which all of these branches pass is rolled once. Where a decoder brings a map back to the grid
+in front of an anchor, the roll is undone.
+
+Source: Chaman and Dokmanic, CVPR 2021, section 3; for what is undone, Chaman and Dokmanic, *Truly shift-equivariant
+convolutional neural networks with adaptive polyphase upsampling*, 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from dealias.convert.anchor_layers import Anchor, AnchoredCall, Step, Undo, UndoneCall
+from dealias.convert.calls import CALLS, answer_calls
+from dealias.convert.coverage import Coverage, subsamples
+from dealias.convert.downsampling import GROWING, Site, Spot, Status, find_downsampling
+from dealias.convert.edits import blur_hook, hang
+from dealias.convert.frames import Family, Frames, Maps, Rise
+from dealias.convert.guard import find_module
+from dealias.convert.placement import enclosing
+from dealias.convert.trace import Call, Node, Trace, Value
+from dealias.convert.windows import Window
+from dealias.errors import InputError
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer is put: in front of or behind a module, or at the function calls with one window of a method."""
+
+    module: nn.Module
+    path: str
+    side: Literal["before", "after", "calls"]
+    method: str | None = None
+    window: Window | None = None
+
+    def uses(self, trace: Trace) -> list[Any]:
+        """The calls or operations at which a layer that is put here runs, in order."""
+        if self.side != "calls":
+            return trace.calls_of(self.module)
+        groups = {id(node.window): node for node in trace.nodes if self._answers(node)}
+        return list(groups.values())
+
+    def _answers(self, node: Node) -> bool:
+        same = node.window == self.window or (
+            self.window is not None and self.window.kind == "interpolate" == (node.window and node.window.kind)
+        )
+        return same and node.window is not None and _caller(node) == (self.module, self.method)
+
+    def __str__(self) -> str:
+        where = f"`{self.path}`" if self.path else "the model"
+        if self.side == "calls":
+            kind = self.window.kind if self.window is not None else ""
+            return f"the {kind} in {where}"
+        return where
+
+
+Use = tuple[Place, Any]
+"""A place, and the call or operation at which its layer is to run."""
+
+
+@dataclass(eq=False)
+class Anchorage:
+    """Where the anchors of a family stand.
+
+    Args:
+        family: the subsamplings behind them.
+        uses: of the anchors; several roll alike.
+        problem: why there is none, if so.
+    """
+
+    family: Family
+    uses: Sequence[Use] = ()
+    problem: str | None = None
+
+
+class AnchorPlans:
+    """What `method="polyphase"` does to a recorded model."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace, self.downsampling = trace, find_downsampling(trace)
+        self.maps = Maps(trace, self.downsampling)
+        uncovered = set(Coverage(self.maps).uncovered)
+        self.frames = Frames(self.maps, lambda spot: subsamples(spot) and spot in uncovered)
+        self.steps = {node: (sources, results) for node, sources, results in self.maps.steps()}
+        self.dominators = _Dominators(self.maps)
+        families = dict.fromkeys(self.frames.family[spot] for spot in self.downsampling.spots if self._counts(spot))
+        self.anchorages = self._settled({family: list(self._alternatives(family)) for family in families})
+        self.rises = [rise for rise in self.frames.rises if self._undone(rise)]
+
+    def _counts(self, spot: Spot) -> bool:
+        return spot in self.frames.family
+
+    # Where the map is rolled ------------------------------------------------------------------------------------------
+
+    def _alternatives(self, family: Family) -> Iterator[list[Use]]:
+        """The places for the anchors of `family`, the best first."""
+        if len(family.spots) == 1:
+            (spot,) = family.spots
+            value, readers = spot.source, self._own_readers(spot)
+        else:
+            found = self.dominators.nearest([spot.source for spot in family.spots])
+            if found is None:
+                return
+            value, readers = found, self._readers(found, family)
+        if not readers:
+            return
+        for call in enclosing(readers[0]):
+            inside = [node for node in value.consumers if call.runs(node)]
+            if call.input is value and set(inside) == set(readers) and self._can_host(call, value):
+                yield [(Place(call.module, call.path or "", "before"), call)]
+        if set(readers) == set(value.consumers) and not value.returned and value.producer is not None:
+            for call in enclosing(value.producer):
+                if call.output is value and call.path is not None and not isinstance(call.module, _CONTAINERS):
+                    yield [(Place(call.module, call.path, "after"), call)]
+        uses = [self._use_of(node, value, family) for node in readers]
+        if all(uses):
+            yield list(dict.fromkeys(use for use in uses if use is not None))
+
+    def _own_readers(self, spot: Spot) -> list[Node]:
+        if spot.call is None:
+            start = spot.node
+            while start not in spot.source.consumers:  # the first of several slices
+                producer = start.inputs[0].producer
+                if producer is None:
+                    return []
+                start = producer
+            return [start]
+        return [node for node in spot.source.consumers if spot.call.runs(node)]
+
+    def _readers(self, value: Value, family: Family) -> list[Node]:
+        """The operations on `value` that lead to the subsamplings of `family` and to nothing else.
+
+        None if one leads elsewhere too, or if `value` is on another grid than that in front of the family.
+        """
+        fates: dict[Node, set[str]] = {}
+        inner = {node for spot in family.spots for node in self._nodes_of(spot)}
+        for node in reversed(self.trace.nodes):
+            if node in inner:
+                fates[node] = {"family"}
+            elif node in self.maps.spots and self._counts(self.maps.spots[node]):
+                fates[node] = {"other"}
+            else:
+                results = self.steps.get(node, ((), ()))[1]
+                fates[node] = {"other"} if any(result.returned for result in results) else set()
+                fates[node].update(*(fates[reader] for result in results for reader in result.consumers))
+        readers = [node for node in value.consumers if "family" in fates[node]]
+        own = self.frames.merged(self.frames.levels.get(value, ()))
+        if any(fates[node] != {"family"} for node in readers) or any(family is one for one, _ in own):
+            return []
+        return readers
+
+    def _nodes_of(self, spot: Spot) -> list[Node]:
+        if spot.call is None:
+            return [spot.node]
+        return self.trace.nodes[spot.call.start : spot.call.end]
+
+    def _can_host(self, call: Call, value: Value) -> bool:
+        made_inside = value.producer is not None and call.runs(value.producer)
+        return call.path is not None and not made_inside and not isinstance(call.module, _CONTAINERS)
+
+    def _use_of(self, node: Node, value: Value, family: Family) -> Use | None:
+        """Where to roll what `node` alone reads."""
+        for call in enclosing(node):
+            if call.input is value and self._can_host(call, value):
+                return Place(call.module, call.path or "", "before"), call
+        spot = next((spot for spot in family.spots if node in (spot.node, *self._own_readers(spot))), None)
+        if spot is None or node.window is None:
+            return None
+        module, method = _caller(node)
+        return Place(module, self.trace.paths[module], "calls", method, node.window), spot.node
+
+    def _settled(self, alternatives: dict[Family, list[list[Use]]]) -> list[Anchorage]:
+        """For each family the best places whose every use is taken, with the same stride."""
+        chosen = dict.fromkeys(alternatives, 0)
+        while True:
+            taken: dict[Place, list[tuple[Any, tuple[int, ...]]]] = {}
+            for family, number in chosen.items():
+                for place, use in alternatives[family][number] if number < len(alternatives[family]) else ():
+                    taken.setdefault(place, []).append((use, family.stride))
+            wrong = [
+                family
+                for family, number in chosen.items()
+                if number < len(alternatives[family])
+                and not all(self._is_whole(place, taken[place]) for place, _ in alternatives[family][number])
+            ]
+            if not wrong:
+                break
+            chosen[wrong[0]] += 1
+        return [
+            Anchorage(family, alternatives[family][number])
+            if number < len(alternatives[family])
+            else Anchorage(family, problem=self._problem(family))
+            for family, number in chosen.items()
+        ]
+
+    def _is_whole(self, place: Place, taken: list[tuple[Any, tuple[int, ...]]]) -> bool:
+        uses = [use for use, _ in taken]
+        return len({stride for _, stride in taken}) == 1 and set(uses) == set(place.uses(self.trace))
+
+    def _problem(self, family: Family) -> str:
+        if len(family.spots) == 1:
+            return "no layer of its own makes or takes in the map in front of it, so that no anchor can stand there"
+        return (
+            f"its map meets that of {len(family.spots) - 1} more sites, and no module takes in, or returns, the map "
+            "where these branches part"
+        )
+
+    # Where the roll is undone -----------------------------------------------------------------------------------------
+
+    def _undone(self, rise: Rise) -> list[tuple[Anchorage, tuple[int, ...]]]:
+        """The anchors to undo behind `rise`, with the pixels of its result between two of theirs."""
+        by_family = {anchorage.family: anchorage for anchorage in self.anchorages if anchorage.uses}
+        pairs = zip(rise.families, rise.scales, strict=True)
+        return [(by_family[family], scale) for family, scale in pairs if family in by_family]
+
+    def _rise_place(self, rise: Rise) -> Place | None:
+        spot = rise.spot
+        if spot.call is not None:
+            return Place(spot.call.module, spot.call.path or "", "after")
+        if spot.node.window is None or spot.node.window.kind != "interpolate":
+            return None
+        module, method = _caller(spot.node)
+        return Place(module, self.trace.paths[module], "calls", method, Window("interpolate"))
+
+    # Doing it ---------------------------------------------------------------------------------------------------------
+
+    def apply(self, model: nn.Module) -> None:
+        """Put the anchors into `model`, which is the recorded one or a copy of it."""
+        undone = {anchorage for rise in self.rises for anchorage, _ in self._undone(rise)}
+        layers: dict[Place, Anchor] = {}
+        for anchorage in self.anchorages:
+            for place, _ in anchorage.uses:
+                if place not in layers:
+                    layers[place] = Anchor(anchorage.family.stride, len(place.uses(self.trace)))
+                    _put(model, place, layers[place])
+                layers[place].undone |= anchorage in undone
+        places: dict[Place, list[Rise]] = {}
+        for rise in self.rises:
+            if (where := self._rise_place(rise)) is not None:
+                places.setdefault(where, []).append(rise)
+        for place, rises in places.items():
+            _put(model, place, self._undo(place, rises, layers))
+        if layers:
+            hosts = [(place.path, place.side) for place in (*layers, *places)]
+            model.__dict__["anchor_guard"] = model.register_forward_pre_hook(_AnchorGuard(hosts), prepend=True)
+
+    def _undo(self, place: Place, rises: Sequence[Rise], layers: dict[Place, Anchor]) -> Undo:
+        anchors, turns = list[Anchor](), list[list[Step]]()
+        by_use = {(rise.spot.call or rise.spot.node): rise for rise in rises}
+        for use in place.uses(self.trace):
+            steps = []
+            for anchorage, scale in self._undone(by_use[use]) if use in by_use else ():
+                anchor_place, anchor_use = anchorage.uses[0]
+                anchor = layers[anchor_place]
+                if anchor not in anchors:
+                    anchors.append(anchor)
+                turn = anchor_place.uses(self.trace).index(anchor_use)
+                steps.append(Step(anchors.index(anchor), turn, scale))
+            turns.append(steps)
+        return Undo(anchors, turns)
+
+    def sites(self) -> list[Site]:
+        """A site for each change of resolution, in order."""
+        by_spot = {spot: anchorage for anchorage in self.anchorages for spot in anchorage.family.spots}
+        rises = {rise.spot: rise for rise in self.rises}
+        return [self._site(spot, by_spot.get(spot), rises.get(spot)) for spot in self.downsampling.spots]
+
+    def _site(self, spot: Spot, anchorage: Anchorage | None, rise: Rise | None) -> Site:
+        action = reason = None
+        if anchorage is not None and anchorage.uses:
+            period = anchorage.family.stride
+            places = " and ".join(dict.fromkeys(f"{place.side} {place}" for place, _ in anchorage.uses))
+            shared = len(anchorage.family.spots)
+            action = f"anchor of period {period[0] if len(set(period)) == 1 else period} {places}"
+            action += f", for {shared} sites whose maps meet" if shared > 1 else ""
+        elif anchorage is not None:
+            reason = anchorage.problem
+        elif rise is not None:
+            pairs = [f"{place.side} {place}" for one, _ in self._undone(rise) for place, _ in one.uses[:1]]
+            if self._rise_place(rise) is not None:
+                action = f"undoes the anchor {', then '.join(reversed(pairs))}"
+            else:
+                reason = f"no module returns this map, so that the anchor {', '.join(pairs)} cannot be undone"
+        elif spot.kind in GROWING:
+            reason = "the map grows: nothing is subsampled here"
+        else:
+            reason = "anchored already, or one pixel is left of the whole map"
+        fails = anchorage is not None or rise is not None
+        status: Status = "placed" if action else "not placed" if fails else "left alone"
+        path = (spot.call and spot.call.path) or ""
+        sizes = (spot.input_size, spot.output_size)
+        return Site(spot.kind, path, spot.stride, *sizes, status, action=action, reason=reason)
+
+
+class _AnchorGuard:
+    """A forward pre-hook of an anchored model that raises an error where an anchor was lost."""
+
+    def __init__(self, hosts: Sequence[tuple[str, str]]) -> None:
+        self.hosts = hosts
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        """Check `module`, the anchored model."""
+        if torch.compiler.is_compiling():
+            return
+        for path, side in self.hosts:
+            host = find_module(module, path)
+            if host is None:  # the block was removed entirely
+                continue
+            if side == "calls":
+                layers = list(getattr(host, CALLS, ()))
+            else:
+                hook = blur_hook(host, side == "before")
+                layers = hook.blurs if hook is not None else []
+            if not any(isinstance(layer, Anchor | Undo | AnchoredCall | UndoneCall) for layer in layers):
+                raise InputError(
+                    f"the model is no longer as antialias() left it: `{path}`, which had an anchor, was replaced. Use "
+                    "the tool that replaced it first and antialias() last"
+                )
+
+
+class _Dominators:
+    """For each map the nearest one through which every way to it leads."""
+
+    def __init__(self, maps: Maps) -> None:
+        self.above: dict[Value, Value | None] = {}
+        self.depth: dict[Value, int] = {}
+        for _, sources, results in maps.steps():
+            for source in sources:
+                if source not in self.depth:
+                    self.above[source], self.depth[source] = None, 0
+            nearest = self.nearest(sources)
+            for result in results:
+                if result not in self.depth:
+                    self.above[result] = nearest
+                    self.depth[result] = 0 if nearest is None else self.depth[nearest] + 1
+
+    def nearest(self, values: Sequence[Value]) -> Value | None:
+        """The nearest map through which every way to all of `values` leads; itself for a single one."""
+        one: Value | None = values[0]
+        for value in values[1:]:
+            other: Value | None = value
+            while one is not other:
+                if one is None or other is None:
+                    return None
+                if self.depth[one] >= self.depth[other]:
+                    one = self.above[one]
+                else:
+                    other = self.above[other]
+        return one
+
+
+def _caller(node: Node) -> tuple[nn.Module, str | None]:
+    """The module that calls the function, and its method that does."""
+    if node.method is not None:
+        return node.method.module, node.method.name
+    return next(call.module for call in enclosing(node) if call.path is not None), None
+
+
+def _put(model: nn.Module, place: Place, layer: Anchor | Undo) -> None:
+    module = model.get_submodule(place.path)
+    if place.side != "calls":
+        hang(module, place.path, layer, before=place.side == "before")
+    elif isinstance(layer, Anchor) and place.window is not None:
+        answer_calls(module, place.method, AnchoredCall(place.window, layer))
+    elif isinstance(layer, Undo):
+        answer_calls(module, place.method, UndoneCall(layer))

@@ -1,0 +1,206 @@
+"""By which subsamplings each map of a trace has come about, and which of them must start from the same pixels.
+
+A map has a `Level` for each subsampling on its way that no upsampling has undone. Where maps meet, their levels are to
+be the same: those that differ there belong to one `Family`, which takes one anchor for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from torch import nn
+
+from dealias.convert.downsampling import GROWING, Downsampling, Spot
+from dealias.convert.trace import BLUR, Call, Node, Trace, Value
+
+_ATOMIC = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+)
+"""Layers that pad by copies of slices, or run on a map with one more axis."""
+
+
+class Maps:
+    """Which values of a trace are maps, and the order in which they are made."""
+
+    def __init__(self, trace: Trace, downsampling: Downsampling) -> None:
+        self.trace, self.grids = trace, downsampling.grids
+        self.spots = {spot.node: spot for spot in downsampling.spots}
+        self.early: set[Value] = set()  # what is made of the input before the first convolution
+        ending: dict[int, list[Call]] = {}
+        for call in trace.calls:
+            if isinstance(call.module, _ATOMIC) and call.end > call.start:
+                ending.setdefault(call.end - 1, []).append(call)
+        self.ending = ending
+        for node in trace.nodes:
+            self._note_early(node)
+
+    def _note_early(self, node: Node) -> None:
+        for value in node.inputs:
+            if value.producer is None and len(value.shape) > 2:
+                self.early.add(value)
+        if not self.early.isdisjoint(node.inputs):
+            ranks = {len(value.shape) for value in node.inputs if value in self.early}
+            self.early.update(
+                output for output in node.outputs if self.grids.size(output) is None and {len(output.shape)} == ranks
+            )
+
+    def __contains__(self, value: Value) -> bool:
+        size = self.grids.size(value)
+        return max(size, default=1) > 1 if size is not None else value in self.early and max(value.shape[2:]) > 1
+
+    def steps(self) -> Iterator[tuple[Node, list[Value], list[Value]]]:
+        """Each operation with the maps that it takes in and those that it returns.
+
+        The last operation of a layer that pads has the layer's own input and output.
+        """
+        for node in self.trace.nodes:
+            sources = [value for value in node.inputs if value in self]
+            results = [value for value in node.outputs if value in self]
+            for call in self.ending.get(node.index, ()):
+                if call.input is not None and call.output is not None and call.input in self:
+                    sources = [self.entering(call, call.input)]
+                    results = [value for value in (call.output,) if value in self]
+            if sources:
+                yield node, sources, results
+
+    def entering(self, call: Call, value: Value) -> Value:
+        """What the layer works on, behind blurs and anchors that hang in front of it."""
+        for node in self.trace.nodes[call.start : call.end]:
+            if node.op != BLUR or node.call is call or node.inputs[0] is not value:
+                break
+            value = node.outputs[0]
+        return value
+
+
+class Level(NamedTuple):
+    """A subsampling on the way of a map; `left` is the part of its stride that no upsampling has undone."""
+
+    spot: Spot
+    left: tuple[int, ...]
+
+
+Levels: TypeAlias = tuple[Level, ...]
+
+
+@dataclass(eq=False)
+class Family:
+    """Subsamplings that must start from the same pixels; `stride` is the largest of the ways through them."""
+
+    spots: list[Spot]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Rise:
+    """An upsampling that brings maps back to the grid in front of `families`, the coarsest last.
+
+    `scales` are the pixels of the result from one pixel of that grid to the next, for each family and axis.
+    """
+
+    spot: Spot
+    families: tuple[Family, ...]
+    scales: tuple[tuple[int, ...], ...]
+
+
+@dataclass(eq=False)
+class Frames:
+    """The levels of all maps.
+
+    Args:
+        needs_anchor: whether a subsampling counts.
+        levels: of each map.
+        family: of each subsampling that counts.
+        ways: the levels behind each subsampling that counts, itself the last.
+        rises: the upsamplings.
+    """
+
+    maps: Maps
+    needs_anchor: Callable[[Spot], bool]
+    levels: dict[Value, Levels] = field(default_factory=dict)
+    family: dict[Spot, Family] = field(default_factory=dict)
+    ways: dict[Spot, Levels] = field(default_factory=dict)
+    rises: list[Rise] = field(init=False)
+
+    def __post_init__(self) -> None:
+        risen: dict[Spot, tuple[Levels, Levels]] = {}
+        for node, sources, results in self.maps.steps():
+            known = [self.levels.setdefault(value, ()) for value in sources]
+            levels = known[0]
+            for other in known[1:]:
+                self._meet(levels, other)
+            spot = self.maps.spots.get(node)
+            if spot is not None and spot.kind in GROWING:
+                risen[spot] = self._risen(levels, spot.stride)
+                levels = risen[spot][0]
+            elif spot is not None and self.needs_anchor(spot):
+                self.family.setdefault(spot, Family([spot], spot.stride))
+                levels = self.ways[spot] = (*levels, Level(spot, spot.stride))
+            for value in results:
+                self.levels[value] = levels
+        self.rises = [self._rise(spot, *parts) for spot, parts in risen.items()]
+
+    def merged(self, levels: Levels) -> list[tuple[Family, tuple[int, ...]]]:
+        """The families on the way of a map, each with what is left of its stride."""
+        parts: list[tuple[Family, tuple[int, ...]]] = []
+        for spot, left in levels:
+            family = self.family[spot]
+            if parts and parts[-1][0] is family:
+                parts[-1] = family, _times(parts[-1][1], left)
+            else:
+                parts.append((family, left))
+        return parts
+
+    def _meet(self, one: Levels, other: Levels) -> None:
+        """Let the levels in which two maps differ be of one family, where they come to the same stride."""
+        while one and other and self.family[one[0].spot] is self.family[other[0].spot] and one[0].left == other[0].left:
+            one, other = one[1:], other[1:]
+        if not one or not other or self.merged(one) == self.merged(other):
+            return
+        strides = [_product(level.left for level in levels) for levels in (one, other)]
+        if strides[0] != strides[1]:
+            return
+        spots = [level.spot for level in (*one, *other)]
+        families = dict.fromkeys(self.family[spot] for spot in spots)
+        joined = Family([spot for family in families for spot in family.spots], strides[0])
+        for family in families:
+            joined.stride = tuple(map(max, joined.stride, family.stride))
+        self.family.update(dict.fromkeys(joined.spots, joined))
+
+    def _risen(self, levels: Levels, factor: Sequence[int]) -> tuple[Levels, Levels]:
+        """What remains of `levels` behind an upsampling by `factor`, and what it has undone."""
+        kept, undone, rest = list(levels), list[Level](), tuple(factor)
+        while kept and max(rest) > 1 and len(rest) == len(kept[-1].left):
+            spot, left = kept.pop()
+            if all(more % step == 0 for more, step in zip(rest, left, strict=True)):
+                undone.append(Level(spot, left))
+                rest = tuple(more // step for more, step in zip(rest, left, strict=True))
+            else:
+                if all(step % more == 0 for more, step in zip(rest, left, strict=True)):
+                    left = tuple(step // more for more, step in zip(rest, left, strict=True))
+                kept.append(Level(spot, left))
+                break
+        return tuple(kept), tuple(undone[::-1])
+
+    def _rise(self, spot: Spot, kept: Levels, undone: Levels) -> Rise:
+        families, scales, scale = list[Family](), list[tuple[int, ...]](), (1,) * len(spot.stride)
+        unfinished = {self.family[level.spot] for level in kept}
+        for family, stride in self.merged(undone):
+            if family not in unfinished:
+                families.append(family)
+                scales.append(scale)
+            scale = _times(scale, stride)
+        return Rise(spot, tuple(families), tuple(scales))
+
+
+def _times(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a * b for a, b in zip(one, other, strict=True))
+
+
+def _product(strides: Iterator[tuple[int, ...]]) -> tuple[int, ...]:
+    total = next(strides)
+    for stride in strides:
+        total = _times(total, stride)
+    return total

@@ -1,0 +1,255 @@
+"""Anchors in whole networks: no circular shift of one period changes the answer, to 1e-12 in float64."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+from helpers.circular_networks import IMAGES, Plain, Residual, UNet, Uneven, image
+from helpers.conversion import randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dealias import antialias, certify, sites, to_circular
+from dealias.convert import antialias_with_report
+from dealias.convert.anchor_layers import Anchor
+from dealias.errors import InputError
+from dealias.models import vgg_small
+from dealias.optional import require
+
+SOME = [(1, 0), (0, 1), (3, 2), (17, 30), (32, 16)]
+TORCHVISION = ("resnet18", "resnet50", "densenet121", "mobilenet_v2", "regnet_y_400mf", "efficientnet_b0", "googlenet")
+FAMILIES = ("vgg_small", *TORCHVISION)
+QUICK = ("vgg_small", "resnet18", "mobilenet_v2")
+
+
+def family(name):
+    """A network that pads circularly, with random weights and the batch statistics of an image; and an image."""
+    torch.manual_seed(0)
+    if name == "vgg_small":
+        model, x = vgg_small(padding_mode="circular"), torch.rand(1, 1, 32, 32)
+    else:
+        more = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+        model = to_circular(require("torchvision").models.get_model(name, weights=None, **more))
+        x = torch.rand(1, 3, 64, 64)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.rand(4, *x.shape[1:]))
+    return model.eval(), x
+
+
+def worst_change(model, x, period):
+    """The largest difference of outputs that do not move, over all shifts of a period: an oracle beside `certify`."""
+    with torch.no_grad():
+        still = model(x)
+        shifts = itertools.product(range(period), repeat=2)
+        return max(float((model(x.roll(shift, (2, 3))) - still).abs().max()) for shift in shifts)
+
+
+@pytest.mark.parametrize("filter", ["none", "bin4"])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.sweep) for n in FAMILIES])
+def test_no_shift_changes_the_answer(name, filter):
+    model, x = family(name)
+    anchored = antialias(model, x, method="polyphase", filter=filter)
+    certificate = certify(anchored, x, shifts=SOME)
+    assert certificate.exact, certificate
+    assert certificate.worst <= 1e-12
+    assert certify(model, x, shifts=SOME).worst > 1e-3
+    assert list(anchored.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        top = anchored(x).argmax(1)
+        assert all(torch.equal(anchored(x.roll(shift, (2, 3))).argmax(1), top) for shift in SOME)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_shift_of_a_whole_period_changes_the_answer(name):
+    model, x = family(name)
+    certificate = certify(antialias(model, x, method="polyphase", filter="none"), x)
+    assert certificate.exact, certificate
+    assert (certificate.shifts, certificate.period) == (1024, (32, 32))
+
+
+@settings(max_examples=25)
+@given(
+    build=st.sampled_from([Plain, Residual, Uneven]),
+    kind=st.sampled_from(IMAGES),
+    stride=st.integers(2, 3),
+    filter=st.sampled_from(["none", "rect2", "bin4"]),
+    seed=st.integers(0, 999),
+)
+def test_images_with_ties(build, kind, stride, filter, seed):
+    torch.manual_seed(seed)
+    period = stride**2
+    x = image(kind, (2, 2 * period, period), seed)
+    model = build(stride).double().eval()
+    anchored = antialias(model, x, method="polyphase", filter=filter)
+    assert worst_change(anchored, x, period) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("pooling", "growing"),
+    [("layers", "layer"), ("shared", "layer"), ("shared", "function"), ("function", "layer"), ("function", "function")],
+)
+@pytest.mark.parametrize("filter", ["none", "bin4"])
+def test_decoders_undo_the_roll(pooling, growing, filter):
+    torch.manual_seed(0)
+    model, x = randomize(UNet(2, 2, pooling, growing)), image("noise", (2, 16, 24), 0).float()
+    anchored = antialias(model, x, method="polyphase", filter=filter)
+    certificate = certify(anchored, x)
+    assert certificate.exact, certificate
+    assert certificate.worst <= 1e-12
+    wide = anchored.double()
+    with torch.no_grad():  # and it moves along
+        still = wide(x.double())
+        for shift in [(1, 0), (2, 3), (5, 7)]:
+            moved = wide(x.double().roll(shift, (2, 3)))
+            torch.testing.assert_close(moved, still.roll(shift, (2, 3)), rtol=0, atol=1e-12)
+
+
+def test_an_upsampling_undoes_several_anchors_at_once():
+    torch.manual_seed(0)
+    down = [nn.Conv2d(1, 4, 3, 2, 1, padding_mode="circular"), nn.ReLU(), nn.MaxPool2d(3), nn.Conv2d(4, 4, 1)]
+    model = nn.Sequential(*down, nn.Upsample(scale_factor=6.0))
+    x = torch.rand(2, 1, 24, 36)
+    certificate = certify(antialias(model, x, method="polyphase", filter="none"), x)
+    assert certificate.exact, certificate
+    assert certificate.period == (6, 6)
+    assert "undoes the anchor before `2`, then before `0`" in sites(model, x, method="polyphase")[-1].action
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_other_numbers_of_axes(axes):
+    torch.manual_seed(0)
+    conv, pool = getattr(nn, f"Conv{axes}d"), getattr(nn, f"MaxPool{axes}d")
+    layers = [
+        conv(1, 3, 3, 1, 1, padding_mode="circular"),
+        nn.ReLU(),
+        pool(2),
+        conv(3, 3, 3, 2, 1, padding_mode="circular"),
+    ]
+    model = nn.Sequential(*layers, nn.ELU(), getattr(nn, f"AdaptiveAvgPool{axes}d")(1))
+    x = torch.rand(2, 1, *(8, 4, 4)[:axes])
+    for filter in ("none", "bin4"):
+        certificate = certify(antialias(model, x, method="polyphase", filter=filter), x)
+        assert certificate.exact, certificate
+
+
+def test_one_anchor_serves_branches_that_meet_again():
+    listed = sites(Residual(2), torch.rand(1, 2, 8, 8), method="polyphase")
+    assert [(site.path, site.status) for site in listed] == [
+        *(("conv2", "placed"), ("shortcut", "placed"), ("pool", "placed"), ("reduce", "placed")),
+    ]
+    assert all("2 sites whose maps meet" in site.action for site in listed)
+
+
+def test_a_stride_beside_two_takes_an_anchor_of_its_period():
+    listed = sites(Uneven(2), torch.rand(1, 2, 8, 8), method="polyphase")
+    assert all("anchor of period 4" in site.action for site in listed)
+
+
+def test_without_a_shift_of_the_map_the_network_computes_what_it_did():
+    """An anchor that has nothing to do changes nothing: the energies decide alone."""
+    model, x = Plain(2).eval(), torch.rand(1, 2, 8, 8)
+    anchored = antialias(model, x, method="polyphase", filter="none")
+    for module in anchored.modules():
+        if isinstance(module, Anchor):
+            module.forward = lambda input: input
+    with torch.no_grad():
+        torch.testing.assert_close(anchored(x), model(x))
+
+
+def test_gradients_reach_the_weights():
+    model, x = UNet(2, 2), torch.rand(2, 2, 8, 8)
+    anchored = antialias(model, x, method="polyphase").train()
+    anchored(x).square().mean().backward()
+    assert all(one.grad is not None for name, one in anchored.named_parameters() if "narrow" not in name)
+
+
+def test_copies_and_pickles_compute_the_same():
+    model, x = randomize(UNet(2, 2, "shared")), torch.rand(2, 2, 8, 8)
+    anchored = antialias(model, x, method="polyphase", filter="none")
+    with torch.no_grad():
+        wanted = anchored(x)
+        for other in (copy.deepcopy(anchored), pickle.loads(pickle.dumps(anchored))):
+            assert torch.equal(other(x), wanted)
+            assert certify(other, x, shifts=[1, (2, 3)]).exact
+
+
+def test_training_and_evaluation_take_turns():
+    model, x = randomize(UNet(2, 2, "shared")), torch.rand(2, 2, 8, 8)
+    anchored = antialias(model, x, method="polyphase", filter="none")
+    with torch.no_grad():
+        wanted = anchored(x)
+        anchored(torch.rand(5, 2, 16, 8))
+        assert torch.equal(anchored(x), wanted)
+
+
+def test_channels_last_and_bfloat16():
+    model, x = family("vgg_small")
+    anchored = antialias(model, x, method="polyphase", filter="none")
+    with torch.no_grad():
+        torch.testing.assert_close(anchored(x.contiguous(memory_format=torch.channels_last)), anchored(x))
+        narrow = copy.deepcopy(anchored).bfloat16()
+        assert narrow(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_second_conversion_changes_nothing():
+    model, x = family("vgg_small")
+    anchored = antialias(model, x, method="polyphase", filter="none")
+    with pytest.warns(UserWarning, match="no anchor can be placed"):
+        again = antialias(anchored, x, method="polyphase", filter="none")
+    assert str(again) == str(anchored)
+
+
+def test_a_lost_anchor_is_an_error():
+    model, x = family("vgg_small")
+    anchored = antialias(model, x, method="polyphase", filter="none")
+    anchored.features[3] = nn.MaxPool2d(2)
+    with pytest.raises(InputError, match=r"`features\.3`, which had an anchor, was replaced"):
+        anchored(x)
+
+
+def test_what_cannot_be_placed_is_named():
+    class Branches(nn.Module):
+        """A map that is returned rolled would not move along."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.a, self.b = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1, 2), nn.Conv2d(2, 2, 1, 2)
+
+        def forward(self, x):
+            x = self.conv(x)
+            y = torch.relu(x)
+            return self.a(y) + self.b(x), y
+
+    x = torch.rand(1, 1, 8, 8)
+    with pytest.warns(UserWarning, match="where these branches part"):
+        antialias(Branches(), x, method="polyphase", filter="none")
+    with pytest.raises(InputError, match="strict=True"):
+        antialias(Branches(), x, method="polyphase", filter="none", strict=True)
+
+
+def test_a_report_lists_the_anchors():
+    model, x = family("resnet18")
+    _, report = antialias_with_report(model, x, method="polyphase", filter="none")
+    assert report.flops == report.converted_flops
+    assert sum(site.placed for site in report.sites) == 8
+
+
+def test_exported_and_traced_networks_compute_the_same():
+    model, x = randomize(UNet(2, 2, "shared")), torch.rand(2, 2, 8, 8)
+    anchored = antialias(model, x, method="polyphase", filter="none").eval()
+    with torch.no_grad():
+        wanted = anchored(x)
+        exported = torch.export.export(anchored, (x,)).module()
+        torch.testing.assert_close(exported(x), wanted)
+        torch.testing.assert_close(exported(x.roll((1, 3), (2, 3))), wanted.roll((1, 3), (2, 3)))
+        traced = torch.fx.symbolic_trace(antialias(model, x, method="polyphase", filter="none"))
+        torch.testing.assert_close(traced(x), wanted)
