@@ -184,6 +184,11 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
         *each("images", NOT_IMAGES, dy=1, dx=1),
         *each("dy", [0.5, "1", None, [1, 2, 3], True], **SHIFTED),
     ],
+    "perturb.slide": [
+        *each("photo", [None, IMAGES], size=(4, 4)),
+        *each("frames", BAD_INTS, photo=IMAGES[0], size=(4, 4)),
+        *each("step", [(1,), (torch.nan, 0), (1e9, 0)], photo=IMAGES[0], size=(4, 4)),
+    ],
     "perturb.zero_fill_shift": [
         *each("images", NOT_IMAGES, dy=1, dx=1),
         *each("dy", [0.5, "1", None, [1, 2, 3]], **SHIFTED),
@@ -197,6 +202,12 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
         *each("images", NOT_IMAGES, top=0, left=0, size=4),
         *each("size", [*BAD_INTS[:5], 100], images=IMAGES, top=0, left=0),
         *each("top", [-1, 40, 0.5], images=IMAGES, left=0, size=4),
+    ],
+    "perturb.Pan": [
+        *each("photo", [None, IMAGES], size=(4, 4), path=[(0, 0)]),
+        *each("path", [[], [(-1, 0)], [(0, 99)]], photo=IMAGES[0], size=(4, 4)),
+        *each("kernel", ["cubic", None], photo=IMAGES[0], size=(4, 4), path=[(0, 0)]),
+        *each("size", [("4", 4), (0, 4), (4.5, 4)], photo=IMAGES[0], path=[(0, 0)]),
     ],
     "perturb.resize_and_crop": [*each("images", NOT_IMAGES, size=4), *each("size", BAD_INTS[:6], images=IMAGES)],
     "perturb.corrupt": [

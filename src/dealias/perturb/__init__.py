@@ -10,6 +10,7 @@ from dealias.perturb.names import (
     VALIDATION_CORRUPTIONS,
     VALIDATION_PERTURBATIONS,
 )
+from dealias.perturb.pans import Pan, slide
 from dealias.perturb.shifts import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "PERTURBATIONS",
     "VALIDATION_CORRUPTIONS",
     "VALIDATION_PERTURBATIONS",
+    "Pan",
     "circular_shift",
     "corrupt",
     "crop",
@@ -32,6 +34,7 @@ __all__ = [
     "released_videos",
     "resize_and_crop",
     "sequence",
+    "slide",
     "zero_fill_shift",
 ]
 
