@@ -113,3 +113,19 @@ def test_the_copy_has_the_same_random_weights(run: Callable[..., int], pictures:
     assert {key: figure["value"] for key, figure in plain.items()} == {
         key: figure["value"] for key, figure in copy.items()
     }
+
+
+def test_a_detector_is_audited_once_its_task_is_named(
+    run: Callable[..., int],
+    error_of: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    where = ("--images", pictures, "--output", tmp_path / "out", "--workers", 0, "--limit", 1)
+    assert "or name its task" in error_of("audit", "helpers.networks_of_tasks:Detector", *where)
+    assert "task='boxes' is unknown" in error_of("audit", NETWORK, *where, "--task", "boxes")
+    assert run("audit", "helpers.networks_of_tasks:Detector", *where, "--task", "detection") == 0
+    shown = capsys.readouterr().out
+    assert "boxes found again" in shown
+    assert shown.startswith("Detector finds the same boxes in two shifts of one image in")

@@ -53,6 +53,22 @@ def test_networks_have_their_own() -> None:
         Preprocessing(32, 32, 32, 4, "bilinear", (0.0,) * 4, (1.0,) * 4)
 
 
+class GeneralizedRCNNTransform(nn.Module):
+    """As torchvision's."""
+
+
+def test_networks_that_normalise_their_input_themselves() -> None:
+    detector = nn.Conv2d(3, 1, 1)
+    detector.transform = GeneralizedRCNNTransform()
+    assert default_normalization(detector) == ((0.0,) * 3, (1.0,) * 3)
+
+    class DetectionModel(nn.Module):
+        pass
+
+    DetectionModel.__module__ = "ultralytics.nn.tasks"
+    assert preprocessing_for("a:b", DetectionModel()).std == (1.0,) * 3
+
+
 def test_input_sizes_and_normalisations() -> None:
     assert default_input_size("dealias:vgg13_bn_cifar") == (3, 32, 32)
     assert default_input_size("torchvision:resnet50") == (3, 224, 224)

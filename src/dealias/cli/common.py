@@ -42,6 +42,12 @@ Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps or auto.")]
 Workers = Annotated[int | None, typer.Option(help="Processes that read images; default: one less than the cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in the output folder.")]
+Task = Annotated[
+    str,
+    typer.Option(
+        help="What the network returns: classes, detection, segmentation, keypoints, embeddings, images, or auto."
+    ),
+]
 ImageSize = Annotated[int | None, typer.Option(help="Size of the short side after resizing; default: the model's own.")]
 CropSize = Annotated[
     int | None, typer.Option(help="Size of the square that the network sees; default: the model's own.")

@@ -19,9 +19,14 @@ Images = Annotated[str, typer.Option(help="Class folders, WebDataset shards or a
 def compare_networks(
     models: common.Models,
     images: Images,
+    task: common.Task = "classes",
     metrics: Annotated[
-        str, typer.Option(help="Separated by commas, or all: see docs/evaluation.md.")
-    ] = "accuracy,consistency,diagonal,equivariance",
+        str | None,
+        typer.Option(
+            help="Separated by commas, or all: see docs/evaluation.md. Default: accuracy,consistency,diagonal,"
+            "equivariance; stability,equivariance for networks that are no classifiers."
+        ),
+    ] = None,
     limit: common.Limit = None,
     workers: common.Workers = None,
     device: common.Device = "auto",
@@ -39,7 +44,7 @@ def compare_networks(
     ] = None,
 ) -> None:
     """Measure networks side by side: accuracy, shift consistency, ImageNet-C, ImageNet-P, and where aliasing enters."""
-    options = {**locals(), "metrics": metrics.split(",")}  # the arguments of `evaluate`
+    options = {**locals(), "metrics": None if metrics is None else metrics.split(",")}  # the arguments of `evaluate`
     from dealias.errors import InputError
     from dealias.evaluation import evaluate
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from dealias.errors import InputError, users_code
+from dealias.metrics.outputs import AnyTask, Predictions, recognise
 from dealias.metrics.predictions import check_logits
 from dealias.models import ModelSpec, Preprocessing, preprocessing_for
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass
@@ -23,7 +27,8 @@ class Network:
         preprocessing: of its images.
         device: where it runs.
         batch_size: of a forward pass, at most; halved where the device's memory is too small.
-        classes: number of its logits.
+        task: what it returns: one of `dealias.metrics.outputs.TASKS`.
+        classes: number of its logits; 0 where it returns something else.
         labels: its class of each class of the images; None where they do not match.
     """
 
@@ -32,20 +37,35 @@ class Network:
     preprocessing: Preprocessing
     device: torch.device
     batch_size: int
+    task: AnyTask = "classes"
     classes: int = 0
     labels: Sequence[int] | None = field(default=None, repr=False)
 
-    @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of bytes or normalised images, on the CPU; a row with NaN is NaN throughout."""
-        parts: list[Tensor] = []
+        found = torch.cat(self._run(images, lambda output, seen: check_logits(output).float().cpu()))
+        return found.masked_fill(found.isnan().any(1, keepdim=True), torch.nan)
+
+    def answers(self, images: Tensor) -> Predictions:
+        """What the network returns for bytes or normalised images (N, C, H, W), whatever its task."""
+        return Predictions.joined(self._run(images, self._recognise))
+
+    def _recognise(self, output: Any, seen: Tensor) -> Predictions:
+        size = seen.shape[2], seen.shape[3]
+        found = recognise(output, count=len(seen), size=size, channels=seen.shape[1], task=self.task, model=self.model)
+        return found.compact()
+
+    @torch.no_grad()
+    def _run(self, images: Tensor, read: Callable[[Any, Tensor], _Answer]) -> list[_Answer]:
+        """What `read` makes of each batch's output and of the images that the network saw."""
+        parts: list[_Answer] = []
         start = 0
         while start < len(images):
             part = images[start : start + self.batch_size].to(self.device)
             try:
                 seen = self.see(part)
                 with users_code(f"model={self.spec.name!r} cannot take images of shape {tuple(seen.shape[1:])}"):
-                    parts.append(check_logits(self.model(seen)).float().cpu())
+                    parts.append(read(self.model(seen), seen))
             except InputError as error:
                 if self.batch_size == 1 or not isinstance(error.__cause__, torch.OutOfMemoryError):
                     raise
@@ -53,8 +73,7 @@ class Network:
                 torch.cuda.empty_cache()
                 continue
             start += len(part)
-        found = torch.cat(parts)
-        return found.masked_fill(found.isnan().any(1, keepdim=True), torch.nan)
+        return parts
 
     def see(self, images: Tensor) -> Tensor:
         """Images as the network takes them: bytes are normalised."""
@@ -79,11 +98,9 @@ def build_network(
     image_size: int | None = None,
     crop_size: int | None = None,
     seed: int = 0,
-    is_classifier: bool = True,
+    task: AnyTask = "classes",
 ) -> Network:
     """The network of `spec` on `device`; see `dealias.evaluation.evaluate` for the arguments.
-
-    Classes are counted where it `is_classifier`.
 
     Raises:
         InputError, MissingExtraError: as `ModelSpec.build` and `dealias.models.preprocessing_for`.
@@ -93,7 +110,9 @@ def build_network(
     preprocessing = preprocessing_for(
         spec.name, model, in_chans=spec.in_chans, image_size=image_size, crop_size=crop_size
     )
-    network = Network(spec, model.to(device), preprocessing, device, batch_size)
-    if is_classifier:
+    network = Network(spec, model.to(device), preprocessing, device, batch_size, task)
+    if task != "classes":
+        network.task = network.answers(network.blank()).task
+    if network.task == "classes":
         network.classes = network.predict(network.blank()).shape[1]
     return network

@@ -49,12 +49,16 @@ def plan_evaluation(request: Request, networks: Sequence[Network]) -> Evaluation
     """The tasks of the metrics for each preprocessing.
 
     Raises:
-        InputError: a metric is unknown, or none of the metrics can be measured.
+        InputError: a metric is unknown, none of the metrics can be measured, or the networks' tasks differ.
 
     Warns:
         UserWarning: some of the metrics cannot be measured.
     """
-    chosen = choose_metrics(request.metrics)
+    tasks_of = {network.spec.label: network.task for network in networks}
+    if len({*tasks_of.values()}) > 1:
+        found = ", ".join(f"{label} {task}" for label, task in tasks_of.items())
+        raise InputError(f"the networks return different things ({found}): evaluate networks of one task")
+    chosen = choose_metrics(request.metrics, networks[0].task)
     groups = list(dict.fromkeys(network.preprocessing for network in networks))
     chosen, unmatched = _with_classes(chosen, request, networks)
     chosen, whole = _with_room(chosen, groups)

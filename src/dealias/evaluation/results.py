@@ -29,7 +29,7 @@ RESULTS, TABLE, SLIDES, TIMING = "results.json", "results.csv", "slides.json", "
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecord:
-    """A network that was evaluated: the attributes of its `dealias.models.ModelSpec`, and its preprocessing."""
+    """A network that was evaluated: its `dealias.models.ModelSpec`, its preprocessing and its task."""
 
     name: str
     preprocessing: Preprocessing
@@ -41,6 +41,7 @@ class NetworkRecord:
     padding_mode: str | None = None
     num_classes: int | None = None
     in_chans: int | None = None
+    task: str = "classes"
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,14 @@ def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequenc
             summary = family.summarise(tasks, answers, plan.request.rates)
             estimates[label] |= summary.estimates
             for detail, value in summary.details.items():
-                details.setdefault(detail, {})[label] = value
+                known = details.setdefault(detail, {})
+                known[label] = {**known[label], **value} if label in known else value
     baseline, *others = estimates
     return Results(
         networks={
-            network.spec.label: NetworkRecord(**network.spec.identity(), preprocessing=network.preprocessing)
+            network.spec.label: NetworkRecord(
+                **network.spec.identity(), preprocessing=network.preprocessing, task=network.task
+            )
             for network in networks
         },
         baseline=baseline,

@@ -17,11 +17,12 @@ from dealias.evaluation.plan import EvaluationPlan, plan_evaluation
 from dealias.evaluation.results import RESULTS, SLIDES, TABLE, TIMING, summarise, write_results
 from dealias.evaluation.slides import make_slides
 from dealias.evaluation.store import COUNTS, SETTINGS, Record, RunStore
-from dealias.evaluation.tasks import DEFAULT_METRICS, choose_metrics
+from dealias.evaluation.tasks import choose_metrics
 from dealias.evaluation.tasks.base import Request
 from dealias.evaluation.tasks.sequences import read_rates
 from dealias.evaluation.units import Unit, count_unit, load_units
 from dealias.files import OutputFolder
+from dealias.metrics.outputs import check_task
 from dealias.models import ModelSpec
 from dealias.models.spec import inputs_of, label_models
 from dealias.progress import OnProgress
@@ -36,7 +37,8 @@ def evaluate(
     images: str | Path,
     output: str | Path,
     *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    task: str = "classes",
+    metrics: Sequence[str] | None = None,
     limit: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -65,7 +67,10 @@ def evaluate(
             for `ModelSpec.parse`, or specs.
         images: as for `dealias.data.open_source`.
         output: the folder to write into; it is created.
-        metrics: names of `dealias.evaluation.METRICS`, or "all".
+        task: what the networks return: one of `dealias.metrics.outputs.TASKS`, or "auto" to find out, as
+            `dealias.metrics.outputs.recognise` does.
+        metrics: names of `dealias.evaluation.METRICS`, or "all"; by default `dealias.evaluation.DEFAULT_METRICS` of
+            classifiers, and stability and equivariance of other networks.
         limit: use at most so many images, drawn from all of them by `seed`.
         seed: of the images, shifts and perturbations drawn.
         batch_size: of a forward pass, at most; None takes 32 on a CPU, elsewhere 256, halved until it fits.
@@ -89,7 +94,8 @@ def evaluate(
     for name, value, minimum in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
         if value is not None:
             as_int(name, value, minimum)
-    choose_metrics(metrics)  # refuses now what the plan would refuse later
+    known_task = check_task(task)
+    choose_metrics(metrics, known_task)  # refuses now what the plan would refuse later
     rates = None if imagenet_p_rates is None else read_rates(imagenet_p_rates)
     specs = label_models(models)
     inputs = {"imagenet_p_rates": imagenet_p_rates, **inputs_of(specs)}
@@ -98,11 +104,13 @@ def evaluate(
     place = pick_device(device)
     size = batch_size or (32 if place.type == "cpu" else 256)
     networks = [
-        build_network(spec, place, size, image_size=image_size, crop_size=crop_size, seed=seed) for spec in specs
+        build_network(spec, place, size, image_size=image_size, crop_size=crop_size, seed=seed, task=known_task)
+        for spec in specs
     ]
     for network in networks:
         network.labels = match_classes(source, network.classes)
-    request = Request(source, metrics, seed, limit, difficulty, imagenet_c, imagenet_p, rates)
+    chosen = choose_metrics(metrics, networks[0].task)
+    request = Request(source, chosen, seed, limit, difficulty, imagenet_c, imagenet_p, rates)
     plan = plan_evaluation(request, networks)
     with process_group() as (rank, processes), folder if rank == 0 else nullcontext():
         store = RunStore(folder, _settings(plan, networks), resume=resume) if rank == 0 else None
@@ -129,6 +137,7 @@ def _settings(plan: EvaluationPlan, networks: Sequence[Network]) -> dict[str, An
         "models": [network.spec.identity() for network in networks],
         "labels": [network.spec.label for network in networks],
         "preprocessing": [asdict(network.preprocessing) for network in networks],
+        "task": networks[0].task,
         "metrics": request.metrics,
         "images": request.source.fingerprint(),
         "count": len(request.source),

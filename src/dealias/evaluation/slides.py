@@ -27,9 +27,11 @@ def make_slides(records: Sequence[Record], plan: EvaluationPlan, networks: Seque
 
     The curve is P(class) at every shift along the diagonal: of the right class if the baseline sees it at any shift,
     else of the class to which it gives the highest mean probability. Networks with another preprocessing than the
-    baseline's are left out: they see other windows.
+    baseline's are left out: they see other windows. Networks that return no class scores have no slides.
     """
     source, baseline = plan.request.source, networks[0]
+    if baseline.task != "classes":
+        return []
     shown = [network for network in networks if network.preprocessing == baseline.preprocessing]
     slides: list[Slide] = []
     for number in _least_stable_first(records, len(source), baseline.spec.label):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,11 @@ from torch import Tensor
 from dealias.errors import InputError, printable, shown
 from dealias.metrics.boxes import Detections
 from dealias.metrics.raw_detections import decode_detr, decode_yolo
+from dealias.metrics.segmentation import class_map
 
 Task: TypeAlias = Literal["classes", "detection", "segmentation", "keypoints", "embeddings", "images"]
 TASKS: tuple[Task, ...] = get_args(Task)
-_Auto: TypeAlias = Task | Literal["auto"]
+AnyTask: TypeAlias = Task | Literal["auto"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,26 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.values)
 
+    def compact(self) -> Predictions:
+        """The classes of each pixel in place of their scores, which are many times as large; -1 where one is NaN."""
+        if self.task != "segmentation" or not isinstance(self.values, Tensor):
+            return self
+        return Predictions(self.task, class_map("the model's output", self.values))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Those of several batches as one.
+
+        Raises:
+            InputError: they are of different tasks.
+        """
+        tasks = dict.fromkeys(part.task for part in parts)
+        if len(tasks) > 1:
+            raise InputError(f"the model returns {' for some images and '.join(tasks)} for others: give task=")
+        if parts[0].task == "detection":
+            return cls("detection", [one for part in parts for one in part.values])
+        return cls(parts[0].task, torch.cat([part.values for part in parts]))  # type: ignore[misc]
+
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
@@ -50,7 +71,7 @@ class _Asked:
     count: int
     size: tuple[int, int]
     channels: int
-    task: _Auto
+    task: AnyTask
     model: Any
     least_score: float | None
 
@@ -64,7 +85,7 @@ def recognise(
     count: int,
     size: tuple[int, int],
     channels: int = 3,
-    task: _Auto = "auto",
+    task: AnyTask = "auto",
     model: Any = None,
     least_score: float | None = None,
 ) -> Predictions:
@@ -95,14 +116,24 @@ def recognise(
     Raises:
         InputError: the output is not recognised, or is not of the task.
     """
-    if task != "auto" and task not in TASKS:
-        raise InputError(f"task={shown(task)} is unknown: use auto, {', '.join(TASKS[:-1])} or {TASKS[-1]}")
-    asked = _Asked(count, size, channels, task, model, least_score)
+    asked = _Asked(count, size, channels, check_task(task), model, least_score)
     for read in _READERS:
         found = read(output, asked)
         if found is not None and asked.allows(found.task) and len(found) == count:
             return _filtered(found, least_score)
     raise InputError(_unknown(output, asked))
+
+
+def check_task(task: str) -> AnyTask:
+    """`task`, if it is one of `TASKS` or "auto".
+
+    Raises:
+        InputError: it is not.
+    """
+    for known in (*TASKS, "auto"):
+        if task == known:
+            return cast(AnyTask, known)
+    raise InputError(f"task={shown(task)} is unknown: use auto, {', '.join(TASKS[:-1])} or {TASKS[-1]}")
 
 
 def describe(output: Any) -> str:
@@ -260,7 +291,7 @@ def _read_plain(output: Any, asked: _Asked) -> Predictions | None:
     return next((each for each in found if each is not None), None)
 
 
-def _read_tensor(value: Any, asked: _Asked, task: _Auto) -> Predictions | None:
+def _read_tensor(value: Any, asked: _Asked, task: AnyTask) -> Predictions | None:
     """A tensor (N, ...) as that task; None where it cannot be one."""
     if hasattr(value, "__array__") and not isinstance(value, Tensor):
         value = torch.as_tensor(value)

@@ -47,7 +47,7 @@ def check_logits(output: object) -> Tensor:
     """
     if not isinstance(output, Tensor) or output.ndim != 2:
         found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"the model's output is {found}: shift consistency takes classifiers with logits (N, classes)")
+        raise InputError(f"the model's output is {found}: use a classifier with logits (N, classes), or name its task")
     return output
 
 

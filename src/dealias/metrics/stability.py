@@ -12,19 +12,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dealias.errors import InputError, InputTypeError, as_int, check_kind, shown
+from dealias.errors import InputError, InputTypeError, as_int, check_kind
 from dealias.metrics._evaluation import evaluating, placed_like
 from dealias.metrics.comparisons import Comparison, comparison_of, merged
 from dealias.metrics.intervals import upper_tail
-from dealias.metrics.outputs import TASKS, Predictions, Task, recognise
-from dealias.metrics.segmentation import class_map
+from dealias.metrics.outputs import AnyTask, Predictions, Task, check_task, recognise
 from dealias.metrics.views import Mode, ShiftedViews, make_views
 from dealias.runtime import process_group
 
@@ -68,7 +67,7 @@ def measure_stability(
     model: Any,
     images: Any,
     *,
-    task: Task | Literal["auto"] = "auto",
+    task: AnyTask = "auto",
     views: ShiftedViews | Mode = "zero_fill",
     predict: Callable[[Any], Any] | None = None,
     seed: int = 0,
@@ -117,8 +116,7 @@ def measure_stability(
         InputError: what the network returns is not recognised, an argument is out of range, or there are no images.
         InputTypeError: an argument is of the wrong type.
     """
-    if task != "auto" and task not in TASKS:
-        raise InputError(f"task={shown(task)} is unknown: use auto, {', '.join(TASKS[:-1])} or {TASKS[-1]}")
+    check_task(task)
     if not isinstance(views, ShiftedViews):
         views = make_views(views, seed=as_int("seed", seed, 0))
     upper_tail(level)  # refuses a level that is not one
@@ -150,7 +148,7 @@ class _Asking:
 
     model: Any
     predict: Callable[[Any], Any] | None
-    task: Task | Literal["auto"]
+    task: AnyTask
     least_score: float | None
     batch_size: int
 
@@ -181,9 +179,7 @@ class _Asking:
         else:
             pictures = views.round().clamp(0, 255).to(torch.uint8)
             found = [self._recognised(self.predict(_as_array(one)), one[None]) for one in pictures]
-        if found[0].task == "detection":
-            return Predictions("detection", [one for each in found for one in each.values])
-        return Predictions(found[0].task, torch.cat([each.values for each in found]))  # type: ignore[misc]
+        return Predictions.joined(found)
 
     def _recognised(self, output: Any, views: Tensor) -> Predictions:
         found = recognise(
@@ -196,9 +192,7 @@ class _Asking:
             least_score=self.least_score,
         )
         self.task = found.task  # what the first answer is, all are
-        if found.task == "segmentation" and isinstance(found.values, Tensor):
-            return Predictions(found.task, class_map("the model's output", found.values))
-        return found
+        return found.compact()
 
 
 def _together(comparison: Comparison | None, processes: int) -> Comparison:

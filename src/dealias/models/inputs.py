@@ -170,7 +170,8 @@ def default_normalization(model: str | nn.Module) -> tuple[tuple[float, ...], tu
     >>> default_normalization("dealias:vgg_small")
     ((0.0,), (1.0,))
 
-    They are ImageNet's, except for timm's networks, which give their own, and dealias's, which take [0, 1] as it is.
+    They are ImageNet's, except for timm's networks, which give their own, and for dealias's, ultralytics' and
+    torchvision's detectors, which take [0, 1] as it is.
 
     Raises:
         InputError: the name is unknown.
@@ -179,6 +180,8 @@ def default_normalization(model: str | nn.Module) -> tuple[tuple[float, ...], tu
     if isinstance(model, str) and split_name(model)[0] == "dealias":
         channels = default_input_size(model)[0]
         return (0.0,) * channels, (1.0,) * channels
+    if _normalises_itself(model):
+        return (0.0,) * 3, (1.0,) * 3
     config = _timm_config(model)
     return tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
 
@@ -187,6 +190,12 @@ def _described(model: str | nn.Module, network: nn.Module | None) -> str | nn.Mo
     """The name of a listed network, else the network that the factory returned."""
     check_kind("model", model, (str, nn.Module), "a name or a torch.nn.Module")
     return network if network is not None and isinstance(model, str) and not is_listed(model) else model
+
+
+def _normalises_itself(model: str | nn.Module) -> bool:
+    """Whether this is a detector of torchvision, whose first step normalises, or a network of ultralytics."""
+    is_detector = type(getattr(model, "transform", None)).__name__ == "GeneralizedRCNNTransform"
+    return is_detector or any(kind.__module__.startswith("ultralytics.nn") for kind in type(model).__mro__)
 
 
 def _timm_config(model: str | nn.Module) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dealias.data import Source, open_source
 from dealias.data.classes import match_classes
 from dealias.data.pictures import EXTENSIONS
 from dealias.errors import InputError
-from dealias.evaluation.network import Network, build_network
+from dealias.evaluation.network import build_network
 from dealias.filters import Filter
 from dealias.models import ModelSpec, Preprocessing
 from dealias.progress import OnProgress
@@ -75,13 +75,13 @@ def repair_from_folder(
         image_size=choice.image_size,
         crop_size=choice.crop_size,
         seed=options.seed,
-        is_classifier=False,
+        task=options.task,
     )
     preprocessing = network.preprocessing
     on_progress("reading images", 0.0)
     source, labelled = open_images(choice, options.seed)
     images, numbers, skipped = read_images(source, preprocessing)
-    classes = match_classes(source, _count_classes(network)) if labelled else None
+    classes = match_classes(source, network.classes) if labelled else None
     targets = None if classes is None else torch.tensor([classes[source.labels[number]] for number in numbers])
     return repair(
         network.model,
@@ -101,13 +101,6 @@ def repair_from_folder(
         },
         **options.model_dump(),
     )
-
-
-@torch.no_grad()
-def _count_classes(network: Network) -> int:
-    """The number of a classifier's classes; 0 of other networks."""
-    output = network.model.eval()(network.blank())
-    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
 
 
 def open_images(choice: ImageChoice, seed: int = 0) -> tuple[Source, bool]:

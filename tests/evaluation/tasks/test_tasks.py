@@ -19,7 +19,7 @@ from dealias.evaluation.tasks import (
 def test_metrics_come_in_the_order_of_their_families() -> None:
     assert list(METRICS) == [
         *("accuracy", "consistency", "circular", "fractional", "zero-fill", "diagonal", "one-pixel", "grid"),
-        *("equivariance", "imagenet-c", "imagenet-c-extra", "imagenet-p", "imagenet-p-extra"),
+        *("stability", "equivariance", "imagenet-c", "imagenet-c-extra", "imagenet-p", "imagenet-p-extra"),
     ]
     assert DEFAULT_METRICS == ("accuracy", "consistency", "diagonal", "equivariance")
     assert LABELLED == ("accuracy", "grid", "imagenet-c", "imagenet-c-extra")
@@ -35,7 +35,10 @@ def test_no_name_is_given_twice() -> None:
 
 
 def test_choosing() -> None:
-    assert choose_metrics(["all"]) == list(METRICS)
+    assert choose_metrics(["all"]) == [name for name in METRICS if name != "stability"]
+    assert choose_metrics(["all"], "detection") == choose_metrics(None, "images") == ["stability", "equivariance"]
+    assert choose_metrics(["all"], "auto") == list(METRICS)
+    assert choose_metrics(None) == list(DEFAULT_METRICS)
     assert choose_metrics(["grid", "accuracy", "grid"]) == ["accuracy", "grid"]
     for names in (["accuracy", "speed"], []):
         with pytest.raises(InputError, match="use all, or some of accuracy, consistency"):

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -26,6 +26,7 @@ from dealias.models.inputs import Pixels
 Counts: TypeAlias = dict[str, Any]
 Part: TypeAlias = tuple[list[int], Counts]
 """The numbers of some images, and what was counted of them."""
+Networks: TypeAlias = Literal["classifiers", "others", "all"]
 Rates: TypeAlias = Mapping[str, Mapping[str, float]]
 
 
@@ -155,6 +156,8 @@ class Task(ABC):
     PLOTS: ClassVar[Mapping[str, PlotText]] = {}
     labelled: ClassVar[bool] = False
     """Whether `count` needs the classes."""
+    networks: ClassVar[Networks] = "classifiers"
+    """Which networks the family measures: those that return class scores, the others, or all."""
 
     name: str
     source: Source

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from dealias.evaluation.network import Network
-from dealias.evaluation.tasks.base import Answers, Counts, Metric, Rates, Request, Summary, Task
+from dealias.evaluation.tasks.base import Answers, Counts, Metric, Networks, Rates, Request, Summary, Task
 from dealias.metrics.site_profile import Profile, profile_model
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
@@ -24,6 +24,8 @@ class EquivarianceTask(Task):
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "equivariance": Metric("internal feature distance at the downsampling sites", default=True)
     }
+
+    networks: ClassVar[Networks] = "all"
 
     @classmethod
     def plan(cls, request: Request, preprocessing: Preprocessing) -> Iterator[Task]:
