@@ -268,6 +268,12 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     "models.VGG": each("stages", [[], [[]], [[0]], None]),
     "models.ModelSpec": [],
     "models.Preprocessing": [((32, 64, 64, 3, "bilinear", (0.0,), (1.0,)), {}, "crop_size")],
+    "data.Video": [
+        *each("path", ["missing.mp4", None]),
+        *each("start", [-1, 1.5, "1"], path="missing.mp4"),
+        *each("stop", [0, "1"], path="missing.mp4"),
+        *each("short_side", BAD_INTS[:4], path="missing.mp4"),
+    ],
     "data.digits_split": [],
     "data.mnist_digits": [],
     "data.photos": each("size", BAD_INTS[:4]),
