@@ -18,8 +18,7 @@ from dealias.metrics.views import Mode, ShiftedViews, network_views
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
 
-_PAIRS = "two random windows of one image, or circular shifts where networks see images whole"
-_MATCHED = "of the boxes that are found in both"
+_MATCHED = "of the boxes that are found in both views"
 
 
 def _text(name: str, definition: str, *, is_fraction: bool = False, finding: str = "") -> base.FigureText:
@@ -35,47 +34,56 @@ class StabilityTask(base.Task):
     """
 
     METRICS: ClassVar[Mapping[str, base.Metric]] = {
-        "stability": base.Metric(f"how much what a network of any task returns differs between {_PAIRS}")
+        "stability": base.Metric(
+            "how much what a network of any task returns differs between two random windows of one image; between "
+            "circular shifts for networks that see images whole"
+        )
     }
     FIGURES: ClassVar[Mapping[str, base.FigureText]] = {
         "detection_matched": _text(
             "boxes found again",
-            f"fraction of the boxes in {_PAIRS} that the other has too, with the same class and an IoU of at least .5",
+            "of all boxes in two views of one image, the fraction with a match in the other: the same class and an IoU "
+            "of at least .5",
             is_fraction=True,
             finding="finds the same boxes in two shifts of one image in",
         ),
-        "detection_iou": _text("IoU", f"mean IoU {_MATCHED}"),
+        "detection_iou": _text("IoU", f"mean {_MATCHED}"),
         "detection_centre": _text("distance of centres (px)", f"mean {_MATCHED}; less is better"),
         "detection_scale": _text("change of size", f"mean |log(area / area)| {_MATCHED}; less is better"),
         "detection_score": _text("change of the score", f"mean {_MATCHED}; less is better"),
         "detection_mask_iou": _text("IoU of masks", f"mean {_MATCHED}"),
         "detection_point_mean": _text("distance of key points (px)", f"mean {_MATCHED}; less is better"),
-        "detection_point_p95": _text("distance of key points, 95th percentile (px)", f"{_MATCHED}; less is better"),
+        "detection_point_p95": _text(
+            "distance of key points, 95th percentile (px)", f"over those {_MATCHED}; less is better"
+        ),
         "detection_point_mean_relative": _text(
-            "relative distance of key points", f"mean over the box's diagonal {_MATCHED}; less is better"
+            "relative distance of key points", f"mean {_MATCHED}, over the box's diagonal; less is better"
         ),
         "detection_empty": _text(
             "pairs without a box",
-            "fraction of pairs that have none in either view; they count in no other figure",
+            "fraction of the pairs of views that have none; they count in no other figure",
             is_fraction=True,
         ),
         "segmentation_pixels": _text(
             "pixels with the same class",
-            f"fraction of the pixels that {_PAIRS} share (mASSC)",
+            "fraction of the pixels that two views of one image share (mASSC)",
             is_fraction=True,
             finding="gives the pixels of two shifts of one image the same class in",
         ),
-        "segmentation_iou": _text("mean IoU of the class maps", f"of one against the other: {_PAIRS}"),
-        "keypoints_mean": _text("distance of key points (px)", f"mean between {_PAIRS}; less is better"),
-        "keypoints_p95": _text("distance of key points, 95th percentile (px)", "less is better"),
-        "keypoints_largest": _text("largest distance of key points (px)", "less is better"),
-        "embeddings_mean": _text("1 - cosine", f"mean between {_PAIRS}; less is better"),
-        "embeddings_p95": _text("1 - cosine, 95th percentile", "less is better"),
+        "segmentation_iou": _text(
+            "mean IoU of the class maps", "of one view's against the other's, over the classes that occur in either"
+        ),
+        "keypoints_mean": _text("distance of key points (px)", "mean between two views of one image; less is better"),
+        "keypoints_p95": _text("distance of key points, 95th percentile (px)", "over all pairs; less is better"),
+        "keypoints_largest": _text("largest distance of key points (px)", "over all pairs; less is better"),
+        "embeddings_mean": _text("1 - cosine", "mean between two views of one image; less is better"),
+        "embeddings_p95": _text("1 - cosine, 95th percentile", "over all pairs; less is better"),
         "images_error": _text(
             "error over the range",
-            f"root mean square difference of the images returned for {_PAIRS}, over the range of all; less is better",
+            "root mean square difference between the images for two views of one image, over the range of all; "
+            "less is better",
         ),
-        "images_psnr": _text("PSNR (dB)", "20 log10(1 / error over the range); EQ-T of Karras et al. 2021"),
+        "images_psnr": _text("PSNR (dB)", "20 log10(1 / error over the range): EQ-T of Karras et al. 2021"),
     }
     networks: ClassVar[base.Networks] = "others"
 
