@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dealias.errors import InputError, InputTypeError
-from dealias.metrics import measure_consistency, measure_stability, stability
+from dealias.metrics import TrackStability, measure_consistency, measure_stability, stability
+from dealias.metrics.comparisons import Pairs, comparison_of
+from dealias.metrics.outputs import recognise
 from dealias.metrics.stability import Stability
 from dealias.metrics.views import make_views
 from dealias.models import vgg_small
+from dealias.perturb import slide
 
 HEIGHT, WIDTH = 48, 64
 VIEWS = [
@@ -128,6 +132,21 @@ def test_equivariant_networks_are_perfect(
     assert {name: found.values[name] for name in expected} == pytest.approx(expected, abs=1e-5)
     assert found.images == 3
     assert task in str(found)
+
+
+@pytest.mark.parametrize(("network", "task", "expected"), PERFECT)
+def test_equivariant_networks_are_perfect_on_pans(network: nn.Module, task: str, expected: Any) -> None:
+    pan = slide(scenes(1, seed=5)[0], (36, 50), frames=9, step=(1, -1))
+    comparison = comparison_of(task)  # type: ignore[arg-type]
+    answers = recognise(network(torch.stack([*pan])), count=9, size=pan.size, channels=1)
+    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(pan.shifts)]
+    comparison.compare(answers.values, Pairs(0, [*pairwise(range(9))], steps, pan.size))
+    found = comparison.findings().values
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+    if task == "detection":
+        metric = TrackStability()
+        metric.update(answers.values, pan.shifts, pan.size)
+        assert metric.compute() == {"fragments": 0, "jitter": 0}
 
 
 def test_a_detector_with_known_jitter_gives_the_closed_form() -> None:
@@ -316,6 +335,6 @@ def test_the_table_names_values_intervals_and_counts() -> None:
     )
     assert text.splitlines() == [
         "detection, 4 images, circular shifts up to 3",
-        "  matched              0.5  [0.4, 0.6]",
+        "  matched 0.5  [0.4, 0.6]",
         "  (20 pairs)",
     ]

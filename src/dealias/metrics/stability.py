@@ -54,11 +54,12 @@ class Stability:
     def __str__(self) -> str:
         """A table in plain text."""
         lines = [f"{self.task}, {self.images} images, {self.mode} shifts {self.reach}"]
+        width = max(map(len, self.values), default=0)
         for name, value in self.values.items():
             bounds = self.intervals.get(name)
             known = bounds is not None and not any(map(math.isnan, bounds))
             interval = f"  [{bounds[0]:.4g}, {bounds[1]:.4g}]" if bounds is not None and known else ""
-            lines.append(f"  {name:<20} {value:.4g}{interval}")
+            lines.append(f"  {name:<{width}} {value:.4g}{interval}")
         lines.append(f"  ({', '.join(f'{count} {name}' for name, count in self.counts.items())})")
         return "\n".join(lines)
 
