@@ -17,8 +17,11 @@ def main() -> None:
     segmentation = import_torchvision().models.segmentation
     network = segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
     images = torch.nn.functional.interpolate(torch.rand(4, 3, 32, 32), (256, 256), mode="bicubic")
-    with torch.no_grad():
-        for _ in range(20):  # statistics of batch norm: without them random weights give one class everywhere
+    with torch.no_grad():  # random weights would give one class everywhere
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+                module.bias.zero_()
+        for _ in range(20):
             network.train()(images)
     network.eval()
     views = make_views("one_pixel", crop_size=224, image_size=256)
