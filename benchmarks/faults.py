@@ -94,12 +94,14 @@ def commands(data: Path) -> list[Command]:
         "--min-consistency",
         "0",
     ]
+    panning = ["--photos", images, "--frames", "9", "--batch-size", "4"]
     return [
         Command("train", ["train", model, *training, "--device", "cpu"], resumes=True),
         Command("finetune", ["finetune", model, *given, *training, "--device", "cpu"], resumes=True),
         Command("repair", ["repair", model, *given, *repairing, "--device", "cpu"], resumes=True),
         Command("evaluate", ["evaluate", model, "--images", images, *metrics, "--device", "cpu"], resumes=True),
         Command("audit", ["audit", model, *given, "--images", images, "--device", "cpu"], resumes=True),
+        Command("flicker", ["flicker", model, *given, *panning, "--device", "cpu"], resumes=True),
         Command("profile", ["profile", model, "--images", images, "--device", "cpu"], resumes=False),
         Command("convert", ["convert", model, *given], resumes=False),
     ]

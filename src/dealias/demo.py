@@ -244,8 +244,10 @@ def _page(results: DemoResults, profiles: Mapping[str, Profile], slides: list[di
     return render_page(
         title="dealias demo",
         finding=results.finding,
-        photos_heading="The problem: slide a photograph, and the network changes its mind",
-        photos=[slide | {"curves": {"EfficientNet-Lite0": slide["probabilities"]}} for slide in slides],
+        photos=(
+            "The problem: slide a photograph, and the network changes its mind",
+            [slide | {"curves": {"EfficientNet-Lite0": slide["probabilities"]}} for slide in slides],
+        ),
         figures=[
             {
                 "heading": "The cure: the same digit, the same training, two networks",

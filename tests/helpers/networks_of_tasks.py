@@ -74,3 +74,28 @@ class Painter(_Strided):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(self.layers(x), x.shape[2:])
+
+
+class SquareDetector(nn.Module):
+    """The bright square of an image, found exactly.
+
+    Args:
+        step: the box's corner is rounded down to a multiple of it, as a network that subsamples would.
+        drop: the number of columns at which the square is not found.
+    """
+
+    def __init__(self, step: int = 1, drop: int = 0) -> None:
+        super().__init__()
+        self.step, self.drop = step, drop
+
+    def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+        return [self._find(image.mean(0) > 0.5) for image in x]
+
+    def _find(self, bright: Tensor) -> dict[str, Tensor]:
+        rows, columns = (bright.any(1).nonzero(), bright.any(0).nonzero())
+        if not len(rows) or (self.drop and int(columns[0]) % self.drop == 0):
+            return {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.long)}
+        top, left = (int(found[0]) // self.step * self.step for found in (rows, columns))
+        height, width = len(rows), len(columns)
+        box = torch.tensor([[left, top, left + width, top + height]]).float()
+        return {"boxes": box, "scores": torch.tensor([0.9]), "labels": torch.tensor([3])}

@@ -33,8 +33,7 @@ def _page() -> str:
     return render_page(
         title="t",
         finding=f"finding {HOSTILE}",
-        photos_heading="h",
-        photos=[photo],
+        photos=("h", [photo]),
         figures=[{"heading": "f", "text": "x", "source": source, "alt": "a"}],
         tables=[{"heading": HOSTILE, "columns": ["", "baseline"], "rows": [[HOSTILE, "1%"]]}],
         notes=[HOSTILE],

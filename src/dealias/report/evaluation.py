@@ -47,8 +47,7 @@ def render_evaluation(results: Results, slides: Sequence[Slide]) -> str:
     return render_page(
         title=f"dealias evaluation of {', '.join(labels)}",
         finding=evaluation_finding(results),
-        photos_heading="Your images, the least stable first",
-        photos=[asdict(slide) for slide in slides],
+        photos=("Your images, the least stable first", [asdict(slide) for slide in slides]),
         figures=drawn(evaluation_figures(results)),
         summary={"columns": evaluation_columns(results), "rows": evaluation_rows(results)}
         if any(results.metrics.values())

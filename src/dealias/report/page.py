@@ -51,40 +51,45 @@ def render_page(
     *,
     title: str,
     finding: str,
-    photos_heading: str,
-    photos: Sequence[Mapping[str, Any]],
+    photos: tuple[str, Sequence[Mapping[str, Any]]] = ("", ()),
     figures: Sequence[Mapping[str, str]],
     notes: Sequence[str],
     summary: Table | None = None,
     tables: Sequence[Table] = (),
+    frames: Mapping[str, Any] | None = None,
 ) -> str:
     """The report as HTML, with styles, script and pictures inside.
 
     Args:
         title: title of the page.
         finding: the result in one sentence, at the top of the page.
-        photos_heading: heading of the shift slider.
-        photos: photographs of the shift slider, each with `name`, `label`, `shifts`, `curves` (probabilities by name),
-            `source` (data URL of a square picture), `size` (its side in pixels) and `crop` (side of the window).
+        photos: heading of the shift slider, and its photographs, each with `name`, `label`, `shifts`, `curves`
+            (probabilities by name), `source` (data URL of a square picture), `size` (its side in pixels) and `crop`
+            (side of the window).
         figures: figures, each with `heading`, `text`, `source` (data URL), `alt` and perhaps `dark`, the source for
             dark pages.
         notes: paragraphs on how the results were measured.
         summary: table in front of the figures: `columns` and `rows` of strings.
         tables: tables after the figures, each with `heading`, `columns`, `rows` and perhaps `text`.
+        frames: of the slider through time: `names` of the networks, and `frames`, each with `label` and `sources`, a
+            data URL for each network.
     """
     jinja2 = require("jinja2")
     template = resources.files("dealias.report").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    data = json.dumps([dict(photo) for photo in photos]).replace("<", "\\u003c")
+    heading, slides = photos
+    data = json.dumps([dict(photo) for photo in slides]).replace("<", "\\u003c")
     html: str = environment.from_string(template).render(
         title=title,
         finding=finding,
-        photos_heading=photos_heading,
-        photos=photos,
+        photos_heading=heading,
+        photos=slides,
         photos_json=data,
         figures=figures,
         summary=summary,
         tables=tables,
+        frames=frames if frames and frames["frames"] else None,
+        frames_json=json.dumps(frames).replace("<", "\\u003c"),
         colors={"light": SERIES_COLORS, "dark": DARK_SERIES_COLORS},
         notes=notes,
     )

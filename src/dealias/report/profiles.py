@@ -99,8 +99,6 @@ def render_profiles(stored: StoredProfiles) -> str:
     return render_page(
         title=f"dealias profile of {', '.join(stored.profiles)}",
         finding=f"{'; '.join(findings)}." if findings else "No downsampling site has feature maps.",
-        photos_heading="",
-        photos=[],
         figures=drawn(profile_figures(measured) if measured else []),
         tables=profile_tables(measured),
         notes=[

@@ -101,8 +101,6 @@ def render_training(runs: Mapping[str, TrainingRun]) -> str:
     return render_page(
         title=f"dealias training of {', '.join(runs)}",
         finding=_finding(runs),
-        photos_heading="",
-        photos=[],
         figures=drawn(_figures(runs)),
         summary={"columns": columns, "rows": rows},
         notes=notes,

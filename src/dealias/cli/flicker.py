@@ -1,0 +1,148 @@
+"""`dealias flicker`: how much what networks return changes from frame to frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dealias.cli import common
+from dealias.cli.common import app, say, show_progress
+
+if TYPE_CHECKING:
+    from dealias.data import Source, Video
+    from dealias.evaluation.clips import Clip
+    from dealias.evaluation.flicker import Flicker
+    from dealias.evaluation.network import Network
+    from dealias.metrics.site_profile import Profile
+    from dealias.models import ModelSpec
+
+
+@app.command("flicker")
+def flicker_of_networks(
+    model: common.ConfiguredModel,
+    video: Annotated[Path | None, typer.Option(help="A video file, any that FFmpeg reads.")] = None,
+    photos: Annotated[
+        str | None, typer.Option(help="Folder of photographs: a window slides over each, so the true motion is known.")
+    ] = None,
+    weights: common.Weights = None,
+    new_head: common.NewHead = False,
+    against: Annotated[
+        str,
+        typer.Option(help="What to show beside it: a filter for its anti-aliased copy, or another MODEL,KEY=VALUE,..."),
+    ] = "bin4",
+    task: common.Task = "auto",
+    frames: Annotated[int, typer.Option(help="Of the pan over each photograph.", min=2)] = 17,
+    step: Annotated[
+        float, typer.Option(help="Pixels that the window moves down and to the right in each frame.")
+    ] = 1.0,
+    start: Annotated[int, typer.Option(help="First frame of the video.", min=0)] = 0,
+    stop: Annotated[int | None, typer.Option(help="The frame behind the last one of the video.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use at most this many photographs.", min=1)] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Short side to which frames of the video are resized; default: as they are.")
+    ] = None,
+    crop_size: common.CropSize = None,
+    batch_size: Annotated[int, typer.Option(help="Frames in a forward pass.", min=1)] = 8,
+    device: common.Device = "auto",
+    seed: common.Seed = 0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also measure which downsampling site adds most shift-variance.")
+    ] = False,
+    output: common.Output = Path("runs/flicker"),
+    resume: common.Resume = False,
+) -> None:
+    """Show a video, or pans over photographs, to a network and its anti-aliased copy: how steady are their answers?"""
+    asked = dict(locals())
+    from dealias.errors import InputError
+    from dealias.evaluation.flicker import CHUNKS, RESULTS, SETTINGS, measure_flicker
+    from dealias.files import OutputFolder
+    from dealias.models.spec import inputs_of
+    from dealias.report.flicker import PAGE, write_flicker_report
+
+    if (video is None) == (photos is None):
+        raise InputError("give either --video FILE or --photos FOLDER")
+    specs = _specs(model, weights, new_head, against)
+    inputs = {"video": video, **inputs_of(specs)}
+    folder = OutputFolder(output, "flicker", writes=(SETTINGS, CHUNKS, RESULTS, PAGE), inputs=inputs)
+    if folder.has_run and not resume:
+        raise InputError(f"output={str(output)!r} has a run: pass --resume to continue it, or name another folder")
+    opened = _opened(asked)
+    networks = _networks(specs, asked)
+    clips = _clips(opened, networks[0], asked)
+    left_out = ("output", "resume", "device", "batch_size", "profile")
+    settings = {name: str(value) for name, value in asked.items() if name not in left_out}
+    with show_progress() as on_progress, folder:
+        results = measure_flicker(networks, clips, folder, settings, on_progress=on_progress)
+        on_progress("writing the report", 0.96)
+        write_flicker_report(folder, clips, networks, _profile(networks[0], clips[0]) if profile else None)
+    _print(results, output)
+
+
+def _specs(model: str, weights: Path | None, new_head: bool, against: str) -> list[ModelSpec]:
+    """The network, and its copy with a filter or another network."""
+    from dealias.audit import audited_models
+    from dealias.models import ModelSpec
+    from dealias.models.spec import label_models
+
+    spec, copy = audited_models(model, weights=weights, new_head=new_head, filter=against)
+    return label_models([spec, ModelSpec.parse(against) if ":" in against else copy])
+
+
+def _networks(specs: Sequence[ModelSpec], asked: Mapping[str, Any]) -> list[Network]:
+    from dealias.evaluation.network import build_network
+    from dealias.metrics.outputs import check_task
+    from dealias.runtime import pick_device
+
+    task, device = check_task(asked["task"]), pick_device(asked["device"])
+    sizes = {"crop_size": asked["crop_size"], "seed": asked["seed"]}
+    return [build_network(spec, device, asked["batch_size"], task=task, **sizes) for spec in specs]
+
+
+def _opened(asked: Mapping[str, Any]) -> Video | Source:
+    """The video, or the photographs."""
+    from dealias.data import Video
+    from dealias.repair.from_folder import ImageChoice, open_images
+
+    if asked["video"] is not None:
+        return Video(asked["video"], start=asked["start"], stop=asked["stop"], short_side=asked["image_size"])
+    return open_images(ImageChoice(asked["photos"], asked["limit"]), asked["seed"])[0]
+
+
+def _clips(opened: Video | Source, network: Network, asked: Mapping[str, Any]) -> list[Clip]:
+    """The video, or a pan over each photograph."""
+    from dealias.data import Video
+    from dealias.errors import InputError
+    from dealias.evaluation.clips import PanClip, VideoClip
+
+    if isinstance(opened, Video):
+        return [VideoClip(opened, network.preprocessing.channels)]
+    if network.task in ("segmentation", "images") and asked["step"] % 1:
+        raise InputError(f"step={asked['step']} is not whole: maps of pixels are compared pixel by pixel; use 1 or 2")
+    step = (asked["step"], asked["step"])
+    return [PanClip(opened, number, network.preprocessing, asked["frames"], step) for number in range(len(opened))]
+
+
+def _profile(network: Network, clip: Clip) -> Profile:
+    """Of the network, on a frame of the clip."""
+    from dealias.metrics.site_profile import profile_model
+
+    pixels = next(iter(clip.shots())).pixels[None]
+    return profile_model(network.model, network.see(pixels.to(network.device)))
+
+
+def _print(results: Flicker, output: Path) -> None:
+    from dealias.report.flicker import PAGE, flicker_finding, flicker_rows
+
+    say(flicker_finding(results), style="bold")
+    table = Table("", *results.networks)
+    for row in flicker_rows(results):
+        table.add_row(*row)
+    Console().print(table)
+    if skipped := sum(len(clip["skipped"]) for clip in results.clips):
+        say(f"{skipped} frames were skipped: see the report")
+    say(output / PAGE)
