@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dealias.ops.anchor import component_energies, phases_of, shifted
+from dealias.ops.anchor import component_energies, offsets_of, shifted
 
 SHAPES = {1: (12,), 2: (6, 12), 3: (4, 6, 2)}
 
@@ -37,7 +37,7 @@ def test_the_anchored_map_moves_by_whole_strides(kind, seed, channels, stride, b
     axes = tuple(range(2, x.ndim))
     shifts = list(itertools.product(*(range(step) for step in stride)))
     moved = torch.cat([x.roll(shift, axes) for shift in shifts])
-    anchored = shifted(moved, phases_of(moved, stride), stride)
+    anchored = shifted(moved, offsets_of(moved, stride), stride)
     wanted = rolls(anchored[0], stride)
     assert all(any(torch.equal(one, other) for other in wanted) for one in anchored)
 
@@ -46,7 +46,7 @@ def test_the_anchored_map_moves_by_whole_strides(kind, seed, channels, stride, b
 def test_the_component_of_largest_energy_comes_first(axes):
     stride = (2, 3, 2)[:axes] if axes > 1 else (3,)
     x = torch.randn(4, 3, *SHAPES[axes], dtype=torch.float64)
-    offsets = phases_of(x, stride).numpy()
+    offsets = offsets_of(x, stride).numpy()
     for sample, chosen in zip(x.numpy(), offsets, strict=True):
         energies = {
             starts: (
@@ -86,6 +86,6 @@ def test_gradients():
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_maps_without_an_energy_are_taken(value):
-    offsets = phases_of(torch.full((2, 3, 4, 4), value), (2, 2))
+    offsets = offsets_of(torch.full((2, 3, 4, 4), value), (2, 2))
     assert offsets.shape == (2, 2)
     assert bool(((offsets >= 0) & (offsets < 2)).all())

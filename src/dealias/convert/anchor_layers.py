@@ -12,23 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from dealias.convert.windows import Window
-from dealias.ops.anchor import phases_of, shifted
+from dealias.ops import anchor
 
 # Single calls in the graphs of torch.fx.
-torch.fx.wrap("offsets_of")
+torch.fx.wrap("anchored")
 torch.fx.wrap("rolled")
 
 
-def offsets_of(x: Tensor, stride: Sequence[int]) -> Tensor:
-    """`phases_of` for maps with or without a batch axis."""
-    return phases_of(x.unsqueeze(0) if x.ndim == len(stride) + 1 else x, stride)
+def anchored(x: Tensor, stride: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`dealias.ops.anchor.anchored` for maps with or without a batch axis."""
+    if x.ndim == len(stride) + 1:
+        y, offsets = anchor.anchored(x.unsqueeze(0), stride)
+        return y.squeeze(0), offsets
+    return anchor.anchored(x, stride)
 
 
 def rolled(x: Tensor, offsets: Tensor, periods: Sequence[int], *, back: bool = False) -> Tensor:
-    """`shifted` for maps with or without a batch axis."""
+    """`dealias.ops.anchor.shifted` for maps with or without a batch axis."""
     if x.ndim == len(periods) + 1:
-        return shifted(x.unsqueeze(0), offsets, periods, back=back).squeeze(0)
-    return shifted(x, offsets, periods, back=back)
+        return anchor.shifted(x.unsqueeze(0), offsets, periods, back=back).squeeze(0)
+    return anchor.shifted(x, offsets, periods, back=back)
 
 
 class _Calls:
@@ -60,11 +63,11 @@ class Anchor(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, *spatial) or (C, *spatial) to the same shape, dtype and layout."""
-        offsets = offsets_of(input, self.stride)
+        y, offsets = anchored(input, self.stride)
         if self.undone:
             earlier = self.made.offsets if len(self.made.offsets) < self.calls else ()
             self.made = _Calls((*earlier, offsets))  # a new one: replicas share the old one
-        return rolled(input, offsets, self.stride)
+        return y
 
     def extra_repr(self) -> str:
         """The period."""
@@ -100,11 +103,11 @@ class Undo(nn.Module):
             return input
         total, periods = None, [1] * len(steps[0].scale)
         for step in steps:
-            anchor = cast(Anchor, self.anchors[step.anchor])
-            offsets = anchor.made.offsets[step.call]
+            layer = cast(Anchor, self.anchors[step.anchor])
+            offsets = layer.made.offsets[step.call]
             moved = torch.stack([offsets[:, axis] * scale for axis, scale in enumerate(step.scale)], 1)
             total = moved if total is None else total + moved
-            longest = ((stride - 1) * scale for stride, scale in zip(anchor.stride, step.scale, strict=True))
+            longest = ((stride - 1) * scale for stride, scale in zip(layer.stride, step.scale, strict=True))
             periods = [period + more for period, more in zip(periods, longest, strict=True)]
         return rolled(input, cast(Tensor, total), periods, back=True)
 

@@ -114,6 +114,12 @@ def _needs_plain_operations() -> bool:
     )
 
 
+def runs_native(x: Tensor) -> bool:
+    """Whether a kernel may take `x`, as far as the choice of the user and what transforms PyTorch's operations go."""
+    traced = _takes_reference() or _needs_plain_operations() or not reference.is_plain(x)
+    return not traced and unavailable(x.device.type) is None
+
+
 def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
     """Which backend takes this input: "cpu", "cuda" or "reference".
 

@@ -17,36 +17,47 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dealias import ops
+from dealias.ops import anchor_cpu
 from dealias.ops.reference import is_traced
 
 _BITS = 40  # of a pixel's energy, relative to the largest one: sums over 4 million pixels fit into 63 bits
-_ROUNDING = {torch.float64: 1e-10}
-_ROUNDING_OF_OTHERS = 1e-6
-"""Energies that differ by less than this share count as equal."""
 _MOST_ROUNDS = 12  # of looking twice as far, where the size of the map is not known
 
 
-def phases_of(x: Tensor, stride: Sequence[int]) -> Tensor:
-    """The offsets of the polyphase component of `x` that is to come first.
+def anchored(x: Tensor, stride: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`x` rolled so that the polyphase component of largest energy comes first, and the offsets that it had.
 
     Args:
         x: (N, C, *spatial).
         stride: the period on each spatial axis; component (i, j) holds the pixels i + stride * n, j + stride * m.
 
     Returns:
-        (N, spatial) int64, offsets below the stride.
+        The rolled map, differentiable, and the offsets: (N, spatial) int64, below the stride.
     """
+    if len(stride) == 2 and anchor_cpu.covers_anchor(x) and ops.runs_native(x):
+        return anchor_cpu.anchored(x, stride, _slack(x), offsets_of)
+    offsets = offsets_of(x, stride)
+    return shifted(x, offsets, stride), offsets
+
+
+def offsets_of(x: Tensor, stride: Sequence[int]) -> Tensor:
+    """The offsets of the component that is to come first, see `anchored`."""
     with torch.no_grad():
         energies = component_energies(x, stride)
         best = energies.amax(1, keepdim=True)
-        slack = (best.to(_wide(x)) * _ROUNDING.get(x.dtype, _ROUNDING_OF_OTHERS)).to(torch.int64)
-        close = energies >= best - slack
+        close = energies >= best - (best.to(_wide(x)) * _slack(x)).to(torch.int64)
         chosen = _break_ties(x, stride, energies, close)
         offsets = []
         for step in reversed(stride):
             offsets.append(chosen % step)
             chosen = chosen // step
         return torch.stack(offsets[::-1], 1)
+
+
+def _slack(x: Tensor) -> float:
+    """The share by which energies may differ and still count as equal: more than rounding makes of them."""
+    return 1e-10 if x.dtype == torch.float64 else 1e-6
 
 
 def _break_ties(x: Tensor, stride: Sequence[int], energies: Tensor, close: Tensor) -> Tensor:
@@ -111,6 +122,8 @@ def shifted(x: Tensor, offsets: Tensor, periods: Sequence[int], *, back: bool = 
         x: (N, C, *spatial).
         offsets: (N, spatial) int64, at least 0 and below `periods`.
     """
+    if len(periods) == 2 and anchor_cpu.covers(x) and ops.runs_native(x):
+        return anchor_cpu.roll(x, -offsets if back else offsets)
     for axis, period in enumerate(periods):
         for bit in range((period - 1).bit_length()):
             moves = (offsets[:, axis] >> bit) % 2 == 1

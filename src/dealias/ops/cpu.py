@@ -80,6 +80,11 @@ if _library is not None:
     _backward.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int]
 
 
+def library() -> Any:
+    """The loaded library; None where there is none."""
+    return _library
+
+
 def unavailable() -> str | None:
     """Why nothing can run here, or None if it can.
 
@@ -170,7 +175,8 @@ class _Call:
 _call = lru_cache(maxsize=512)(_Call)
 
 
-def _check(status: int) -> None:
+def check(status: int) -> None:
+    """Raise an error where the library returned one."""
     if status == _OUT_OF_MEMORY:
         raise MemoryError("the native kernels found no memory for their scratch rows")
     if status:
@@ -183,7 +189,7 @@ def forward(x: Tensor, blur: Blur, first: First) -> Tensor:
     x = x.contiguous(memory_format=memory_format(channels_last))
     call = _call(blur, first, x.dtype, x.shape, channels_last)
     y = torch.empty(call.out_size, dtype=x.dtype, device=x.device, memory_format=call.layout)
-    _check(_forward(call.address, x.data_ptr(), y.data_ptr(), torch.get_num_threads()))
+    check(_forward(call.address, x.data_ptr(), y.data_ptr(), torch.get_num_threads()))
     return y
 
 
@@ -196,5 +202,5 @@ def backward(
     x = None if x is None else x.contiguous(memory_format=call.layout)
     result = torch.empty(call.size, dtype=grad.dtype, device=grad.device, memory_format=call.layout)
     address = None if x is None else x.data_ptr()
-    _check(_backward(call.address, address, grad.data_ptr(), result.data_ptr(), torch.get_num_threads()))
+    check(_backward(call.address, address, grad.data_ptr(), result.data_ptr(), torch.get_num_threads()))
     return result
