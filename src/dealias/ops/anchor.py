@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dealias import ops
 from dealias.ops import anchor_cpu
-from dealias.ops.reference import is_traced
+from dealias.ops.reference import is_traced, match_layout
 
 _BITS = 40  # of a pixel's energy, relative to the largest one: sums over 4 million pixels fit into 63 bits
 _MOST_ROUNDS = 12  # of looking twice as far, where the size of the map is not known
@@ -63,11 +63,11 @@ def _slack(x: Tensor) -> float:
 def _break_ties(x: Tensor, stride: Sequence[int], energies: Tensor, close: Tensor) -> Tensor:
     """The number of the component to choose from those that are `close` to the largest energy, for each sample."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting() or is_traced():
-        return torch.where(close, _outlooks(x, stride), -2.0).argmax(1)
+        return torch.where(close, _outlooks(x, stride), -4.0).argmax(1)
     chosen = energies.argmax(1)
     tied = (close.sum(1) > 1).nonzero().squeeze(1)
     if len(tied):
-        chosen[tied] = torch.where(close[tied], _outlooks(x[tied], stride), -2.0).argmax(1)
+        chosen[tied] = torch.where(close[tied], _outlooks(x[tied], stride), -4.0).argmax(1)
     return chosen
 
 
@@ -112,11 +112,14 @@ def _outlooks(x: Tensor, stride: Sequence[int]) -> Tensor:
         rounds = (size - 1).bit_length() if isinstance(size, int) else _MOST_ROUNDS
         for distance in (2**one for one in range(rounds)):
             seen = (1.2 * seen + 1.7 * seen.roll(-distance, axis) + 0.4).sin()
-    return torch.stack([part.flatten(1).amax(1) for part in _components(seen, stride)], 1)
+    parts = _components(seen, stride)  # some without a pixel where the map is smaller than the stride
+    return torch.stack(
+        [part.flatten(1).amax(1) if 0 not in part.shape else seen.flatten(1)[:, 0] - 2 for part in parts], 1
+    )
 
 
 def shifted(x: Tensor, offsets: Tensor, periods: Sequence[int], *, back: bool = False) -> Tensor:
-    """`x` rolled so that the sample at `offsets` comes first; with `back` the inverse. Differentiable.
+    """`x` rolled so that the pixel at `offsets` comes first, in its layout; with `back` the inverse. Differentiable.
 
     Args:
         x: (N, C, *spatial).
@@ -124,10 +127,10 @@ def shifted(x: Tensor, offsets: Tensor, periods: Sequence[int], *, back: bool = 
     """
     if len(periods) == 2 and anchor_cpu.covers(x) and ops.runs_native(x):
         return anchor_cpu.roll(x, -offsets if back else offsets)
+    y = x
     for axis, period in enumerate(periods):
         for bit in range((period - 1).bit_length()):
             moves = (offsets[:, axis] >> bit) % 2 == 1
             distance = 1 << bit if back else -(1 << bit)
-            moved = x.roll(distance, axis + 2)
-            x = torch.where(moves.reshape(-1, *(1,) * (x.ndim - 1)), moved, x)
-    return x
+            y = torch.where(moves.reshape(-1, *(1,) * (y.ndim - 1)), y.roll(distance, axis + 2), y)
+    return match_layout(y, x)

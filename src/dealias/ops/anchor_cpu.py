@@ -1,4 +1,4 @@
-"""Anchors on the CPU, in the compiled library: one pass over a map for its energies, one copy for its circular shift."""
+"""Anchors on the CPU, in the compiled library, which rolls a sample while it is in the cache."""
 
 from __future__ import annotations
 
