@@ -1,7 +1,7 @@
 """Blurs and anchors beside each other: accuracy, consistency under each kind of shift, and the cost of training.
 
     python experiments/methods.py                       # digits, 3 seeds: each cell without a record
-    python experiments/methods.py --data fashion --seeds 5 --augment
+    python experiments/methods.py --data fashion --seeds 0 1 2 3 4 --augment
     python experiments/methods.py --table               # the table of docs/invariance.md, from the records
 
 Networks pad circularly. A cell is one network, trained in one way from one seed. Its record is written to
@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("digits", "fashion"), default="digits")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--augment", action="store_true", help="roll the training images at random")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -201,7 +201,7 @@ def main() -> None:
         text = f"{before}<!-- methods -->\n{table(records.read())}\n<!-- end of methods -->{after}"
         write_whole(PAGE, text)
         return
-    for seed in range(asked.seeds):
+    for seed in asked.seeds:
         for method in asked.methods:
             cell = Cell(asked.data, method, asked.augment, asked.epochs, seed)
             if cell.name not in records.read():

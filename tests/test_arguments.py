@@ -103,6 +103,11 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     "filters.resolve_filter": each("filter", ["gauss", 0, [], [1, -1], {1.0}, LONG]),
     "filters.resolve_filters": each("filter", ["gauss", ("bin4",)], spatial=2),
     "filters.scaled": [*each("filter", ["gauss"], stride=2), *each("stride", BAD_INTS, filter="bin4")],
+    "filters.kaiser": [
+        *each("taps", [*BAD_INTS, 2000]),
+        *each("cutoff", [0, 1.0, "0.5", None], taps=6),
+        *each("width", [0.0, 2, True], taps=6),
+    ],
     "filters.parse_filter": [(("1,x",), {}, "filter"), ((LONG,), {}, "filter")],
     "nn.ReLUBlurPool2d": LAYER,
     "metrics.shift_consistency": [

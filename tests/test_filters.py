@@ -12,7 +12,7 @@ from numpy.polynomial import polynomial
 from scipy import integrate, signal
 
 from dealias.errors import InputError, InputTypeError
-from dealias.filters import FILTERS, parse_filter, resolve_filter, resolve_filters, scaled
+from dealias.filters import FILTERS, kaiser, parse_filter, resolve_filter, resolve_filters, scaled
 
 ZHANG = {  # section 4.1 of the paper, and their names in it
     "rect2": [1, 1],
@@ -156,3 +156,9 @@ def test_more_than_1024_taps(filter: Any) -> None:
 def test_what_only_resembles_a_filter_is_named(filter: Any) -> None:
     with pytest.raises(InputTypeError, match=r"^filter="):
         resolve_filter(filter)
+
+
+@given(taps=st.integers(2, 80), cutoff=st.floats(0.05, 0.95), width=st.floats(0.02, 0.9))
+def test_kaiser_taps_are_those_of_scipy(taps: int, cutoff: float, width: float) -> None:
+    expected = signal.firwin(taps, cutoff, width=width)
+    np.testing.assert_allclose(kaiser(taps, cutoff, width), expected, rtol=0, atol=1e-12 * np.abs(expected).max())

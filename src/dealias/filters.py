@@ -148,6 +148,55 @@ def scaled(filter: Filter, stride: int) -> Taps:
     return tuple(count / stride**boxes for count in counts)
 
 
+def kaiser(taps: int, cutoff: float = 0.5, width: float = 0.5) -> Taps:
+    """A low-pass filter by the window method: a sinc, under a Kaiser window as wide as the transition band asks for.
+
+    >>> [round(tap, 3) for tap in kaiser(6)]
+    [-0.053, 0.124, 0.43, 0.43, 0.124, -0.053]
+
+    Args:
+        taps: their number, at most 1,024.
+        cutoff: where the response is a half, as a share of the Nyquist frequency; 1 / stride in front of a stride.
+        width: of the transition band, as a share of the Nyquist frequency: a smaller one asks for more taps.
+
+    Raises:
+        InputError: an argument is out of range.
+
+    Source: Kaiser, *Nonrecursive digital filter design using the I0-sinh window function*, 1974; as used by Karras et
+    al., *Alias-free generative adversarial networks*, NeurIPS 2021, appendix C.
+    """
+    taps = as_int("taps", taps, 1)
+    if taps > MAX_TAPS:
+        raise InputError(f"taps={shown(taps)} is too large: use at most {MAX_TAPS}")
+    for name, value in (("cutoff", cutoff), ("width", width)):
+        if not _is_number(value) or not 0 < value < 1:
+            raise InputError(f"{name}={shown(value)} must be a number between 0 and 1, the Nyquist frequency")
+    attenuation = 2.285 * (taps - 1) * math.pi * width + 7.95  # dB
+    beta = 0.0
+    if attenuation > 50:
+        beta = 0.1102 * (attenuation - 8.7)
+    elif attenuation > 21:
+        beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
+    middle = (taps - 1) / 2
+    values = []
+    for index in range(taps):
+        place = index - middle
+        sinc = math.sin(math.pi * cutoff * place) / (math.pi * place) if place else cutoff
+        edge = place / middle if middle else 0.0
+        values.append(sinc * _bessel_i0(beta * math.sqrt(max(0.0, 1 - edge * edge))))
+    return resolve_filter(values)
+
+
+def _bessel_i0(x: float) -> float:
+    """The modified Bessel function of the first kind of order 0, by its series."""
+    total, term, order = 1.0, 1.0, 1
+    while term > 1e-17 * total:
+        term *= (x / (2 * order)) ** 2
+        total += term
+        order += 1
+    return total
+
+
 def parse_filter(text: str) -> Filter:
     """Read a filter from text: a name, a number of taps, or taps separated by commas."""
     if text.isdecimal():
