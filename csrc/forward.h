@@ -2,7 +2,7 @@
 #pragma once
 
 #include "rows.h"
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include "strips.h"
 #endif
 
@@ -281,7 +281,7 @@ void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitc
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
     if (forward_in_strips<T>(job, unit, arena)) return;
 #endif
     const Axis &row = job.row, &col = job.col;

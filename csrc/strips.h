@@ -1,6 +1,6 @@
-// Planes at stride 2 in registers: a strip of up to 64 columns walks down its map, and only x and the result touch memory.
-// Index tables, made once for many maps, bring the border of a row to its place; masks keep loads and stores inside. AVX-512
-// only: it takes the 32 registers, and its permutations across two of them.
+// Planes at stride 2 in registers: a strip of up to four vectors walks down its map, and only x and the result touch memory.
+// Index tables, made once for many maps, bring the border of a row to its place; masks keep loads and stores inside. AVX2 and
+// AVX-512 only: it takes their permutations across two registers.
 #pragma once
 
 #include "rows.h"
@@ -13,44 +13,43 @@ template <class T> constexpr int64_t kStripAhead = 4096 / sizeof(T);  // how far
 
 // Lanes of a pair of vectors that go to one vector.
 struct Route {
-    __m512i index;
+    Index index;
     Mask there;
 };
 
-// Columns of x in the lanes of a strip, and where the right neighbours of each are.
+struct IndexOf {
+    int32_t lane[kWidth] = {};
+    Index vector() const { return index_of(lane); }
+};
+
+// A mask that grows lane by lane.
+struct Lanes {
+    Mask mask = lanes_below(0);
+    void put(int64_t lane) { mask = either(mask, without(lanes_below(lane + 1), lanes_below(lane))); }
+};
+
+// Columns of x in the lanes of a strip.
 struct Columns {
     int64_t first;  // the column in lane 0; negative under the maximum's padding
     Mask inside[kStripVectors];
     Mask leading[kStripVectors];  // lanes of the padding in front of the map
-    __m512i beside[2][kStripVectors];
+    bool leaves;  // some window leaves the map
+    Mask wrapped[2][kStripVectors];  // lanes whose first and second right neighbours start the row anew
 };
-
-struct IndexOf {
-    alignas(64) int32_t lane[kBlock] = {};
-    __m512i vector() const { return _mm512_load_si512(lane); }
-};
-
-inline Mask lanes_below(int64_t n) { return static_cast<Mask>(n >= kBlock ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 
 // Lanes for the windows that start at the columns [first, first + windows) of x; false where a neighbour is out of reach.
 inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vectors, Columns& columns) {
     const Axis& col = job.col;
+    const bool turns = job.wrap && first + windows >= col.size;
+    if (!turns && windows + col.kernel - 1 > vectors * kWidth) return false;
     columns.first = first;
+    columns.leaves = first < 0 || first + windows + col.kernel - 1 > col.size;
     for (int v = 0; v < vectors; ++v) {
-        const int64_t start = first + v * kBlock;
+        const int64_t start = first + v * kWidth;
         columns.leading[v] = lanes_below(-start);
-        columns.inside[v] = static_cast<Mask>(lanes_below(col.size - start) & ~columns.leading[v]);
-        for (int64_t k = 1; k < col.kernel; ++k) {
-            IndexOf index;
-            for (int64_t lane = 0; lane < kBlock && v * kBlock + lane < windows; ++lane) {
-                int64_t source = v * kBlock + lane + k;
-                if (job.wrap && first + source >= col.size) source -= col.size;
-                const int64_t vector = source < 0 ? -1 : source / kBlock;
-                if (vector != v && vector != (v + 1) % vectors) return false;
-                index.lane[lane] = static_cast<int32_t>(source % kBlock + (vector == v ? 0 : kBlock));
-            }
-            columns.beside[k - 1][v] = index.vector();
-        }
+        columns.inside[v] = without(lanes_below(col.size - start), columns.leading[v]);
+        for (int64_t k = 1; k <= 2; ++k)
+            columns.wrapped[k - 1][v] = without(columns.inside[v], lanes_below(turns ? col.size - k - start : kWidth));
     }
     return true;
 }
@@ -63,6 +62,9 @@ template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
 public:
     RowMaximum(const Job& job, const Columns& columns, const T* plane)
         : columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap) {
+        // Rows that no window leaves are read past their ends, where that is still x.
+        const int64_t room = static_cast<const T*>(job.x) + job.images * size_ * pitch_ - from_ - V * kWidth;
+        plain_rows_ = kFreeMasks || columns.leaves || room < 0 ? 0 : room / pitch_ + 1;
         for (int v = 0; v < V; ++v) inside_[v] = columns.inside[v];
     }
 
@@ -80,19 +82,20 @@ public:
         if constexpr (kParted<T, Kernel, V>) {
 #pragma GCC unroll 2
             for (int v = 0; v < V; v += 2) {
-                const auto inside = static_cast<uint32_t>(inside_[v]) | static_cast<uint32_t>(inside_[v + 1]) << kBlock;
-                load_parities(inside, from + v * kBlock, best[v], best[v + 1]);
+                load_parities(inside_[v], inside_[v + 1], from + v * kWidth, best[v], best[v + 1]);
                 if (Relu) best[v] = rectified(best[v]), best[v + 1] = rectified(best[v + 1]);
-                __builtin_prefetch(from + v * kBlock + kStripAhead<T>);
+                __builtin_prefetch(from + v * kWidth + kStripAhead<T>);
             }
             return;
         }
         Vec here[V];
+        const bool plain = r < plain_rows_;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            here[v] = load_lanes(inside_[v], from + v * kBlock, splat(Kernel > 1 ? kLowest : 0.0f));
+            here[v] = plain ? load(from + v * kWidth)
+                            : load_lanes(inside_[v], from + v * kWidth, splat(Kernel > 1 ? kLowest : 0.0f));
             if (Relu) here[v] = rectified(here[v]);
-            __builtin_prefetch(from + v * kBlock + kStripAhead<T>);
+            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(from + v * kWidth + kStripAhead<T>);
         }
         if (Kernel > 1 && !Nan) {
 #pragma GCC unroll 4
@@ -102,22 +105,28 @@ public:
         for (int v = 0; v < V; ++v) {
             best[v] = here[v];
             if (Kernel == 1) continue;
-            const Vec next = here[(v + 1) % V], right = _mm512_permutex2var_ps(here[v], columns_.beside[0][v], next);
+            const Vec right = beside<1>(here, v, from);
             if (second) second[v] = either(wins_over<Nan>(right, here[v]), columns_.leading[v]);
             best[v] = larger_of<Nan>(best[v], right);
-            if (Kernel > 2)
-                best[v] = larger_of<Nan>(best[v], _mm512_permutex2var_ps(here[v], columns_.beside[1][v], next));
+            if (Kernel > 2) best[v] = larger_of<Nan>(best[v], beside<2>(here, v, from));
         }
     }
 
     bool found_nan() const { return any(found_); }
 
 private:
+    // The columns K to the right of those in vector `v`.
+    template <int K> [[gnu::always_inline]] Vec beside(const Vec* here, int v, const T* from) const {
+        const Vec right = joined<K>(here[v], here[(v + 1) % V]);
+        if (!wrap_) return right;
+        return load_lanes(columns_.wrapped[K - 1][v], from + v * kWidth + K - pitch_, right);
+    }
+
     const Columns& columns_;
     const T* from_;
-    int64_t pitch_, size_;
+    int64_t pitch_, size_, plain_rows_;
     bool wrap_;
-    Mask inside_[V], found_ = 0;
+    Mask inside_[V], found_ = lanes_below(0);
 };
 
 struct ForwardStrip {
@@ -138,23 +147,23 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
         need = {d < need.lo ? d : need.lo, d + 1 > need.hi ? d + 1 : need.hi};
     }
     const int64_t halves = (vectors + 1) / 2, windows = need.hi - need.lo;
-    if (windows < 1 || windows > vectors * kBlock || end - begin > halves * kBlock) return false;
+    if (windows < 1 || windows > vectors * kWidth || end - begin > halves * kWidth) return false;
     if (!lay_columns(job, need.lo - col.before, windows, vectors, strip.columns)) return false;
     strip.begin = begin;
     strip.swap = ((2 * begin - col.lead - need.lo) & 1) != 0;
     for (int64_t h = 0; h < halves; ++h) {
-        strip.outputs[h] = lanes_below(end - begin - h * kBlock);
+        strip.outputs[h] = lanes_below(end - begin - h * kWidth);
         for (int64_t b = 0; b < col.taps; ++b) {
             IndexOf index;
-            Mask there = 0;
-            for (int64_t lane = 0; lane < kBlock && begin + h * kBlock + lane < end; ++lane) {
-                const int64_t d = border(2 * (begin + h * kBlock + lane) - col.lead + b, col.dense, job.padding_mode);
+            Lanes there;
+            for (int64_t lane = 0; lane < kWidth && begin + h * kWidth + lane < end; ++lane) {
+                const int64_t d = border(2 * (begin + h * kWidth + lane) - col.lead + b, col.dense, job.padding_mode);
                 if (d < 0) continue;
                 if (((d - need.lo) & 1) != ((b + strip.swap) & 1)) return false;
                 index.lane[lane] = static_cast<int32_t>((d - need.lo) / 2);
-                there = static_cast<Mask>(there | (1 << lane));
+                there.put(lane);
             }
-            strip.tap[h][b] = {index.vector(), there};
+            strip.tap[h][b] = {index.vector(), there.mask};
         }
     }
     return true;
@@ -173,7 +182,7 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
         for (Vec& sum : sums) sum = splat(0.0f);
     RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane);
     int64_t next = -job.row.size - 2;  // the window row whose first rows are carried
-    auto read = [&](int64_t t) {
+    auto read = [&](int64_t t) __attribute__((always_inline)) {
         const int64_t d = border(t, dense_rows, mode), r = d - before;
         if (d < 0) {
             for (Vec& v : dense) v = splat(0.0f);
@@ -230,11 +239,11 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
             for (int b = 0; b < K; ++b) {
                 const Route& route = strip.tap[h][b];
                 const Vec first = parity[b & 1][0], second = parity[b & 1][H - 1];
-                const Vec v = zeros ? pick(route.there, route.index, first, second)
-                                    : _mm512_permutex2var_ps(first, route.index, second);
+                Vec v = H > 1 ? permuted(route.index, first, second) : permuted(route.index, first);
+                if (zeros) v = keep(route.there, v);
                 sum = b == 0 ? mul(w[0], v) : madd(w[b], v, sum);
             }
-            store_lanes(strip.outputs[h], to + h * kBlock, sum);
+            store_lanes(strip.outputs[h], to + h * kWidth, sum);
         }
     }
     return maximum.found_nan();
@@ -244,7 +253,7 @@ template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&
 
 template <class T, int Kernel, bool Relu, bool Nan, int K> StripForward<T> strip_forward_for(int vectors) {
     if (vectors == 1) return strip_forward<T, Kernel, Relu, Nan, K, 1>;
-    return vectors == 2 ? strip_forward<T, Kernel, Relu, Nan, K, 2> : strip_forward<T, Kernel, Relu, Nan, K, 4>;
+    return vectors == 2 ? strip_forward<T, Kernel, Relu, Nan, K, 2> : strip_forward<T, Kernel, Relu, Nan, K, kStripVectors>;
 }
 
 template <class T, int Kernel, bool Relu, bool Nan> StripForward<T> strip_forward_for(int64_t taps, int vectors) {
@@ -272,14 +281,19 @@ inline bool suits_strips(const Job& job) {
            row.kernel == col.kernel && row.dilation * col.dilation == 1 && (!job.wrap || row.size > row.reach);
 }
 
-// Splits [begin, end) into strips of equal width that `lay` accepts; how many, or 0 if there is no way.
+// Without masks on every instruction narrow strips lose to whole rows where a map takes many: more, measured, do not pay.
+constexpr int64_t kMostForward = kFreeMasks ? INT64_MAX : 2, kMostBackward = kFreeMasks ? INT64_MAX : 1;
+
+// Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way or it takes too many.
 template <class Strip, class Lay>
-int64_t lay_strips(int64_t begin, int64_t end, int64_t lanes, int& vectors, Strip*& strips, Arena& arena, Lay lay) {
+int64_t lay_strips(Range range, int64_t lanes, int64_t most, int& vectors, Strip*& strips, Arena& arena, Lay lay) {
+    const int64_t begin = range.lo, end = range.hi;
     const int64_t columns = end - begin;
-    vectors = lanes <= kBlock ? 1 : lanes <= 2 * kBlock ? 2 : kStripVectors;
-    for (int64_t count = (lanes + 4 * kBlock - 1) / (4 * kBlock), tries = 0; tries < 3; ++count, ++tries) {
+    vectors = lanes <= kWidth ? 1 : lanes <= 2 * kWidth ? 2 : kStripVectors;
+    for (int64_t count = (lanes + kStripVectors * kWidth - 1) / (kStripVectors * kWidth), tries = 0; tries < 3; ++count, ++tries) {
         const int64_t width = ((columns + count - 1) / count + 1) / 2 * 2;
         const int64_t needed = (columns + width - 1) / width;
+        if (needed > most) return 0;
         strips = take_array<Strip>(arena, needed);
         bool fits = true;
         for (int64_t s = 0; s < needed && fits; ++s) {
@@ -306,7 +320,7 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     int vectors;
     ForwardStrip* strips;
     const int64_t lanes = 2 * (unit.col1 - unit.col0) < job.col.size ? 2 * (unit.col1 - unit.col0) : job.col.size;
-    const int64_t count = lay_strips(unit.col0, unit.col1, lanes, vectors, strips, arena,
+    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, kMostForward, vectors, strips, arena,
                                      [&](int64_t begin, int64_t end, int v, ForwardStrip& strip) {
                                          return lay_forward(job, begin, end, v, strip);
                                      });

@@ -16,7 +16,7 @@ struct Term {
 struct BackwardStrip {
     Columns columns;
     Mask result[kStripVectors];  // lanes of the input's gradient that this strip writes
-    Route before[kStripVectors];  // the left neighbour of each lane, in the vector before or in the lane's own
+    Index last;  // where the map wraps: its last column's lane of the last vector goes to the last lane
     int64_t output;  // the column of the output's gradient in lane 0
     Mask outputs[2];
     Term term[2][2][kStripTerms];  // even and odd lanes; half; share
@@ -27,7 +27,7 @@ struct BackwardStrip {
 inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int vectors, BackwardStrip& strip) {
     const Axis& col = job.col;
     const int64_t reach = col.reach, first = begin - reach < -col.before || job.wrap ? -col.before : begin - reach;
-    const int64_t halves = (vectors + 1) / 2, lanes = vectors * kBlock, shift = begin - first;
+    const int64_t halves = (vectors + 1) / 2, lanes = vectors * kWidth, shift = begin - first;
     if (end - first > lanes || (job.wrap && (begin > 0 || end < col.size))) return false;
     // Windows that start at these lanes: dense columns from `dense` on.
     const int64_t dense = first + col.before;
@@ -41,18 +41,18 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int vectors
             need = {j < need.lo ? j : need.lo, j + 1 > need.hi ? j + 1 : need.hi};
         }
     if (need.hi < need.lo) need = {0, 0};
-    if (need.hi - need.lo > halves * kBlock) return false;
+    if (need.hi - need.lo > halves * kWidth) return false;
     strip.output = need.lo;
-    for (int64_t h = 0; h < halves; ++h) strip.outputs[h] = lanes_below(need.hi - need.lo - h * kBlock);
+    for (int64_t h = 0; h < halves; ++h) strip.outputs[h] = lanes_below(need.hi - need.lo - h * kWidth);
     const int64_t terms = (col.taps + 1) / 2;
     strip.border = false;
     for (int64_t h = 0; h < halves; ++h)
         for (int64_t odd = 0; odd < 2; ++odd) {
             IndexOf index[kStripTerms];
-            Mask there[kStripTerms] = {};
-            alignas(64) float weight[kStripTerms][kBlock] = {};
-            for (int64_t lane = 0; lane < kBlock; ++lane) {
-                const int64_t d = dense + 2 * (h * kBlock + lane) + odd;
+            Lanes there[kStripTerms];
+            float weight[kStripTerms][kWidth] = {};
+            for (int64_t lane = 0; lane < kWidth; ++lane) {
+                const int64_t d = dense + 2 * (h * kWidth + lane) + odd;
                 if (d >= dense + windows) continue;
                 int64_t used = 0;
                 for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
@@ -64,32 +64,20 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int vectors
                     used = m == used ? used + 1 : used;
                     index[m].lane[lane] = source;
                     weight[m][lane] += adjoint.weight[e];
-                    there[m] = static_cast<Mask>(there[m] | (1 << lane));
+                    there[m].put(lane);
                 }
             }
             for (int64_t m = 0; m <= terms; ++m)
-                strip.term[odd][h][m] = {{index[m].vector(), there[m]}, _mm512_load_ps(weight[m])};
+                strip.term[odd][h][m] = {{index[m].vector(), there[m].mask}, load(weight[m])};
         }
     for (int v = 0; v < vectors; ++v) {
-        const int64_t start = v * kBlock;
-        strip.result[v] = static_cast<Mask>(lanes_below(shift + end - begin - start) & ~lanes_below(shift - start));
-        IndexOf left;
-        Mask there = 0;
-        for (int64_t lane = 0; lane < kBlock; ++lane) {
-            // Two vectors to choose from: the one before, cyclically, and this one.
-            int64_t source = start + lane - 1;
-            if (source < 0) {
-                if (!job.wrap) continue;
-                source = col.size - 1;
-                if (source / kBlock != vectors - 1) return false;
-            }
-            const bool own = source / kBlock == v && source < start + lane;
-            left.lane[lane] = static_cast<int32_t>(source % kBlock + (own ? kBlock : 0));
-            there = static_cast<Mask>(there | (1 << lane));
-        }
-        strip.before[v] = {left.vector(), there};
+        const int64_t start = v * kWidth;
+        strip.result[v] = without(lanes_below(shift + end - begin - start), lanes_below(shift - start));
     }
-    return true;
+    IndexOf last;
+    last.lane[kWidth - 1] = static_cast<int32_t>((col.size - 1) % kWidth);
+    strip.last = last.vector();
+    return !job.wrap || (col.size - 1) / kWidth == vectors - 1;
 }
 
 // The gradient of the map that was blurred, a row at a time: the few rows of the output's gradient that it takes are
@@ -159,7 +147,7 @@ private:
     [[gnu::always_inline]] static void spread(const Job& job, const BackwardStrip& strip, const T* grad, int64_t i, Vec* out) {
         const T* from = grad + i * job.col.out + strip.output;
         Vec g[H];
-        for (int h = 0; h < H; ++h) g[h] = load_lanes(strip.outputs[h], from + h * kBlock, splat(0.0f));
+        for (int h = 0; h < H; ++h) g[h] = load_lanes(strip.outputs[h], from + h * kWidth, splat(0.0f));
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
             Vec sum[2];
@@ -206,12 +194,12 @@ bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* pl
         const int64_t offset = r * job.col.size + strip.columns.first;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            __builtin_prefetch(out + offset + v * kBlock + kStripAhead<T>, 1);
+            __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
             if (Relu) {
-                const Vec x = load_lanes(strip.columns.inside[v], plane + offset + v * kBlock, splat(0.0f));
+                const Vec x = load_lanes(strip.columns.inside[v], plane + offset + v * kWidth, splat(0.0f));
                 here[v] = drop(not_above_zero(x), here[v]);
             }
-            store_lanes(strip.result[v], out + offset + v * kBlock, here[v]);
+            store_lanes(strip.result[v], out + offset + v * kWidth, here[v]);
         }
     }
     return false;
@@ -242,11 +230,11 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
             for (Vec& v : share) v = splat(0.0f);
         maximum(r + 1, below, below_second);
         // Padding never wins, not even over -inf.
-        const Mask above_map = lanes_below(r < 0 && !job.wrap ? kBlock : 0);
-        const Mask inside = lanes_below(r + 1 < row.size || job.wrap ? kBlock : 0);
+        const Mask above_map = lanes_below(r < 0 && !job.wrap ? kWidth : 0);
+        const Mask inside = lanes_below(r + 1 < row.size || job.wrap ? kWidth : 0);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            const Mask lower = static_cast<Mask>((wins_over<Nan>(below[v], best[v]) | above_map) & inside);
+            const Mask lower = both(either(wins_over<Nan>(below[v], best[v]), above_map), inside);
             const Vec sum = add(from_above[v], drop(lower, share[v]));
             from_above[v] = keep(lower, share[v]);
             own[v] = drop(second[v], sum);
@@ -256,11 +244,12 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
         }
         if (r < row0) continue;
         const int64_t offset = r * job.col.size + strip.columns.first;
+        const Vec turned = job.wrap ? permuted(strip.last, beside[V - 1], beside[V - 1]) : splat(0.0f);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            __builtin_prefetch(out + offset + v * kBlock + kStripAhead<T>, 1);
-            const Vec left = pick(strip.before[v].there, strip.before[v].index, beside[(v + V - 1) % V], beside[v]);
-            store_lanes(strip.result[v], out + offset + v * kBlock, add(own[v], left));
+            __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
+            const Vec left = shifted_in(v > 0 ? beside[v - 1] : turned, beside[v]);
+            store_lanes(strip.result[v], out + offset + v * kWidth, add(own[v], left));
         }
     }
     return maximum.found_nan();
@@ -277,7 +266,7 @@ template <class T, int K, int V> StripBackward<T> strip_backward_for(int op, boo
 
 template <class T, int K> StripBackward<T> strip_backward_for(int op, bool nan, int vectors) {
     if (vectors == 1) return strip_backward_for<T, K, 1>(op, nan);
-    return vectors == 2 ? strip_backward_for<T, K, 2>(op, nan) : strip_backward_for<T, K, 4>(op, nan);
+    return vectors == 2 ? strip_backward_for<T, K, 2>(op, nan) : strip_backward_for<T, K, kStripVectors>(op, nan);
 }
 
 template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan, int vectors) {
@@ -296,7 +285,7 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
     int vectors;
     BackwardStrip* strips;
     const int64_t lanes = unit.col1 - unit.col0 + (unit.col0 > 0 || job.col.before > 0 ? job.col.reach : 0);
-    const int64_t count = lay_strips(unit.col0, unit.col1, lanes, vectors, strips, arena,
+    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, kMostBackward, vectors, strips, arena,
                                      [&](int64_t begin, int64_t end, int v, BackwardStrip& strip) {
                                          return lay_backward(job, begin, end, v, strip);
                                      });

@@ -46,6 +46,7 @@ template <> inline bfloat16 from_float<bfloat16>(float v) {  // to nearest, ties
 
 using Vec = __m512;
 using Mask = __mmask16;
+constexpr bool kFreeMasks = true;  // a masked load costs no more than a plain one
 constexpr int64_t kWidth = 16;
 inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
 inline Vec load(const bfloat16* p) {
@@ -61,6 +62,9 @@ inline Vec rectified(Vec v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
 inline Mask unordered(Vec v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q); }
 inline Mask unordered(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
 inline Mask either(Mask a, Mask b) { return _kor_mask16(a, b); }
+inline Mask both(Mask a, Mask b) { return _kand_mask16(a, b); }
+inline Mask without(Mask a, Mask b) { return static_cast<Mask>(a & ~b); }
+inline Mask lanes_below(int64_t n) { return static_cast<Mask>(n >= kWidth ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
 inline bool any(Mask m) { return m != 0; }
 inline Vec larger_number(Vec l, Vec r) { return _mm512_max_ps(l, r); }
 inline Mask above(Vec r, Vec l) { return _mm512_cmp_ps_mask(r, l, _CMP_GT_OQ); }
@@ -83,17 +87,12 @@ template <int K> inline Vec joined(Vec a, Vec b) {
     return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(b), _mm512_castps_si512(a), K));
 }
 inline Vec shifted_in(Vec a, Vec b) { return joined<15>(a, b); }
+// `upper` first: it may be the same variable, where only `lower` is wanted.
 inline void interleave(Vec a, Vec b, Vec& lower, Vec& upper) {
     const __m512i lo = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     const __m512i hi = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     upper = _mm512_permutex2var_ps(a, hi, b);
     lower = _mm512_permutex2var_ps(a, lo, b);
-}
-inline void store_interleaved(float* p, Vec a, Vec b) {
-    Vec lower, upper;
-    interleave(a, b, lower, upper);
-    store(p, lower);
-    store(p + kWidth, upper);
 }
 inline __m256i to_bfloat16(Vec v) {
     const __m512i bits = _mm512_castps_si512(v);
@@ -110,21 +109,27 @@ inline Vec load_lanes(Mask m, const bfloat16* p, Vec other) {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
     return _mm512_mask_mov_ps(other, m, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
 }
-// As floats, the even and the odd of 32 neighbours: those of `m`, zero for the others.
-inline void load_parities(uint32_t m, const bfloat16* p, Vec& even, Vec& odd) {
+// As floats, the even and the odd of 32 neighbours: those of `lower` and `upper`, zero for the others.
+inline void load_parities(Mask lower, Mask upper, const bfloat16* p, Vec& even, Vec& odd) {
+    const uint32_t m = lower | static_cast<uint32_t>(upper) << kWidth;
     const __m512i both = m == ~0u ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(m, p);
     even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
 }
 inline void store_lanes(Mask m, float* p, Vec v) { _mm512_mask_storeu_ps(p, m, v); }
 inline void store_lanes(Mask m, bfloat16* p, Vec v) { _mm256_mask_storeu_epi16(p, m, to_bfloat16(v)); }
-// Lane i: number index[i] of `a` followed by `b`, or zero where `m` has none.
-inline Vec pick(Mask m, __m512i index, Vec a, Vec b) { return _mm512_maskz_permutex2var_ps(m, a, index, b); }
+using Index = __m512i;
+inline Index index_of(const int32_t* lane) { return _mm512_loadu_si512(lane); }
+// Lane i: number index[i] of `a` followed by `b`; `pick`: or zero where `m` has none.
+inline Vec permuted(Index index, Vec a, Vec b) { return _mm512_permutex2var_ps(a, index, b); }
+inline Vec permuted(Index index, Vec a) { return _mm512_permutexvar_ps(index, a); }
+inline Vec pick(Mask m, Index index, Vec a, Vec b) { return _mm512_maskz_permutex2var_ps(m, a, index, b); }
 
 #elif defined(__AVX2__)
 
 using Vec = __m256;
 using Mask = __m256;
+constexpr bool kFreeMasks = false;
 constexpr int64_t kWidth = 8;
 inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
 inline Vec load(const bfloat16* p) {
@@ -140,7 +145,15 @@ inline Vec rectified(Vec v) { return _mm256_max_ps(_mm256_setzero_ps(), v); }
 inline Mask unordered(Vec v) { return _mm256_cmp_ps(v, v, _CMP_UNORD_Q); }
 inline Mask unordered(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
 inline Mask either(Mask a, Mask b) { return _mm256_or_ps(a, b); }
-inline bool any(Mask m) { return _mm256_movemask_ps(m) != 0; }
+inline Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
+inline Mask without(Mask a, Mask b) { return _mm256_andnot_ps(b, a); }
+inline Mask lanes_below(int64_t n) {
+    const int32_t count = n >= kWidth ? kWidth : n < 0 ? 0 : static_cast<int32_t>(n);
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes));
+}
+inline int bits_of(Mask m) { return _mm256_movemask_ps(m); }
+inline bool any(Mask m) { return bits_of(m) != 0; }
 inline Vec larger_number(Vec l, Vec r) { return _mm256_max_ps(l, r); }
 inline Mask above(Vec r, Vec l) { return _mm256_cmp_ps(r, l, _CMP_GT_OQ); }
 inline Vec larger(Vec l, Vec r) { return _mm256_blendv_ps(_mm256_max_ps(l, r), l, unordered(l)); }
@@ -157,15 +170,19 @@ inline Vec odds(Vec a, Vec b) {
     const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
     return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
 }
-// The last lane of `a`, then all but the last of `b`.
-inline Vec shifted_in(Vec a, Vec b) {
-    return _mm256_castsi256_ps(_mm256_alignr_epi8(
-        _mm256_castps_si256(b), _mm256_castps_si256(_mm256_permute2f128_ps(a, b, 0x21)), 12));
+template <int K> inline Vec rotated(Vec v) {
+    return _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(K, (K + 1) % 8, (K + 2) % 8, (K + 3) % 8, (K + 4) % 8, (K + 5) % 8,
+                                                         (K + 6) % 8, (K + 7) % 8));
 }
-inline void store_interleaved(float* p, Vec a, Vec b) {
+// Lanes K .. K + 7 of a followed by b.
+template <int K> inline Vec joined(Vec a, Vec b) {
+    return _mm256_blend_ps(rotated<K>(a), rotated<K>(b), 0xff & ~(0xff >> K));
+}
+inline Vec shifted_in(Vec a, Vec b) { return joined<7>(a, b); }
+inline void interleave(Vec a, Vec b, Vec& lower, Vec& upper) {
     const Vec lo = _mm256_unpacklo_ps(a, b), hi = _mm256_unpackhi_ps(a, b);
-    store(p, _mm256_permute2f128_ps(lo, hi, 0x20));
-    store(p + 8, _mm256_permute2f128_ps(lo, hi, 0x31));
+    upper = _mm256_permute2f128_ps(lo, hi, 0x31);
+    lower = _mm256_permute2f128_ps(lo, hi, 0x20);
 }
 inline void store(bfloat16* p, Vec v) {
     const __m256i bits = _mm256_castps_si256(v);
@@ -176,6 +193,51 @@ inline void store(bfloat16* p, Vec v) {
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), _MM_SHUFFLE(3, 1, 2, 0));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
+// The lanes of `m` from memory, the others from `other`; what lies behind them is not touched.
+inline Vec load_lanes(Mask m, const float* p, Vec other) {
+    if (bits_of(m) == 0xff) return load(p);
+    return choose(m, _mm256_maskload_ps(p, _mm256_castps_si256(m)), other);
+}
+template <class T> inline void copy_lanes(int bits, const T* from, T* to) {
+    for (; bits; bits &= bits - 1) to[__builtin_ctz(bits)] = from[__builtin_ctz(bits)];
+}
+template <class T> inline Vec load_lanes(Mask m, const T* p, Vec other) {
+    if (bits_of(m) == 0xff) return load(p);
+    T all[kWidth] = {};
+    copy_lanes(bits_of(m), p, all);
+    return choose(m, load(all), other);
+}
+inline void store_lanes(Mask m, float* p, Vec v) {
+    if (bits_of(m) == 0xff) return store(p, v);
+    _mm256_maskstore_ps(p, _mm256_castps_si256(m), v);
+}
+template <class T> inline void store_lanes(Mask m, T* p, Vec v) {
+    if (bits_of(m) == 0xff) return store(p, v);
+    T all[kWidth];
+    store(all, v);
+    copy_lanes(bits_of(m), all, p);
+}
+// As floats, the even and the odd of 16 neighbours: those of `lower` and `upper`, zero for the others.
+inline void load_parities(Mask lower, Mask upper, const bfloat16* p, Vec& even, Vec& odd) {
+    const int m = bits_of(lower) | bits_of(upper) << kWidth;
+    alignas(32) bfloat16 all[2 * kWidth] = {};
+    if (m != 0xffff) copy_lanes(m, p, all);
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(m == 0xffff ? p : all));
+    even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+    odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+using Index = __m256i;
+// The sign says which of two vectors: the permutation looks at three bits, the choice at the sign.
+inline Index index_of(const int32_t* lane) {
+    const __m256i index = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lane));
+    return _mm256_or_si256(index, _mm256_slli_epi32(index, 28));
+}
+// Lane i: number index[i] of `a` followed by `b`; `pick`: or zero where `m` has none.
+inline Vec permuted(Index index, Vec a) { return _mm256_permutevar8x32_ps(a, index); }
+inline Vec permuted(Index index, Vec a, Vec b) {
+    return _mm256_blendv_ps(permuted(index, a), permuted(index, b), _mm256_castsi256_ps(index));
+}
+inline Vec pick(Mask m, Index index, Vec a, Vec b) { return keep(m, permuted(index, a, b)); }
 
 #else
 
@@ -214,15 +276,22 @@ inline Mask not_above_zero(Vec v) { return v <= splat(0.0f); }
 inline Vec evens(Vec a, Vec b) { return Vec{a[0], a[2], b[0], b[2]}; }
 inline Vec odds(Vec a, Vec b) { return Vec{a[1], a[3], b[1], b[3]}; }
 inline Vec shifted_in(Vec a, Vec b) { return Vec{a[3], b[0], b[1], b[2]}; }
-inline void store_interleaved(float* p, Vec a, Vec b) {
-    store(p, Vec{a[0], b[0], a[1], b[1]});
-    store(p + 4, Vec{a[2], b[2], a[3], b[3]});
+inline void interleave(Vec a, Vec b, Vec& lower, Vec& upper) {
+    upper = Vec{a[2], b[2], a[3], b[3]};
+    lower = Vec{a[0], b[0], a[1], b[1]};
 }
 inline void store(bfloat16* p, Vec v) {
     for (int i = 0; i < 4; ++i) p[i] = from_float<bfloat16>(v[i]);
 }
 
 #endif
+
+inline void store_interleaved(float* p, Vec a, Vec b) {
+    Vec lower, upper;
+    interleave(a, b, lower, upper);
+    store(p, lower);
+    store(p + kWidth, upper);
+}
 
 // The tests for NaN cost more than the maximum; where a scan found none the passes go without.
 template <bool Nan> inline Vec larger_of(Vec l, Vec r) { return Nan ? larger(l, r) : larger_number(l, r); }
