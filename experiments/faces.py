@@ -108,7 +108,7 @@ def rows_of(name: str, found: Flicker) -> list[dict[str, Any]]:
             {
                 "frames": name,
                 "network": label,
-                "faces found": flicker.counts["boxes"] + flicker.counts["outside"],
+                "boxes compared": flicker.counts["boxes"] + flicker.counts["outside"],
                 "found again": f"{figures['matched']:.1%}",
                 "centre's jump": f"{figures['centre']:.2f} px",
                 "landmarks' jump": f"{figures['point_mean']:.2f} px",
