@@ -1,4 +1,4 @@
-"""A small network, images and a comparison for the tests of repair."""
+"""A small network, images, their domain and a comparison for the tests of repair."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dealias.models import vgg_small
+from dealias.repair.domain import Domain
 
 
 def small_images(count: int = 40) -> torch.Tensor:
@@ -19,3 +20,15 @@ def small_network() -> nn.Module:
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+def small_domain(crop_size: int | None = None, circular: bool = False) -> Domain:
+    return Domain(
+        small_images(),
+        prepare=lambda images: 2 * images,
+        crop_size=crop_size,
+        circular=circular,
+        device=torch.device("cpu"),
+        batch_size=16,
+        seed=7,
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from helpers.repairs import small_images
+from helpers.repairs import small_domain, small_images
 
-from dealias.repair.domain import Domain, near_duplicates, split_held_out
+from dealias.repair.domain import near_duplicates, split_held_out
 
 
 def test_copies_of_an_image_are_on_one_side():
@@ -28,21 +28,9 @@ def test_images_that_look_alike_are_found():
     assert near_duplicates((255 * images).byte(), range(30), range(30, 40)) == [33]
 
 
-def make(crop_size: int | None = None, circular: bool = False) -> Domain:
-    return Domain(
-        small_images(),
-        prepare=lambda images: 2 * images,
-        crop_size=crop_size,
-        circular=circular,
-        device=torch.device("cpu"),
-        batch_size=16,
-        seed=7,
-    )
-
-
 def test_whole_images_and_their_windows() -> None:
     images = small_images()
-    whole, windows = make(), make(crop_size=12)
+    whole, windows = small_domain(), small_domain(crop_size=12)
     assert torch.equal(whole.centre([3, 5]), 2 * images[[3, 5]])
     assert torch.equal(whole.anywhere([3], step=0), 2 * images[[3]])
     assert torch.equal(windows.centre([3]), 2 * images[[3], :, 2:14, 2:14])
@@ -60,12 +48,16 @@ def test_whole_images_and_their_windows() -> None:
 
 
 def test_kinds_of_shifts() -> None:
-    assert [make(12).mode, make(circular=True).mode, make().mode] == ["crop", "circular", "zero_fill"]
-    image, rolled = 2 * small_images()[4], make(circular=True).shifted([4])
+    assert [small_domain(12).mode, small_domain(circular=True).mode, small_domain().mode] == [
+        "crop",
+        "circular",
+        "zero_fill",
+    ]
+    image, rolled = 2 * small_images()[4], small_domain(circular=True).shifted([4])
     assert rolled.shape == (4, 1, 16, 16)
     for each in rolled:
         assert any(torch.equal(each, image.roll((down, right), (1, 2))) for down in range(16) for right in range(16))
 
 
 def test_batches_have_all_indices() -> None:
-    assert [len(part) for part in make().batches(range(40))] == [16, 16, 8]
+    assert [len(part) for part in small_domain().batches(range(40))] == [16, 16, 8]

@@ -7,28 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.repairs import small_images, small_network
+from helpers.repairs import small_domain, small_images, small_network
 from torch import Tensor, nn
 
 from dealias.metrics import wilson_interval
-from dealias.repair.domain import Domain
 from dealias.repair.held_out import FIGURES, HeldOut
 
 
-def make(images: Tensor | None = None, circular: bool = False) -> Domain:
-    return Domain(
-        small_images() if images is None else images,
-        prepare=lambda images: 2 * images,
-        crop_size=None,
-        circular=circular,
-        device=torch.device("cpu"),
-        batch_size=16,
-        seed=7,
-    )
-
-
 def test_figures_are_those_of_a_plain_loop() -> None:
-    domain, held, targets = make(), [1, 4, 6, 30], torch.arange(40) % 10
+    domain, held, targets = small_domain(), [1, 4, 6, 30], torch.arange(40) % 10
     original, other = small_network().eval(), small_network().eval()
     with torch.no_grad():
         other.classifier.bias += torch.randn(10, generator=torch.Generator().manual_seed(0))
@@ -88,7 +75,7 @@ def brightest(offset: float) -> Callable[[Tensor], Any]:
 def test_agreement_of_every_task(
     task: Any, original: Callable[[Tensor], Any], copy: Callable[[Tensor], Any], agreement: float | None
 ) -> None:
-    held = HeldOut(make(circular=True), range(30, 40), Returns(original), task=task)
+    held = HeldOut(small_domain(circular=True), range(30, 40), Returns(original), task=task)
     assert held.task == task
     if agreement is None:  # the range of the answers over the root of the mean squared error
         both = torch.stack([2 * small_images()[30:], 2 * small_images()[30:] + 0.2])
@@ -98,7 +85,7 @@ def test_agreement_of_every_task(
 
 @pytest.mark.parametrize("task", ["segmentation", "images"])
 def test_pixelwise_networks_are_consistent(task: Any) -> None:
-    held = HeldOut(make(circular=True), range(4), Returns(lambda x: torch.cat([x, 1 - x], 1)), task=task)
+    held = HeldOut(small_domain(circular=True), range(4), Returns(lambda x: torch.cat([x, 1 - x], 1)), task=task)
     found = held.measure(Returns(lambda x: torch.cat([x, 1 - x], 1)))
     perfect = 1.0 if FIGURES[held.task].is_share else float("inf")
     assert found["consistency"] == perfect
