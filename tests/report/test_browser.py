@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from html import unescape
 from pathlib import Path
 
 import pytest
+from helpers.browser import CHROMIUM, browse
 from helpers.evaluation_results import results, slides
 
 from dealias.report.evaluation import render_evaluation
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
 DRIVER = """
@@ -45,19 +43,6 @@ addEventListener("load", () => {
 });
 </script>
 """
-
-
-def browse(page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    assert CHROMIUM is not None
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    quiet += ["--disable-component-update", "--disable-sync", f"--user-data-dir={page.parent / 'profile'}"]
-    return subprocess.run(
-        [CHROMIUM, *quiet, "--enable-logging=stderr", *arguments, page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=True,
-    )
 
 
 @pytest.mark.parametrize("width", [1000, 500])

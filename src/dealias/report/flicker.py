@@ -44,6 +44,10 @@ _TRACKS = {
     "fragments": "tracks lost and found again, for each 100 frames",
     "jitter": "jitter: second difference of the boxes' centres over the diagonal (RMS)",
 }
+_LEFT_OUT = {
+    "outside": "their centre lies outside what both frames show",
+    "invalid": "a coordinate or score is not a finite number",
+}
 _PALETTE = np.array(
     [[0, 0, 0], [230, 97, 1], [15, 118, 110], [67, 56, 202], [161, 98, 7], [190, 24, 93], [71, 85, 105]]
 )
@@ -82,6 +86,8 @@ def write_flicker_report(
 
 def flicker_finding(results: Flicker) -> str:
     """The result in one sentence."""
+    if results.task == "detection" and not any(found.counts["boxes"] for found in results.networks.values()):
+        return "No network found a box that could be compared with the next frame: there is nothing to measure."
     texts = _texts(results)
     key = next(iter(texts))
     known = all(clip["known_motion"] for clip in results.clips)
@@ -155,6 +161,12 @@ def _notes(results: Flicker) -> list[str]:
             if known
             else "The motion of the scene is unknown, so all change counts: compare the networks."
         ),
+        *(
+            f"{label}: {count:,} boxes, counted in each pair of frames, were left out because {why}."
+            for label, found in results.networks.items()
+            for key, why in _LEFT_OUT.items()
+            if (count := found.counts.get(key, 0))
+        ),
         *([f"{len(skipped)} frames were skipped: {'; '.join(skipped[:20])}"] if skipped else []),
         "All figures are in results.json beside this page.",
         ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
@@ -166,13 +178,16 @@ def _track_plots(chunks: Sequence[Chunk], clips: Sequence[Clip], labels: Sequenc
     mine = [chunk for chunk in chunks if chunk.clip == 0]
     tracks = {label: link_tracks(detections_of(mine, label), shifts_of(mine, clips[0])) for label in labels}
     chosen = {label: _extremes(found) for label, found in tracks.items()}
-    quantities: dict[str, Callable[[Track], Sequence[float]]] = {
-        "score": lambda track: track.scores,
-        "distance of the centre from its mean (px)": _distances,
-        "box's diagonal (px)": lambda track: [float((box[2:] - box[:2]).norm()) for box in track.boxes],
+    quantities: dict[str, tuple[str, Callable[[Track], Sequence[float]]]] = {
+        "score": ("score", lambda track: track.scores),
+        "distance of the centre from its mean": ("distance (px)", _distances),
+        "diagonal of the box": (
+            "diagonal (px)",
+            lambda track: [float((box[2:] - box[:2]).norm()) for box in track.boxes],
+        ),
     }
     plots = []
-    for name, quantity in quantities.items():
+    for name, (axis, quantity) in quantities.items():
         lines = {
             f"{label}, {which}": list(zip(map(float, track.frames), map(float, quantity(track)), strict=True))
             for label, found in chosen.items()
@@ -181,10 +196,10 @@ def _track_plots(chunks: Sequence[Chunk], clips: Sequence[Clip], labels: Sequenc
         if lines:
             plots.append(
                 (
-                    f"Tracks through time: {name.partition(' (')[0]}",
+                    f"Tracks through time: {name}",
                     f"The steadiest and the least steady track of {clips[0].name}, by the jitter of its centre.",
                     f"Lines of the {name} of tracks against the frame.",
-                    lambda theme, lines=lines, name=name: _plot(lines, name, theme),
+                    lambda theme, lines=lines, axis=axis: _plot(lines, axis, theme),
                 )
             )
     return plots
@@ -218,22 +233,26 @@ def _frames(chunks: Sequence[Chunk], clips: Sequence[Clip], networks: Sequence[N
     """Frames of the clips with the networks' answers drawn, as the page's slider takes them."""
     total = sum(len(chunk.numbers) for chunk in chunks)
     every = max(-(-total // MOST_FRAMES), 1)
-    shown: list[dict[str, Any]] = []
-    room = MOST_BYTES
+    shown: list[tuple[str, list[bytes]]] = []
     place = 0
     for clip in clips:
         for shot in clip.shots():
-            if place % every == 0 and room > 0:
+            if place % every == 0:
                 pictures = [_drawn(shot.pixels.numpy(), network.answers(shot.pixels[None])) for network in networks]
-                room -= sum(map(len, pictures))
-                shown.append(
-                    {
-                        "label": f"{clip.name}, frame {shot.number}",
-                        "sources": [picture_source(picture) for picture in pictures],
-                    }
-                )
+                shown.append((f"{clip.name}, frame {shot.number}", pictures))
             place += 1
-    return {"names": [network.spec.label for network in networks], "frames": shown}
+    frames = [
+        {"label": label, "sources": [picture_source(picture) for picture in pictures]}
+        for label, pictures in _within(shown, MOST_BYTES)
+    ]
+    return {"names": [network.spec.label for network in networks], "frames": frames}
+
+
+def _within(shown: Sequence[tuple[str, list[bytes]]], most: int) -> Sequence[tuple[str, list[bytes]]]:
+    """Every frame, or every second, third ... one up to the end: as many as have pictures of `most` bytes at most."""
+    sizes = [sum(map(len, pictures)) for _, pictures in shown]
+    step = next((step for step in range(1, len(shown)) if sum(sizes[::step]) <= most), len(shown) or 1)
+    return shown[::step]
 
 
 def _drawn(pixels: Pixels, answers: Predictions) -> bytes:
