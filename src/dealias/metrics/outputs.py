@@ -61,7 +61,7 @@ class Predictions:
             raise InputError(f"the model returns {' for some images and '.join(tasks)} for others: give task=")
         if parts[0].task == "detection":
             return cls("detection", [one for part in parts for one in part.values])
-        return cls(parts[0].task, torch.cat([part.values for part in parts]))  # type: ignore[misc]
+        return cls(parts[0].task, torch.cat([part.values for part in parts if isinstance(part.values, Tensor)]))
 
 
 @dataclass(frozen=True, eq=False)
