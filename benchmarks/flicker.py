@@ -1,6 +1,6 @@
 """Time and memory of `dealias flicker` on a video of 640x480, through networks of no cost.
 
-    python benchmarks/flicker.py [--frames 250 1000]
+    python benchmarks/flicker.py [--frames 250 1000] [--markdown docs/my-model-flickers.md]
 
 The video slides over a photograph that scikit-image brings. Two networks return eight boxes that jitter, whatever they
 see, so that what is measured is decoding, normalising, matching and drawing. Each length runs in a process of its own,
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tables import as_markdown
+from tables import as_markdown, replace_section
 
 HEIGHT, WIDTH, BOXES = 480, 640, 8
 
@@ -49,10 +49,11 @@ def measure(video: Path, output: Path, found: Any) -> None:
 
     from dealias.data import Video
     from dealias.evaluation.clips import VideoClip
-    from dealias.evaluation.flicker import CHUNKS, RESULTS, SETTINGS, measure_flicker
+    from dealias.evaluation.flicker import FILES, measure_flicker
     from dealias.evaluation.network import Network
     from dealias.files import OutputFolder
     from dealias.models import ModelSpec, Preprocessing
+    from dealias.report.answers import draw_answer
     from dealias.report.flicker import PAGE, write_flicker_report
 
     class Boxes(nn.Module):
@@ -77,10 +78,10 @@ def measure(video: Path, output: Path, found: Any) -> None:
     ]
     seconds = [time.process_time() - started]
     clips = [VideoClip(Video(video))]
-    with OutputFolder(output, "flicker", writes=(SETTINGS, CHUNKS, RESULTS, PAGE)) as folder:
+    with OutputFolder(output, "flicker", writes=(*FILES, PAGE)) as folder:
         for step in (
-            lambda: measure_flicker(networks, clips, folder, {}),
-            lambda: write_flicker_report(folder, clips, networks),
+            lambda: measure_flicker(networks, clips, folder, {}, draw=draw_answer),
+            lambda: write_flicker_report(folder, clips),
         ):
             started = time.process_time()
             step()
@@ -93,6 +94,7 @@ def main() -> None:
     """Print a row for each length."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[250, 1000])
+    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
     asked = parser.parse_args()
     rows = []
     context = multiprocessing.get_context("spawn")
@@ -116,6 +118,8 @@ def main() -> None:
                 }
             )
     print(as_markdown(rows))
+    if asked.markdown is not None:
+        replace_section(asked.markdown, "flicker.py", as_markdown(rows))
 
 
 if __name__ == "__main__":

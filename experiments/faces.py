@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from dealias import antialias
 from dealias.data import Source, Video
 from dealias.evaluation.clips import Clip, PanClip, VideoClip
-from dealias.evaluation.flicker import CHUNKS, RESULTS, SETTINGS, Flicker, measure_flicker
+from dealias.evaluation.flicker import FILES, Flicker, measure_flicker
 from dealias.evaluation.network import Network
 from dealias.files import OutputFolder
 from dealias.models import ModelSpec, Preprocessing
@@ -139,7 +139,7 @@ def main() -> None:
             for name, step in STEPS.items()
         }
         for name, clips in {**scenes, "video": [VideoClip(film)]}.items():
-            with OutputFolder(place / name, "faces", writes=(SETTINGS, CHUNKS, RESULTS)) as folder:
+            with OutputFolder(place / name, "faces", writes=FILES) as folder:
                 rows += rows_of(name, measure_flicker(networks, clips, folder, {}))
             print(*rows[-2:], sep="\n", flush=True)
     if asked.markdown is not None:

@@ -11,7 +11,7 @@ Point(name='corner', place=(0, 3))
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -45,13 +45,20 @@ def read_json_lines(kind: type[_Record], path: Path) -> list[_Record]:
         InputError: the file cannot be read, or a line is not such a record.
         FileNotFoundError: there is no such file.
     """
+    return list(iterate_json_lines(kind, path))
+
+
+def iterate_json_lines(kind: type[_Record], path: Path) -> Iterator[_Record]:
+    """The records of `read_json_lines` one by one: the file may be larger than the memory."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    yield from_json(kind, line, f"{path}, line {number}")
     except FileNotFoundError:
         raise
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
-    return [from_json(kind, line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
 
 
 def from_json(kind: type[_Record], content: bytes, file: str) -> _Record:

@@ -110,13 +110,8 @@ def test_frames_of_another_size_are_given_the_first_one_s(tmp_path: Path, monkey
     video = Video(write(tmp_path / "a.mp4"))
     sizes = [(HEIGHT, WIDTH), (HEIGHT // 2, WIDTH // 2), (HEIGHT, WIDTH)]
 
-    class Decoded:
-        is_corrupt, time = False, 0.0
-
-        def __init__(self, height: int, width: int) -> None:
-            self.to_image = av.VideoFrame.from_ndarray(picture(3, height, width), format="rgb24").to_image
-
-    monkeypatch.setattr(video, "_decoded", lambda: ((number, 0.0, Decoded(*size)) for number, size in enumerate(sizes)))
+    frames = [av.VideoFrame.from_ndarray(picture(3, *size), format="rgb24") for size in sizes]
+    monkeypatch.setattr(video, "_decoded", lambda: ((number, 0.0, frame) for number, frame in enumerate(frames)))
     assert [frame.pixels.shape for frame in video] == [(HEIGHT, WIDTH, 3)] * 3
     assert video.resized == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 
 from dealias.errors import InputError
 from dealias.metrics import TrackStability, link_tracks
+from dealias.metrics.boxes import Detections
+from dealias.metrics.tracks import TrackLinker, extreme_tracks
 
 
 def frame(*boxes: Any, labels: Any = None) -> dict[str, torch.Tensor]:
@@ -99,3 +102,45 @@ def test_videos_without_boxes_and_bad_input() -> None:
         metric.update([])
     with pytest.raises(InputError, match="shifts has shape"):
         metric.update([frame()] * 5, [(0, 0)] * 4)
+
+
+def test_frames_are_read_one_by_one_and_a_long_gap_ends_a_track() -> None:
+    read: list[int] = []
+
+    def frames(count: int = 60) -> Iterator[dict[str, torch.Tensor]]:
+        for t in range(count):
+            read.append(t)
+            yield frame(*([square(50, 50 + t % 2), square(150, 150)] if t % 20 < 5 else []))
+
+    metric = TrackStability()
+    metric.update(frames())
+    assert read == [*range(60)]
+    assert metric.counts() == {"videos": 1, "frames": 60, "tracks": 6, "invalid": 0}
+    linker = TrackLinker()
+    opened = []
+    for each in frames():
+        linker.add(Detections.of("frame", each))
+        opened.append(len(linker.open))
+    # found in frames 0 to 4 of 20, and open until frame 15, in which a gap of ten would end
+    assert opened == ([2] * 16 + [0] * 4) * 3
+
+
+def test_the_extreme_tracks_are_those_of_least_and_most_jitter() -> None:
+    jitters = [0, 3, 1, 2]
+    frames = [
+        frame(*(square(100 * place, 50 + (1 if t % 2 else -1) * jitter) for place, jitter in enumerate(jitters)))
+        for t in range(9)
+    ]
+    frames = [frame(square(1000, 0), square(1000, 40))] * 4 + frames  # too short to be rated
+    found = extreme_tracks(lambda: frames)
+    assert {name: float(track.boxes[0][1] + 15) for name, track in found.items()} == {
+        "steadiest": 0,
+        "least steady": 100,
+    }
+    linked = {track.places[0]: track for track in link_tracks(frames)[2:]}
+    for name, place in (("steadiest", 0), ("least steady", 1)):
+        assert found[name].frames == linked[place].frames == [*range(4, 13)]
+        assert torch.equal(torch.stack(found[name].boxes), torch.stack(linked[place].boxes))
+        assert found[name].scores == linked[place].scores
+    assert [*extreme_tracks(lambda: [frame(square(50, 50))] * 5)] == ["steadiest"]
+    assert extreme_tracks(lambda: [frame(square(50, 50))] * 4) == {}

@@ -13,9 +13,10 @@ from helpers.browser import CHROMIUM, browse
 from helpers.flickering import FRAMES, network, pans
 from helpers.networks_of_tasks import SquareDetector
 
-from dealias.evaluation.flicker import CHUNKS, RESULTS, SETTINGS, measure_flicker
+from dealias.evaluation.flicker import FILES, measure_flicker
 from dealias.files import OutputFolder
 from dealias.report import flicker as report
+from dealias.report.answers import draw_answer
 
 DRIVER = """
 <script>
@@ -49,9 +50,9 @@ def page(path: Path, models: list[Any]) -> str:
     networks = [network(model, f"network {number}") for number, model in enumerate(models)]
     path.mkdir(exist_ok=True)
     clips = [*pans(path / "photos", count=1)]
-    with OutputFolder(path / "run", "flicker", writes=(SETTINGS, CHUNKS, RESULTS, report.PAGE)) as folder:
-        measure_flicker(networks, clips, folder, {})
-        return report.write_flicker_report(folder, clips, networks).read_text()
+    with OutputFolder(path / "run", "flicker", writes=(*FILES, report.PAGE)) as folder:
+        measure_flicker(networks, clips, folder, {}, draw=draw_answer)
+        return report.write_flicker_report(folder, clips).read_text()
 
 
 def test_frames_of_a_page_that_is_full_are_spread_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

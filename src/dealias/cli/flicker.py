@@ -59,16 +59,17 @@ def flicker_of_networks(
     """Show a video, or pans over photographs, to a network and its anti-aliased copy: how steady are their answers?"""
     asked = dict(locals())
     from dealias.errors import InputError
-    from dealias.evaluation.flicker import CHUNKS, RESULTS, SETTINGS, measure_flicker
+    from dealias.evaluation.flicker import FILES, measure_flicker
     from dealias.files import OutputFolder
     from dealias.models.spec import inputs_of
+    from dealias.report.answers import draw_answer
     from dealias.report.flicker import PAGE, write_flicker_report
 
     if (video is None) == (photos is None):
         raise InputError("give either --video FILE or --photos FOLDER")
     specs = _specs(model, weights, new_head, against)
     inputs = {"video": video, **inputs_of(specs)}
-    folder = OutputFolder(output, "flicker", writes=(SETTINGS, CHUNKS, RESULTS, PAGE), inputs=inputs)
+    folder = OutputFolder(output, "flicker", writes=(*FILES, PAGE), inputs=inputs)
     if folder.has_run and not resume:
         raise InputError(f"output={str(output)!r} has a run: pass --resume to continue it, or name another folder")
     opened = _opened(asked)
@@ -77,9 +78,9 @@ def flicker_of_networks(
     left_out = ("output", "resume", "device", "batch_size", "profile")
     settings = {name: str(value) for name, value in asked.items() if name not in left_out}
     with show_progress() as on_progress, folder:
-        results = measure_flicker(networks, clips, folder, settings, on_progress=on_progress)
+        results = measure_flicker(networks, clips, folder, settings, draw=draw_answer, on_progress=on_progress)
         on_progress("writing the report", 0.96)
-        write_flicker_report(folder, clips, networks, _profile(networks[0], clips[0]) if profile else None)
+        write_flicker_report(folder, clips, _profile(networks[0], clips[0]) if profile else None)
     _print(results, output)
 
 

@@ -85,10 +85,10 @@ class Video:
             if isinstance(decoded, str):
                 self.skipped.append((number, decoded))
                 continue
-            picture = decoded.to_image()
-            first = first or picture.size
-            self.resized += picture.size != first
-            yield Frame(number, seconds, _resized(picture, self._size(first)))
+            size = decoded.width, decoded.height
+            first = first or size
+            self.resized += size != first
+            yield Frame(number, seconds, _pixels(decoded, self._size(first)))
         if first is None:
             raise InputError(f"path={str(self.path)!r} has no frame that can be decoded{self._range()}")
 
@@ -137,7 +137,10 @@ def _kinds(file: Any) -> str:
     return ", ".join(sorted({stream.type for stream in file.streams})) or "nothing"
 
 
-def _resized(picture: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    if picture.size != size:
-        picture = picture.resize(size, require("PIL.Image").Resampling.LANCZOS, reducing_gap=3.0)
-    return np.asarray(picture, dtype=np.uint8)
+def _pixels(frame: Any, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The pixels of a decoded frame at the size (width, height)."""
+    if (frame.width, frame.height) == size:
+        same: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+        return same
+    lanczos = require("PIL.Image").Resampling.LANCZOS
+    return np.asarray(frame.to_image().resize(size, lanczos, reducing_gap=3.0), dtype=np.uint8)

@@ -74,7 +74,7 @@ class VideoClip:
                     f"video={str(self.video.path)!r} has frames of {frame.pixels.shape[1]}x{frame.pixels.shape[0]} "
                     f"pixels: use one of at least {MULTIPLE}x{MULTIPLE}, or a larger image-size"
                 )
-            pixels = torch.from_numpy(frame.pixels[:height, :width].copy()).permute(2, 0, 1)
+            pixels = torch.tensor(frame.pixels[:height, :width]).permute(2, 0, 1)
             if self.channels == 1:
                 pixels = pixels.float().mean(0, keepdim=True).round().to(torch.uint8)
             yield Shot(frame.number - self.video.start, pixels)

@@ -5,57 +5,38 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice, pairwise
+from itertools import chain, groupby, islice, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dealias.errors import InputError
+from dealias.evaluation.chunks import CHUNKS, Chunk, add_chunk, as_box, drop_half_chunk, frames_of, read_chunks
 from dealias.evaluation.clips import Clip, Shot
 from dealias.evaluation.estimates import Figure
 from dealias.evaluation.network import Network
+from dealias.evaluation.snapshots import SNAPSHOTS, Draw, Snapshots
 from dealias.files import OutputFolder
 from dealias.metrics._overlap import overlap
 from dealias.metrics.boxes import Detections
-from dealias.metrics.comparisons import Findings, Pairs, comparison_of, merged
+from dealias.metrics.comparisons import Comparison, Pairs, comparison_of
 from dealias.metrics.detection import matched_detections
 from dealias.metrics.outputs import Predictions
 from dealias.metrics.tracks import TrackStability
 from dealias.progress import OnProgress
-from dealias.records import read_json, read_json_lines
+from dealias.records import read_json
 from dealias.runtime import versions
 
-SETTINGS, CHUNKS, RESULTS = "settings.json", "chunks.jsonl", "results.json"
+SETTINGS, RESULTS = "settings.json", "results.json"
+FILES = (SETTINGS, CHUNKS, SNAPSHOTS, RESULTS)
+"""What `measure_flicker` writes."""
 FRAMES_IN_CHUNK = 32
 SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": math.inf}
 """Largest area, in pixels, of COCO's sizes of objects."""
-
-Box = dict[str, list[Any]]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Frames in a row of a clip, measured: a line of `chunks.jsonl`.
-
-    Attributes:
-        clip: number of the clip.
-        start, stop: the shots of it, from the first to the one behind the last.
-        numbers: of the frames in the clip.
-        size: (height, width) of the frames.
-        states: for each network, the comparison of each frame with the one before.
-        boxes: for each network and frame, its detections; empty for other tasks.
-    """
-
-    clip: int
-    start: int
-    stop: int
-    numbers: list[int]
-    size: tuple[int, int]
-    states: dict[str, dict[str, Any]]
-    boxes: dict[str, list[Box]]
 
 
 @dataclass(frozen=True)
@@ -100,18 +81,21 @@ def measure_flicker(
     folder: OutputFolder,
     settings: Mapping[str, Any],
     *,
+    draw: Draw | None = None,
     on_progress: OnProgress = lambda stage, done: None,
 ) -> Flicker:
     """Show the frames of clips to networks, and measure how much their answers change from one frame to the next.
 
     The displacement of the scene is undone where it is known: answers are compared on the part that both frames show.
-    Chunks that the folder already has are not measured again.
+    Chunks that the folder already has are not measured again. Boxes are kept on disk: memory has a few numbers for each
+    frame, not more.
 
     Args:
         networks: of one task, with labels of their own.
         clips: of `dealias.evaluation.clips`.
-        folder: open, to write `settings.json`, `chunks.jsonl` and `results.json` into.
+        folder: open, to write `FILES` into.
         settings: all on which the answers depend, as JSON.
+        draw: makes the pictures of some frames, for `dealias.evaluation.snapshots`; by default there are none.
         on_progress: called with the stage and the fraction of the work done.
 
     Raises:
@@ -126,18 +110,18 @@ def measure_flicker(
     if stored.exists() and read_json(dict[str, Any], stored) != wanted:
         raise InputError(f"output={str(folder.path)!r} has a run with other settings: name another folder")
     folder.write(SETTINGS, json.dumps(wanted, indent=1) + "\n")
-    done = read_chunks(folder.path)
+    drop_half_chunk(folder.path)
+    done = {chunk.clip: chunk.stop for chunk in read_chunks(folder.path)}
+    snapshots = Snapshots(folder, clips)
     skipped: dict[int, list[Any]] = {}
     for number, clip in enumerate(clips):
-        mine = [chunk for chunk in done if chunk.clip == number]
-        measured = 0
-        for chunk in _measure_clip(number, clip, networks, after=max((each.stop for each in mine), default=0)):
-            _append(folder, chunk)
-            measured = chunk.stop
-            share = min(measured / clip.length, 1.0) if clip.length else 0.5
+        keep = _Keeper(number, snapshots, draw)
+        for chunk in _measure_clip(number, clip, networks, done.get(number, 0), keep):
+            add_chunk(folder, chunk)
+            share = min(chunk.stop / clip.length, 1.0) if clip.length else 0.5
             on_progress(clip.name, 0.95 * (number + share) / len(clips))
         skipped[number] = [list(each) for each in clip.skipped]
-    results = _summarise(read_chunks(folder.path), clips, skipped, networks, wanted)
+    results = _summarise(folder.path, clips, skipped, networks, wanted)
     folder.write(RESULTS, json.dumps(asdict(results), indent=1) + "\n")
     return results
 
@@ -151,128 +135,135 @@ def read_flicker(folder: str | Path) -> Flicker:
     return read_json(Flicker, Path(folder) / RESULTS)
 
 
-def read_chunks(folder: str | Path) -> list[Chunk]:
-    """The chunks measured so far, in order."""
-    path = Path(folder) / CHUNKS
-    found = read_json_lines(Chunk, path) if path.exists() else []
-    return sorted(found, key=lambda chunk: (chunk.clip, chunk.start))
+def chunks_by_clip(folder: str | Path) -> Iterator[tuple[int, Iterator[Chunk]]]:
+    """The number of each clip and its chunks, to be read before those of the next."""
+    return groupby(read_chunks(folder), key=lambda chunk: chunk.clip)
 
 
-def detections_of(chunks: Iterable[Chunk], label: str) -> list[Detections]:
-    """The detections of a network in the frames of chunks."""
-    return [_detections(box) for chunk in chunks for box in chunk.boxes[label]]
+@dataclass(frozen=True)
+class _Keeper:
+    """Draws the frames of a clip that are to be kept."""
+
+    clip: int
+    snapshots: Snapshots
+    draw: Draw | None
+
+    def keep(self, place: int, shot: Shot, answers: Sequence[Predictions]) -> None:
+        """Draw the networks' answers to a frame, if it is one of those."""
+        if self.draw is not None and self.snapshots.takes(self.clip, place, place + 1):
+            pictures = [self.draw(shot.pixels, answer) for answer in answers]
+            self.snapshots.add(self.clip, place, shot.number, pictures)
 
 
-def shifts_of(chunks: Iterable[Chunk], clip: Clip) -> list[tuple[float, float]] | None:
-    """The known displacement of the scene in the frames of a clip's chunks."""
-    shifts = clip.shifts
-    return None if shifts is None else [shifts[number] for chunk in chunks for number in chunk.numbers]
+@dataclass
+class _Watch:
+    """Compares a network's answers to the frames of a clip, each with the one before."""
+
+    number: int
+    clip: Clip
+    comparison: Comparison | None = None
+    boxes: list[Any] = field(default_factory=list)
+    before: tuple[Shot, Predictions] | None = None
+
+    def add(self, shot: Shot, answer: Predictions) -> None:
+        """The next frame; a skipped frame between two ends the row."""
+        self.comparison = self.comparison or comparison_of(answer.task)
+        self.boxes += [as_box(each) for each in answer.values if isinstance(each, Detections)]
+        if self.before is not None and shot.number == self.before[0].number + 1:
+            last, then = self.before
+            shift = (0.0, 0.0)
+            if self.clip.shifts is not None:
+                (y, x), (then_y, then_x) = self.clip.shifts[last.number], self.clip.shifts[shot.number]
+                shift = (then_y - y, then_x - x)
+            height, width = shot.pixels.shape[1:]
+            # a video is one scene: its chunks stand for images in the intervals
+            image = self.number if self.clip.shifts is not None else last.number // FRAMES_IN_CHUNK
+            values = Predictions.joined([then, answer]).values
+            self.comparison.compare(values, Pairs(image, [(0, 1)], [shift], (height, width)))
+        self.before = (shot, answer)
+
+    def take(self) -> tuple[dict[str, Any], list[Any]]:
+        """The state of the comparison and the boxes since the last call."""
+        assert self.comparison is not None
+        found = self.comparison.state(), self.boxes
+        self.comparison, self.boxes = None, []
+        return found
 
 
-def _append(folder: OutputFolder, chunk: Chunk) -> None:
-    folder.own(CHUNKS)
-    with (folder.path / CHUNKS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(chunk), separators=(",", ":")) + "\n")
-
-
-def _measure_clip(number: int, clip: Clip, networks: Sequence[Network], after: int) -> Iterator[Chunk]:
+def _measure_clip(number: int, clip: Clip, networks: Sequence[Network], after: int, keeper: _Keeper) -> Iterator[Chunk]:
     """The chunks from the shot `after` on; the shot before it is seen again, to compare the next one with."""
     shots = islice(enumerate(clip.shots()), max(after - 1, 0), None)
-    before: dict[str, tuple[Shot, Predictions]] = {}
+    watches = {network.spec.label: _Watch(number, clip) for network in networks}
     if after:
         _, shot = next(shots, (0, None))
         if shot is None:
             return
-        before = {network.spec.label: (shot, network.answers(shot.pixels[None])) for network in networks}
-    while part := list(islice(shots, FRAMES_IN_CHUNK)):
-        places, frames = zip(*part, strict=True)
-        states, boxes = {}, {}
         for network in networks:
-            label = network.spec.label
-            answers = network.answers(torch.stack([frame.pixels for frame in frames]))
-            told = [before[label], *_single(frames, answers)] if label in before else _single(frames, answers)
-            states[label] = _compare(number, clip, told)
-            boxes[label] = [_as_box(each) for each in answers.values if isinstance(each, Detections)]
-            before[label] = told[-1]
-        height, width = frames[0].pixels.shape[1:]
-        numbers = [frame.number for frame in frames]
-        yield Chunk(number, places[0], places[-1] + 1, numbers, (height, width), states, boxes)
+            watches[network.spec.label].before = (shot, network.answers(shot.pixels[None]))
+    in_batch = min(max(network.batch_size for network in networks), FRAMES_IN_CHUNK)
+    while part := list(islice(shots, FRAMES_IN_CHUNK)):
+        for start in range(0, len(part), in_batch):
+            batch = part[start : start + in_batch]
+            answers = _answers(networks, torch.stack([shot.pixels for _, shot in batch]))
+            for row, (place, shot) in enumerate(batch):
+                told = [each.single(row) for each in answers]
+                for network, answer in zip(networks, told, strict=True):
+                    watches[network.spec.label].add(shot, answer)
+                keeper.keep(place, shot, told)
+        taken = {label: watch.take() for label, watch in watches.items()}
+        states = {label: state for label, (state, _) in taken.items()}
+        boxes = {label: found for label, (_, found) in taken.items()}
+        height, width = part[0][1].pixels.shape[1:]
+        numbers = [shot.number for _, shot in part]
+        yield Chunk(number, part[0][0], part[-1][0] + 1, numbers, (height, width), states, boxes)
 
 
-def _single(frames: Sequence[Shot], answers: Predictions) -> list[tuple[Shot, Predictions]]:
-    return [(frame, Predictions(answers.task, answers.values[place : place + 1])) for place, frame in enumerate(frames)]
-
-
-def _compare(number: int, clip: Clip, told: Sequence[tuple[Shot, Predictions]]) -> dict[str, Any]:
-    """The state of the comparison of frames in a row; a skipped frame between two ends the row."""
-    comparison = comparison_of(told[0][1].task)
-    for (one, before), (other, after) in pairwise(told):
-        if other.number != one.number + 1:
-            continue
-        shift = (0.0, 0.0)
-        if clip.shifts is not None:
-            (y, x), (then_y, then_x) = clip.shifts[one.number], clip.shifts[other.number]
-            shift = (then_y - y, then_x - x)
-        height, width = one.pixels.shape[1:]
-        # a video is one scene: its chunks stand for images in the intervals
-        image = number if clip.shifts is not None else one.number // FRAMES_IN_CHUNK
-        values = Predictions.joined([before, after]).values
-        comparison.compare(values, Pairs(image, [(0, 1)], [shift], (height, width)))
-    return comparison.state()
-
-
-def _as_box(found: Detections) -> Box:
-    box: Box = {
-        "boxes": [[round(float(part), 3) for part in each] for each in found.boxes],
-        "scores": [round(float(score), 5) for score in found.scores],
-        "labels": found.labels.tolist(),
-    }
-    if found.points is not None:
-        flat = [
-            [None if math.isnan(part) else round(part, 3) for part in each] for each in found.points.flatten(1).tolist()
-        ]
-        box["points"] = flat
-    return box
-
-
-def _detections(box: Box) -> Detections:
-    boxes = torch.tensor(box["boxes"], dtype=torch.float64).reshape(-1, 4)
-    scores = torch.tensor(box["scores"], dtype=torch.float64)
-    labels = torch.tensor(box["labels"], dtype=torch.long)
-    points = None
-    if box.get("points"):
-        flat = [[math.nan if part is None else part for part in each] for each in box["points"]]
-        points = torch.tensor(flat, dtype=torch.float64).unflatten(1, (-1, 2))
-    return Detections(boxes, scores, labels, None, points)
+def _answers(networks: Sequence[Network], frames: Tensor) -> list[Predictions]:
+    """The networks' answers to frames, which are normalised once for networks that take them alike."""
+    seen: dict[Any, Tensor] = {}
+    answers = []
+    for network in networks:
+        key = network.preprocessing, network.device
+        if key not in seen:
+            seen[key] = network.see(frames.to(network.device))
+        answers.append(network.answers(seen[key]))
+    return answers
 
 
 def _summarise(
-    chunks: Sequence[Chunk],
+    folder: Path,
     clips: Sequence[Clip],
     skipped: Mapping[int, list[Any]],
     networks: Sequence[Network],
     settings: dict[str, Any],
 ) -> Flicker:
     found = {}
-    for network in networks:
-        label = network.spec.label
-        findings = merged([chunk.states[label] for chunk in chunks]).findings() if chunks else Findings({}, {}, {})
-        if not findings.counts.get("pairs"):
-            raise InputError("no two frames in a row could be read: give a longer video, or more frames a photograph")
+    frames: Counter[int] = Counter()
+    comparisons: dict[str, Comparison] = {}
+    for chunk in read_chunks(folder):
+        frames[chunk.clip] += len(chunk.numbers)
+        for label, state in chunk.states.items():
+            if label not in comparisons:
+                comparisons[label] = comparison_of(state["task"])
+            comparisons[label].restore(state)
+    if not comparisons or not all(comparison.metrics[""].rows for comparison in comparisons.values()):
+        raise InputError("no two frames in a row could be read: give a longer video, or more frames a photograph")
+    for label, comparison in comparisons.items():
+        findings = comparison.findings()
         figures = {
             name: Figure(value, findings.intervals.get(name))
             for name, value in findings.values.items()
             if math.isfinite(value)
         }
         tables: tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]] = ({}, {})
-        if network.task == "detection":
-            figures |= _track_figures(chunks, clips, label)
-            tables = _tables(chunks, clips, label)
+        if comparison.task == "detection":
+            figures |= _track_figures(folder, clips, label)
+            tables = _tables(folder, clips, label)
         found[label] = NetworkFlicker(figures, dict(findings.counts), *tables)
     about = [
         {
             "name": clip.name,
-            "frames": sum(len(chunk.numbers) for chunk in chunks if chunk.clip == number),
+            "frames": frames[number],
             "known_motion": clip.shifts is not None,
             "skipped": skipped[number],
         }
@@ -281,31 +272,32 @@ def _summarise(
     return Flicker(networks[0].task, about, found, settings, versions())
 
 
-def _track_figures(chunks: Sequence[Chunk], clips: Sequence[Clip], label: str) -> dict[str, Figure]:
+def _track_figures(folder: Path, clips: Sequence[Clip], label: str) -> dict[str, Figure]:
     metric = TrackStability(sync_on_compute=False)
-    for number, clip in enumerate(clips):
-        if mine := [chunk for chunk in chunks if chunk.clip == number]:
-            metric.update(detections_of(mine, label), shifts_of(mine, clip), mine[0].size)
+    for number, chunks in chunks_by_clip(folder):
+        shifts, first = clips[number].shifts, next(chunks)
+        frames = frames_of(chain([first], chunks), label)
+        metric.update(frames, shifts, first.size)
     values = {name: float(value) for name, value in metric.compute().items()}
     intervals = metric.intervals() if len(clips) > 1 else {}
     return {name: Figure(value, intervals.get(name)) for name, value in values.items() if math.isfinite(value)}
 
 
 def _tables(
-    chunks: Sequence[Chunk], clips: Sequence[Clip], label: str
+    folder: Path, clips: Sequence[Clip], label: str
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """The boxes matched in the next frame, by their label and by their size."""
     boxes: Counter[tuple[str, str]] = Counter()
     matched: Counter[tuple[str, str]] = Counter()
     jumps: Counter[tuple[str, str]] = Counter()
-    for number, clip in enumerate(clips):
-        mine = [chunk for chunk in chunks if chunk.clip == number]
-        shifts = shifts_of(mine, clip) or [(0.0, 0.0)] * sum(len(chunk.numbers) for chunk in mine)
-        frames = zip(detections_of(mine, label), shifts, strict=True)
-        for (one, (y, x)), (other, (then_y, then_x)) in pairwise(frames):
+    for number, chunks in chunks_by_clip(folder):
+        first = next(chunks)
+        frames = frames_of(chain([first], chunks), label)
+        still = clips[number].shifts or repeat((0.0, 0.0))
+        for (one, (y, x)), (other, (then_y, then_x)) in pairwise(zip(frames, still, strict=False)):
             shift = (then_y - y, then_x - x)
-            same, moved = matched_detections(one, other, shift, mine[0].size)
-            boxes.update(_kinds(one.centred_in(overlap(shift, mine[0].size))))
+            same, moved = matched_detections(one, other, shift, first.size)
+            boxes.update(_kinds(one.centred_in(overlap(shift, first.size))))
             matched.update(_kinds(same))
             distance = (moved.centres - same.centres).norm(dim=1).tolist()
             for place, jump in enumerate(distance):

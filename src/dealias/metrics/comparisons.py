@@ -170,8 +170,9 @@ class _Detection(Comparison):
         first, second = pairs.sides(values)
         self.metrics[""].update(first, second, pairs.shifts, pairs.size, image=pairs.image)
         for a, b, shift in zip(first, second, as_shifts(pairs.shifts, len(first)), strict=True):
-            one, other = matched_detections(a, b, shift, pairs.size)
-            self._compare_parts(one, other, shift, pairs.image)
+            if a.masks is not None or a.points is not None:
+                one, other = matched_detections(a, b, shift, pairs.size)
+                self._compare_parts(one, other, shift, pairs.image)
 
     def _compare_parts(self, one: Detections, other: Detections, shift: tuple[float, float], image: int) -> None:
         """Compare the masks and the key points of matched boxes."""

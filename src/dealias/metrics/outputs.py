@@ -43,6 +43,10 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.values)
 
+    def single(self, place: int) -> Predictions:
+        """The answer to one image of the batch."""
+        return Predictions(self.task, self.values[place : place + 1])
+
     def compact(self) -> Predictions:
         """The classes of each pixel in place of their scores, which are many times as large; -1 where one is NaN."""
         if self.task != "segmentation" or not isinstance(self.values, Tensor):

@@ -9,18 +9,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from itertools import repeat
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError
+from dealias.errors import InputError, InputTypeError
 from dealias.metrics._overlap import Shift, as_shifts, as_size
 from dealias.metrics._rows import Ratio, RowMetric
-from dealias.metrics.boxes import Detections, as_detections, lengths, match_boxes
+from dealias.metrics.boxes import Detections, match_boxes
 
+Corners: TypeAlias = Sequence[float]
+"""x1, y1, x2, y2."""
 LONGEST_GAP = 10
 """Frames within which a lost track may be found again."""
 LEAST_IOU = 0.3
@@ -53,22 +57,48 @@ class Track:
         self.boxes.append(found.boxes[place])
         self.scores.append(float(found.scores[place]))
 
-    def gaps(self) -> list[tuple[int, int]]:
-        """The last frame before, and the first after, each stretch of frames in which it is lost."""
-        following = zip(self.frames, self.frames[1:], strict=False)
-        return [(before, after) for before, after in following if after > before + 1]
 
-    def accelerations(self) -> Tensor:
-        """The lengths of the centre's second differences over the box's diagonal, in consecutive frames."""
-        boxes, frames = torch.stack(self.boxes), torch.tensor(self.frames)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-        diagonals = lengths(boxes[1:-1, 2:] - boxes[1:-1, :2])
-        steps = lengths(centres[2:] - 2 * centres[1:-1] + centres[:-2])
-        usable = (frames[2:] - frames[:-2] == 2) & (diagonals > 0)
-        return steps[usable] / diagonals[usable]
+class TrackLinker:
+    """Links boxes to tracks, frame by frame, as `link_tracks` says; keeps only the last boxes of open tracks."""
+
+    def __init__(self) -> None:
+        self._frame, self._begun = -1, 0
+        self._open: list[int] = []
+        self._last = Detections(*(torch.zeros(0, 4).double(), torch.zeros(0).double(), torch.zeros(0).long()))
+        self._seen = torch.zeros(0).long()
+
+    @property
+    def open(self) -> list[int]:
+        """The numbers of the tracks that were found within the last 10 frames."""
+        return self._open
+
+    def add(self, found: Detections) -> list[int]:
+        """The number of the track of each box of the next frame; new tracks have the numbers that follow."""
+        self._frame += 1
+        fresh = self._frame - self._seen <= LONGEST_GAP + 1
+        self._open = [number for number, is_fresh in zip(self._open, fresh.tolist(), strict=True) if is_fresh]
+        self._last, self._seen = self._last.take(fresh), self._seen[fresh]
+        old, new = match_boxes(self._last, found, LEAST_IOU)
+        numbers = [-1] * len(found)
+        for which, place in zip(old, new, strict=True):
+            numbers[place] = self._open[which]
+        self._last.boxes[old], self._seen[old] = found.boxes[new], self._frame
+        begun = [place for place, number in enumerate(numbers) if number < 0]
+        for place in begun:
+            numbers[place] = self._begun
+            self._open.append(self._begun)
+            self._begun += 1
+        others = found.take(begun)
+        self._last = Detections(
+            torch.cat([self._last.boxes, others.boxes]),
+            torch.cat([self._last.scores, others.scores]),
+            torch.cat([self._last.labels, others.labels]),
+        )
+        self._seen = torch.cat([self._seen, torch.full((len(begun),), self._frame)])
+        return numbers
 
 
-def link_tracks(frames: Sequence[Any], shifts: Shift | None = None) -> list[Track]:
+def link_tracks(frames: Iterable[Any], shifts: Shift | None = None) -> list[Track]:
     """Link boxes from frame to frame to tracks, in the order in which they begin.
 
     Each frame's boxes are matched one to one with the last boxes of the tracks that were found within the last 10
@@ -82,26 +112,139 @@ def link_tracks(frames: Sequence[Any], shifts: Shift | None = None) -> list[Trac
         InputError, InputTypeError: as `DetectionConsistency.update`.
         MissingExtraError: SciPy, which matches the boxes, is not installed.
     """
-    found = as_detections("frames", frames)
-    if shifts is not None:
-        moves = as_shifts(shifts, len(found), "shifts")
-        found = [each.moved_back(move) for each, move in zip(found, moves, strict=True)]
+    linker = TrackLinker()
     tracks: list[Track] = []
-    for number, boxes in enumerate(found):
-        open_ones = [track for track in tracks if number - track.frames[-1] <= LONGEST_GAP + 1]
-        last = Detections(
-            torch.stack([track.boxes[-1] for track in open_ones]) if open_ones else torch.zeros(0, 4).double(),
-            torch.ones(len(open_ones)).double(),
-            torch.tensor([track.label for track in open_ones], dtype=torch.long),
-        )
-        old, new = match_boxes(last, boxes, LEAST_IOU)
-        for which, place in zip(old, new, strict=True):
-            open_ones[which].add(number, place, boxes)
-        for place in sorted({*range(len(boxes))} - {*new}):
-            track = Track(int(boxes.labels[place]))
-            track.add(number, place, boxes)
-            tracks.append(track)
+    for number, (found, _) in enumerate(still_frames(frames, shifts)):
+        for place, track in enumerate(linker.add(found)):
+            if track == len(tracks):
+                tracks.append(Track(int(found.labels[place])))
+            tracks[track].add(number, place, found)
     return tracks
+
+
+def still_frames(frames: Any, shifts: Shift | None) -> Iterator[tuple[Detections, tuple[float, float]]]:
+    """The detections of each frame less the displacement of the scene, and that displacement.
+
+    Raises:
+        InputError, InputTypeError: as `link_tracks`.
+    """
+    if isinstance(frames, dict | str) or not isinstance(frames, Iterable):
+        raise InputTypeError(f"frames must be dictionaries, one for each frame, got {type(frames).__name__}")
+    moves: Iterable[tuple[float, float]] = repeat((0.0, 0.0))
+    if shifts is not None:
+        frames = [*frames]
+        moves = as_shifts(shifts, len(frames), "shifts")
+    for number, (frame, move) in enumerate(zip(frames, moves, strict=False)):
+        found = Detections.of(f"frames[{number}]", frame)
+        yield found.moved_back(move) if any(move) else found, move
+
+
+@dataclass
+class Motion:
+    """What is known of a track up to now, of any length.
+
+    Attributes:
+        count: number of frames in which it was found.
+        fragments: number of times that it was lost and found again.
+        steps, squares: number, and sum of the squares, of the centre's second differences over the box's diagonal, in
+            consecutive frames.
+    """
+
+    count: int = 0
+    fragments: int = 0
+    steps: int = 0
+    squares: float = 0.0
+    _recent: list[tuple[int, Corners]] = field(default_factory=list)
+
+    @property
+    def last(self) -> tuple[int, Corners]:
+        """The last frame in which it was found, and its box there."""
+        return self._recent[-1]
+
+    def add(self, frame: int, box: Corners) -> None:
+        """The next frame in which it was found."""
+        self.count += 1
+        self._recent = [*self._recent[-2:], (frame, box)]
+        if len(self._recent) == 3 and self._recent[0][0] == frame - 2:
+            (x, y), (then_x, then_y), (last_x, last_y) = (_centre(each) for _, each in self._recent)
+            left, top, right, bottom = self._recent[1][1]
+            diagonal = math.hypot(right - left, bottom - top)
+            if diagonal > 0:
+                self.steps += 1
+                self.squares += (math.hypot(last_x - 2 * then_x + x, last_y - 2 * then_y + y) / diagonal) ** 2
+
+    def include(self, others: Iterable[tuple[int, Motion]]) -> None:
+        """Add the numbers of other tracks."""
+        for _, other in others:
+            self.count, self.fragments = self.count + other.count, self.fragments + other.fragments
+            self.steps, self.squares = self.steps + other.steps, self.squares + other.squares
+
+
+def extreme_tracks(frames: Callable[[], Iterable[Any]], shifts: Shift | None = None) -> dict[str, Track]:
+    """The "steadiest" and the "least steady" track, by the jitter of the centre, of those of at least five frames.
+
+    Args:
+        frames: returns the detections in each frame, from the first one on; called twice, so that only two tracks are
+            in memory.
+        shifts: as for `link_tracks`.
+    """
+    rated: dict[str, tuple[float, int]] = {}
+    follower = _Follower()
+
+    def rate(ended: Iterable[tuple[int, Motion]]) -> None:
+        for number, motion in ended:
+            if motion.count >= 5 and motion.steps:
+                jitter = motion.squares / motion.steps
+                rated["steadiest"] = min(rated.get("steadiest", (jitter, number)), (jitter, number))
+                rated["least steady"] = max(rated.get("least steady", (jitter, -number)), (jitter, -number))
+
+    for found, move in still_frames(frames(), shifts):
+        rate(follower.add(found, move))
+    rate(follower.rest())
+    numbers = {name: abs(number) for name, (_, number) in rated.items()}
+    if len({*numbers.values()}) < len(numbers):
+        del numbers["least steady"]
+    tracks = {name: Track(-1) for name in numbers}
+    linker = TrackLinker()
+    for frame, (found, _) in enumerate(still_frames(frames(), shifts)):
+        for place, number in enumerate(linker.add(found)):
+            for name, track in tracks.items():
+                if numbers[name] == number:
+                    track.label = int(found.labels[place])
+                    track.add(frame, place, found)
+    return tracks
+
+
+class _Follower:
+    """Follows the boxes of a video frame by frame; keeps what is known of the open tracks.
+
+    Args:
+        size: (height, width) of the frames where the displacement of the scene is known.
+    """
+
+    def __init__(self, size: tuple[int, int] | None = None) -> None:
+        self.frames, self.invalid, self.tracks = 0, 0, 0
+        self._size, self._linker = size, TrackLinker()
+        self._open: dict[int, Motion] = {}
+        self._moves: list[tuple[float, float]] = []
+
+    def add(self, found: Detections, move: tuple[float, float]) -> list[tuple[int, Motion]]:
+        """The next frame, and the displacement that was undone in it; returns the tracks that have ended."""
+        self._moves = [*self._moves[-LONGEST_GAP - 1 :], move]
+        self.invalid += found.invalid
+        for number, box in zip(self._linker.add(found), found.boxes.tolist(), strict=True):
+            self.tracks = max(self.tracks, number + 1)
+            motion = self._open.setdefault(number, Motion())
+            missing = self.frames - motion.last[0] - 1 if motion.count else 0
+            if missing:
+                motion.fragments += _is_lost(motion.last[1], self._moves[-1 - missing : -1], self._size)
+            motion.add(self.frames, box)
+        self.frames += 1
+        return [(number, self._open.pop(number)) for number in sorted(self._open.keys() - {*self._linker.open})]
+
+    def rest(self) -> list[tuple[int, Motion]]:
+        """The tracks that have not ended."""
+        return [*self._open.items()]
 
 
 class TrackStability(RowMetric):
@@ -127,11 +270,12 @@ class TrackStability(RowMetric):
     ratios: ClassVar = {"fragments": Ratio("fragments", "hundreds"), "mean_square": Ratio("squares", "steps")}
     counted = ("videos", "frames", "tracks", "invalid")
 
-    def update(self, frames: Sequence[Any], shifts: Shift | None = None, size: Sequence[int] | None = None) -> None:
+    def update(self, frames: Iterable[Any], shifts: Shift | None = None, size: Sequence[int] | None = None) -> None:
         """Add a video.
 
         Args:
-            frames: the detections in each frame, dictionaries in torchvision's format.
+            frames: the detections in each frame, dictionaries in torchvision's format; an iterator is read frame by
+                frame, so that memory does not grow with the video's length.
             shifts: (frames, 2), the known displacement of the scene: what stands at (y, x) in a still scene stands at
                 (y + dy, x + dx) in the frame.
             size: (height, width) of the frames; used with `shifts`.
@@ -139,17 +283,16 @@ class TrackStability(RowMetric):
         Raises:
             InputError, InputTypeError: there are no frames; or as `DetectionConsistency.update`.
         """
-        found = as_detections("frames", frames)
-        if not found:
-            raise InputError("frames is empty: give the detections of one frame at least")
-        tracks = link_tracks(found, shifts)
-        moves = as_shifts((0.0, 0.0) if shifts is None else shifts, len(found), "shifts")
         bounds = None if shifts is None or size is None else as_size(size)
-        fragments = sum(_is_lost(track, gap, moves, bounds) for track in tracks for gap in track.gaps())
-        steps = torch.cat([torch.zeros(0).double(), *(track.accelerations() for track in tracks)])
-        jitter = [len(steps), float((steps**2).sum())]
-        invalid = sum(each.invalid for each in found)
-        self._add([[1, len(found) / 100, len(found), len(tracks), fragments, *jitter, invalid]], None)
+        follower, motions = _Follower(bounds), Motion()
+        for found, move in still_frames(frames, shifts):
+            motions.include(follower.add(found, move))
+        if not follower.frames:
+            raise InputError("frames is empty: give the detections of one frame at least")
+        motions.include(follower.rest())
+        count = follower.frames
+        sums = [motions.fragments, motions.steps, motions.squares]
+        self._add([[1, count / 100, count, follower.tracks, *sums, follower.invalid]], None)
 
     def compute(self) -> dict[str, Tensor]:
         """The values, float32 scalars."""
@@ -163,14 +306,15 @@ class TrackStability(RowMetric):
         return {**found, "jitter": (low**0.5, high**0.5)}
 
 
-def _is_lost(
-    track: Track, gap: tuple[int, int], moves: Sequence[tuple[float, float]], size: tuple[int, int] | None
-) -> bool:
-    """Whether the track is missing in a frame of the gap that shows the centre of its last box."""
-    before, after = gap
+def _centre(box: Corners) -> tuple[float, float]:
+    left, top, right, bottom = box
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def _is_lost(box: Corners, moves: Sequence[tuple[float, float]], size: tuple[int, int] | None) -> bool:
+    """Whether a frame of the gap, with these displacements, shows the centre of the last box before it."""
     if size is None:
         return True
-    box = track.boxes[track.frames.index(before)]
-    x, y = ((box[:2] + box[2:]) / 2).tolist()
-    places = [(y + dy, x + dx) for dy, dx in moves[before + 1 : after]]
+    x, y = _centre(box)
+    places = [(y + dy, x + dx) for dy, dx in moves]
     return any(0 <= row < size[0] and 0 <= column < size[1] for row, column in places)

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+import torch
 
+from dealias.evaluation.chunks import frames_of
 from dealias.evaluation.clips import Clip
-from dealias.evaluation.flicker import (
-    Chunk,
-    Flicker,
-    NetworkFlicker,
-    detections_of,
-    read_chunks,
-    read_flicker,
-    shifts_of,
-)
-from dealias.evaluation.network import Network
+from dealias.evaluation.flicker import Flicker, NetworkFlicker, chunks_by_clip, read_flicker
+from dealias.evaluation.snapshots import Snapshot, Snapshots
 from dealias.evaluation.tasks.stability import StabilityTask
 from dealias.files import OutputFolder
 from dealias.metrics.boxes import Detections
-from dealias.metrics.outputs import Predictions
 from dealias.metrics.site_profile import Profile
-from dealias.metrics.tracks import Track, link_tracks
-from dealias.optional import require
+from dealias.metrics.tracks import Track, extreme_tracks
 from dealias.report.page import Table, picture_source, render_page
 from dealias.report.plots import plot_lines
 from dealias.report.profiles import drawn, profile_tables
@@ -38,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "report.html"
-MOST_FRAMES, MOST_BYTES, WIDTH = 100, 7_000_000, 480
-"""Of the page's slider: frames, bytes of their JPEGs (a third more as text), and pixels across."""
+MOST_BYTES = 7_000_000
+"""Of the JPEGs of the page's slider; a third more as text."""
 _TRACKS = {
     "fragments": "tracks lost and found again, for each 100 frames",
     "jitter": "jitter: second difference of the boxes' centres over the diagonal (RMS)",
@@ -48,31 +37,25 @@ _LEFT_OUT = {
     "outside": "their centre lies outside what both frames show",
     "invalid": "a coordinate or score is not a finite number",
 }
-_PALETTE = np.array(
-    [[0, 0, 0], [230, 97, 1], [15, 118, 110], [67, 56, 202], [161, 98, 7], [190, 24, 93], [71, 85, 105]]
-)
-
-Pixels = npt.NDArray[np.uint8]
 
 
-def write_flicker_report(
-    folder: OutputFolder, clips: Sequence[Clip], networks: Sequence[Network], profile: Profile | None = None
-) -> Path:
+def write_flicker_report(folder: OutputFolder, clips: Sequence[Clip], profile: Profile | None = None) -> Path:
     """Write `report.html` of a finished measurement into its folder; returns its path.
 
     Args:
         folder: open, with the results of `dealias.evaluation.flicker.measure_flicker`.
-        clips, networks: those that were measured; some frames of the first clips are shown to the networks again.
+        clips: those that were measured.
         profile: of the first network, for the table of its sites.
     """
-    results, chunks = read_flicker(folder.path), read_chunks(folder.path)
-    figures = drawn(_track_plots(chunks, clips, list(results.networks))) if results.task == "detection" else []
+    results = read_flicker(folder.path)
+    figures = drawn(_track_plots(folder.path, clips[0], list(results.networks))) if results.task == "detection" else []
+    snapshots = Snapshots(folder, clips).chosen({number: clip["frames"] for number, clip in enumerate(results.clips)})
     return folder.write(
         PAGE,
         render_page(
             title=f"dealias flicker of {', '.join(results.networks)}",
             finding=flicker_finding(results),
-            frames=_frames(chunks, clips, networks),
+            frames=_frames(snapshots, results),
             figures=figures,
             summary={"heading": "the figures", "columns": ["", *results.networks], "rows": flicker_rows(results)},
             tables=[
@@ -173,11 +156,9 @@ def _notes(results: Flicker) -> list[str]:
     ]
 
 
-def _track_plots(chunks: Sequence[Chunk], clips: Sequence[Clip], labels: Sequence[str]) -> list[Any]:
-    """Score, position and size of the first network's steadiest and least steady track, for each network."""
-    mine = [chunk for chunk in chunks if chunk.clip == 0]
-    tracks = {label: link_tracks(detections_of(mine, label), shifts_of(mine, clips[0])) for label in labels}
-    chosen = {label: _extremes(found) for label, found in tracks.items()}
+def _track_plots(folder: Path, clip: Clip, labels: Sequence[str]) -> list[Any]:
+    """Score, position and size of the steadiest and least steady track of the first clip, for each network."""
+    chosen = {label: extreme_tracks(partial(_first_frames, folder, label), clip.shifts) for label in labels}
     quantities: dict[str, tuple[str, Callable[[Track], Sequence[float]]]] = {
         "score": ("score", lambda track: track.scores),
         "distance of the centre from its mean": ("distance (px)", _distances),
@@ -197,7 +178,7 @@ def _track_plots(chunks: Sequence[Chunk], clips: Sequence[Clip], labels: Sequenc
             plots.append(
                 (
                     f"Tracks through time: {name}",
-                    f"The steadiest and the least steady track of {clips[0].name}, by the jitter of its centre.",
+                    f"The steadiest and the least steady track of {clip.name}, by the jitter of its centre.",
                     f"Lines of the {name} of tracks against the frame.",
                     lambda theme, lines=lines, axis=axis: _plot(lines, axis, theme),
                 )
@@ -205,108 +186,37 @@ def _track_plots(chunks: Sequence[Chunk], clips: Sequence[Clip], labels: Sequenc
     return plots
 
 
+def _first_frames(folder: Path, label: str) -> Iterator[Detections]:
+    """The detections of a network in the frames of the first clip."""
+    return frames_of(next(iter(chunks_by_clip(folder)))[1], label)
+
+
 def _plot(lines: Mapping[str, Any], name: str, theme: Theme) -> Figure:
     return plot_lines(lines, "frame", name, theme=theme)
 
 
-def _extremes(tracks: Sequence[Track]) -> dict[str, Track]:
-    """The tracks with the least and the most jitter, of those of at least five frames."""
-    rated = {}
-    for number, track in enumerate(tracks):
-        steps = track.accelerations()
-        if len(track.frames) >= 5 and len(steps):
-            rated[number] = float(steps.square().mean().sqrt())
-    if not rated:
-        return {}
-    steady, restless = min(rated, key=lambda each: rated[each]), max(rated, key=lambda each: rated[each])
-    names = {"steadiest": steady} | ({"least steady": restless} if restless != steady else {})
-    return {name: tracks[number] for name, number in names.items()}
-
-
 def _distances(track: Track) -> list[float]:
-    boxes = np.stack([box.numpy() for box in track.boxes])
+    boxes = torch.stack(track.boxes)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return [float(each) for each in np.linalg.norm(centres - centres.mean(0), axis=1)]
+    return list(map(float, (centres - centres.mean(0)).norm(dim=1)))
 
 
-def _frames(chunks: Sequence[Chunk], clips: Sequence[Clip], networks: Sequence[Network]) -> dict[str, Any]:
-    """Frames of the clips with the networks' answers drawn, as the page's slider takes them."""
-    total = sum(len(chunk.numbers) for chunk in chunks)
-    every = max(-(-total // MOST_FRAMES), 1)
-    shown: list[tuple[str, list[bytes]]] = []
-    place = 0
-    for clip in clips:
-        for shot in clip.shots():
-            if place % every == 0:
-                pictures = [_drawn(shot.pixels.numpy(), network.answers(shot.pixels[None])) for network in networks]
-                shown.append((f"{clip.name}, frame {shot.number}", pictures))
-            place += 1
+def _frames(snapshots: Sequence[Snapshot], results: Flicker) -> dict[str, Any]:
+    """The frames of the page's slider through time."""
+    shown = _within(snapshots, MOST_BYTES)
     frames = [
-        {"label": label, "sources": [picture_source(picture) for picture in pictures]}
-        for label, pictures in _within(shown, MOST_BYTES)
+        {
+            "label": f"{results.clips[each.clip]['name']}, frame {each.number}",
+            "sources": [picture_source(path.read_bytes()) for path in each.pictures],
+        }
+        for each in shown
     ]
-    return {"names": [network.spec.label for network in networks], "frames": frames}
+    return {"names": list(results.networks), "frames": frames}
 
 
-def _within(shown: Sequence[tuple[str, list[bytes]]], most: int) -> Sequence[tuple[str, list[bytes]]]:
+def _within(snapshots: Sequence[Snapshot], most: int) -> Sequence[Snapshot]:
     """Every frame, or every second, third ... one up to the end: as many as have pictures of `most` bytes at most."""
-    sizes = [sum(map(len, pictures)) for _, pictures in shown]
-    step = next((step for step in range(1, len(shown)) if sum(sizes[::step]) <= most), len(shown) or 1)
-    return shown[::step]
-
-
-def _drawn(pixels: Pixels, answers: Predictions) -> bytes:
-    """The JPEG of a frame (C, H, W) with what a network returned for it."""
-    scene = np.array(np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0), order="C")
-    found = answers.values[0]
-    caption = ""
-    if isinstance(found, Detections):
-        scene = _with_detections(scene, found)
-    elif answers.task == "segmentation":
-        colours = _PALETTE[found.numpy() % len(_PALETTE)]
-        scene = np.where(found.numpy()[..., None] > 0, 0.5 * scene + 0.5 * colours, scene).astype(np.uint8)
-    elif answers.task == "keypoints":
-        scene = _with_points(scene, found.numpy()[None])
-    elif answers.task == "classes":
-        scores = found.float().softmax(-1) if found.is_floating_point() else None
-        caption = (
-            f"class {int(found)}" if scores is None else f"class {int(scores.argmax())}, {float(scores.max()):.0%}"
-        )
-    image = require("PIL.Image").fromarray(scene)
-    if image.width > WIDTH:
-        image = image.resize((WIDTH, WIDTH * image.height // image.width))
-    if caption:
-        require("PIL.ImageDraw").Draw(image).text((4, 4), caption, fill="white", stroke_width=2, stroke_fill="black")
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=70)
-    return buffer.getvalue()
-
-
-def _with_detections(scene: Pixels, found: Detections) -> Pixels:
-    supervision = _supervision()
-    if not len(found):
-        return scene
-    detections = supervision.Detections(
-        xyxy=found.boxes.numpy(),
-        confidence=found.scores.numpy(),
-        class_id=found.labels.numpy(),
-        mask=None if found.masks is None else found.masks.numpy(),
-    )
-    thickness = max(min(scene.shape[:2]) // 200, 1)
-    if found.masks is not None:
-        scene = supervision.MaskAnnotator().annotate(scene, detections)
-    drawn_scene: Pixels = supervision.BoxAnnotator(thickness=thickness).annotate(scene, detections)
-    return drawn_scene if found.points is None else _with_points(drawn_scene, found.points.numpy())
-
-
-def _with_points(scene: Pixels, points: npt.NDArray[Any]) -> Pixels:
-    supervision = _supervision()
-    places = np.nan_to_num(points, nan=-100)
-    radius = max(min(scene.shape[:2]) // 100, 2)
-    marked: Pixels = supervision.VertexAnnotator(radius=radius).annotate(scene, supervision.KeyPoints(xy=places))
-    return marked
-
-
-def _supervision() -> Any:
-    with warnings.catch_warnings(action="ignore"):  # it draws without OpenCV too
-        return require("supervision")
+    sizes = [sum(path.stat().st_size for path in each.pictures) for each in snapshots]
+    count = len(snapshots)
+    step = next((step for step in range(1, count) if sum(sizes[::step]) <= most), count or 1)
+    return snapshots[::step]
