@@ -15,16 +15,15 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from math import sqrt
-from statistics import NormalDist
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError
+from dealias.metrics._rows import Ratio, RowMetric
 from dealias.metrics._torchmetrics import Metric
-from dealias.metrics.intervals import student_t_quantile, upper_tail, wilson_interval
+from dealias.metrics.intervals import wilson_interval
 from dealias.metrics.predictions import checked_classes
 from dealias.perturb.names import CORRUPTIONS, SEVERITIES, VALIDATION_CORRUPTIONS, check_corruption, check_difficulty
 
@@ -80,63 +79,34 @@ def top5_distance(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -
     return _distances(logits, noise, difficulty).float().mean()
 
 
-class _SequenceMetric(Metric):
-    """Sums over the pairs of frames of all sequences. The sums are integers: exact on any number of processes."""
+class _SequenceMetric(RowMetric):
+    """Sums over the pairs of frames of all sequences: a row for each sequence."""
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
-    plot_lower_bound = 0.0
-
-    total: Tensor
-    total_of_squares: Tensor
-    sequences: Tensor
-    pairs: Tensor
+    columns = ("sequences", "pairs", "total")
+    counted = ("sequences", "pairs")
 
     def __init__(self, noise: bool = False, difficulty: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_difficulty(difficulty)
         self.noise, self.difficulty = noise, difficulty
-        for name in ("total", "total_of_squares", "sequences"):
-            self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("pairs", default=torch.tensor(0), dist_reduce_fx="max")
 
     def update(self, logits: Tensor) -> None:
-        """Count a batch of sequences; all sequences of a metric have the same number of frames."""
+        """Count a batch of sequences; errors as for `flip_rate`."""
         values = self._values(logits)
-        if self.pairs and self.pairs != values.shape[1]:
-            raise InputError(
-                f"logits of shape {tuple(logits.shape)} give {values.shape[1]} pairs of frames and those before"
-                f" {int(self.pairs)}: all sequences need the same number of frames"
-            )
-        sums = values.long().sum(1)
-        self.pairs.fill_(values.shape[1])
-        self.sequences += len(sums)
-        self.total += sums.sum()
-        self.total_of_squares += (sums**2).sum()
+        self._add([[1, values.shape[1], total] for total in values.sum(1).tolist()], None)
 
-    def compute(self) -> Tensor:
-        """The mean over pairs and sequences, a float32 scalar."""
-        # not the number of updates: after a sync, a process without updates has the sequences of the others
-        if not self.sequences:
-            raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
-        return self.total / (self.sequences * self.pairs)
+    def compute(self) -> Tensor:  # type: ignore[override]
+        """The mean over the pairs of all sequences, a float32 scalar."""
+        return super().compute()["mean"]
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The interval of the mean as in `intervals`; the sequences are its units, as their pairs are alike."""
+        return self.intervals(level)["mean"]
 
     @abstractmethod
     def _values(self, logits: Tensor) -> Tensor:
         """The values that are summed up, (sequences, pairs)."""
-
-    def _moments(self) -> tuple[int, int, float, float]:
-        """Number of sequences, pairs in each, the mean, and the variance of the mean (NaN for one sequence)."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
-            count, pairs, total = int(self.sequences), int(self.pairs), int(self.total)
-            squares = int(self.total_of_squares)
-        if not count:
-            raise InputError(f"{type(self).__name__} has no sequences yet: call update(logits) first")
-        # in integers: the difference of nearly equal floats would be rounded away
-        scatter = count * squares - total**2
-        variance = scatter / (count**2 * (count - 1) * pairs**2) if count > 1 else float("nan")
-        return count, pairs, total / (count * pairs), variance
 
 
 class FlipRate(_SequenceMetric):
@@ -152,22 +122,10 @@ class FlipRate(_SequenceMetric):
     """
 
     plot_upper_bound = 1.0
+    ratios: ClassVar = {"mean": Ratio("total", "pairs", is_share=True)}
 
     def _values(self, logits: Tensor) -> Tensor:
         return _flips(logits, self.noise, self.difficulty)
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's confidence interval with sequences as clusters: the pairs of a sequence are not independent.
-
-        The number of pairs is divided by the design effect, as in `clustered_wilson_interval`.
-        """
-        upper = upper_tail(level)
-        count, pairs, rate, variance = self._moments()
-        effective = float(count)
-        if count > 1 and variance > 0:
-            effective = min(max(rate * (1 - rate) / variance, effective), effective * pairs)
-            effective *= (NormalDist().inv_cdf(upper) / student_t_quantile(upper, count - 1)) ** 2
-        return wilson_interval(rate * effective, effective, level)
 
 
 class T5D(_SequenceMetric):
@@ -183,18 +141,10 @@ class T5D(_SequenceMetric):
     """
 
     plot_upper_bound = 15.0
+    ratios: ClassVar = {"mean": Ratio("total", "pairs", largest=15.0)}
 
     def _values(self, logits: Tensor) -> Tensor:
         return _distances(logits, self.noise, self.difficulty)
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Student's confidence interval of the mean over sequences; 0 to 15 for a single sequence."""
-        upper = upper_tail(level)
-        count, _, mean, variance = self._moments()
-        if count == 1:
-            return 0.0, 15.0
-        half = student_t_quantile(upper, count - 1) * sqrt(variance)
-        return max(mean - half, 0.0), min(mean + half, 15.0)
 
 
 class CorruptionError(Metric):
