@@ -239,7 +239,7 @@ def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
 
 def test_views_without_a_prediction_agree_with_nothing() -> None:
     """-1 stands for logits with NaN: an image whose views all are so is neither unanimous nor consistent nor right."""
-    views, counts = make_views("circular", pairs=2), ViewCounts.none()
+    views, counts = make_views("circular", pairs=2), ViewCounts()
     predictions = torch.tensor([[-1, -1, -1, -1], [2, 2, 2, 2], [2, 2, -1, -1], [2, 2, 2, 5]])
     counts.add(predictions, torch.tensor([-1, 2, 2, 5]), views)
     assert counts.unanimous == [0, 1, 0, 0]

@@ -91,3 +91,17 @@ def check_same_shape(a: Any, b: Any, valid: str, dimensions: tuple[int, ...]) ->
             raise InputError(f"{name} of shape {tuple(value.shape)}: use {valid}, none of them 0")
     if a.shape != b.shape:
         raise InputError(f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: they must be of the same pairs")
+
+
+def check_finite(a: Tensor, b: Tensor, valid: str) -> None:
+    """Check that `a` and `b` are float and finite.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+        InputTypeError: another dtype.
+    """
+    for name, value in (("a", a), ("b", b)):
+        if not value.is_floating_point():
+            raise InputTypeError(f"{name} is {value.dtype}: use {valid}")
+        if not (finite := value.isfinite().flatten(1).all(1)).all():
+            raise InputError(f"{name} has NaN or infinite values in row {int((~finite).nonzero()[0])}")

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -179,11 +180,9 @@ def average_precision(predictions: Sequence[Any], targets: Sequence[Any]) -> dic
     metric = require("torchmetrics.detection").MeanAveragePrecision(backend="faster_coco_eval")
     metric.warn_on_many_detections = False
     metric.update([each.as_dict() for each in found], [each.as_dict() for each in truths])
-    values = {
-        name: float(value) for name, value in metric.compute().items() if name.startswith("map") and not value.ndim
-    }
-    values.pop("map_per_class")
-    return {name: value if value >= 0 else float("nan") for name, value in values.items()}
+    values = metric.compute()
+    # torchmetrics gives -1 where there is nothing
+    return {name: float(values[name]) if values[name] >= 0 else math.nan for name in _AVERAGE_PRECISIONS}
 
 
 def _bounds(

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dealias.errors import InputError, InputTypeError
-from dealias.metrics._overlap import check_same_shape
+from dealias.metrics._overlap import check_finite, check_same_shape
 from dealias.metrics._rows import Ratio, ValueMetric
 
 
@@ -62,20 +61,12 @@ def embedding_consistency(a: Tensor, b: Tensor) -> Tensor:
 
 def _cosine_distances(a: Tensor, b: Tensor) -> Tensor:
     """float64 (N,)."""
-    check_same_shape(a, b, "float embeddings (N, D)", (2,))
-    for name, value in (("a", a), ("b", b)):
-        if not value.is_floating_point():
-            raise InputTypeError(f"{name} is {value.dtype}: use float embeddings (N, D)")
-        if not value.isfinite().all():
-            raise InputError(f"{name} has NaN or infinite values in row {int((~value.isfinite()).any(1).nonzero()[0])}")
-    # scaled first, as the squares of large and of small values leave the range
-    first, second = (F.normalize(_scaled(value.detach().double()), dim=1, eps=0.5) for value in (a, b))
-    both_zero = (first == 0).all(1) & (second == 0).all(1)
+    check_same_shape(a, b, valid := "float embeddings (N, D)", (2,))
+    check_finite(a, b, valid)
+    # scaled first, as the squares of large and of small values leave the range; 0 / 0 is NaN
+    scaled = (F.normalize(value.detach().double(), p=torch.inf, dim=1, eps=0) for value in (a, b))
+    first, second = (F.normalize(value.nan_to_num(), dim=1) for value in scaled)
+    zero = (first == 0).all(1), (second == 0).all(1)
     # half the squared distance is exact where the vectors are equal
-    distances = torch.where((first == 0).all(1) | (second == 0).all(1), 1.0, ((first - second) ** 2).sum(1) / 2)
-    return distances.masked_fill(both_zero, 0.0)
-
-
-def _scaled(vectors: Tensor) -> Tensor:
-    largest = vectors.abs().amax(1, keepdim=True)
-    return vectors / largest.masked_fill(largest == 0, 1.0)
+    distances = torch.where(zero[0] | zero[1], 1.0, ((first - second) ** 2).sum(1) / 2)
+    return distances.masked_fill(zero[0] & zero[1], 0.0)

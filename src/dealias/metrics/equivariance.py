@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, TypeAlias, get_args
@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dealias.errors import InputError, InputTypeError, as_int, shown
 from dealias.functional import per_axis
@@ -67,11 +68,10 @@ def internal_feature_distance(
         InputError: the layer is unknown, or has no feature maps or no such stage, or an argument is out of range.
         InputTypeError: `images` is not a float tensor, or a shift is not an integer.
     """
-    layers: list[Layer] = [(layer, stage)]
-    distances = internal_feature_distances(
-        model, images, layers, shifts=shifts, batch_size=batch_size, progress=progress
-    )
-    return distances[layers[0]]
+    probed = (layer, stage)
+    return internal_feature_distances(model, images, [probed], shifts=shifts, batch_size=batch_size, progress=progress)[
+        probed
+    ]
 
 
 def internal_feature_distances(
@@ -103,7 +103,9 @@ def internal_feature_distances(
     probes = [_Probe.of(model, layer) for layer in layers]
     sums = torch.zeros(len(probes), len(rows), len(columns), dtype=torch.float64)
     done = 0
-    with evaluating(model), _listening(probes):
+    with evaluating(model), ExitStack() as hooks:
+        for probe in probes:
+            hooks.enter_context(probe.listen())
         for part in torch.split(images, batch_size):
             for probe in probes:
                 probe.start()
@@ -130,12 +132,10 @@ def internal_feature_distances(
 class _Probe:
     """Compares the features of one stage of a module for shifted images with those for the images themselves.
 
-    In maps upsampled by nearest neighbour, each pixel compares a sample (b, d) of the shifted images' features with a
-    sample (a, c) of the images' own, and many pixels compare the same two samples. `_pair_counts` counts the pairs (b,
-    a) and (d, c) along each axis. The sum of the cosines over all pixels is then the sum over b, d of shifted[b, d] .
-    (sum over a, c of rows[b, a] columns[d, c] own[a, c]): exact, without upsampling.
-
-    The features are used while the module runs, because later layers may change them in place.
+    In maps upsampled by nearest neighbour, many pixels compare the same two samples: (b, d) of the shifted images'
+    features with (a, c) of the images' own. `_pair_counts` counts the pairs (b, a) and (d, c) along each axis. The sum
+    of the cosines over all pixels is the sum over b, d of shifted[b, d] . (sum over a, c of rows[b, a] columns[d, c]
+    own[a, c]): exact, without upsampling. Later layers may change the features in place: they are used at once.
     """
 
     path: str
@@ -149,10 +149,9 @@ class _Probe:
     @classmethod
     def of(cls, model: nn.Module, layer: Layer) -> _Probe:
         path, stage = (layer, "output") if isinstance(layer, str) else layer
-        modules = dict(model.named_modules())
-        if path not in modules:
+        module = dict(model.named_modules()).get(path)
+        if module is None:
             raise InputError(f"layer={path!r} is not a module of {type(model).__name__}: see model.named_modules()")
-        module = modules[path]
         if stage not in get_args(Stage):
             raise InputError(f"stage={stage!r} is unknown: use input, max or output")
         if stage == "max" and not isinstance(module, nn.MaxPool2d | MaxBlurPool2d):
@@ -184,19 +183,19 @@ class _Probe:
             raise InputError(f"layer={self.path!r} does not run in every forward pass of the model")
         return self.sums.cpu()
 
-    def catch_input(self, module: nn.Module, inputs: tuple[object, ...]) -> None:
-        self._catch(inputs[0] if inputs else None, dense_max_of=module if self.stage == "max" else None)
+    def listen(self) -> RemovableHandle:
+        """Catch the features in every forward pass, until the handle is removed."""
+        if self.stage == "output":
+            return self.module.register_forward_hook(lambda module, inputs, output: self._catch(output))
+        return self.module.register_forward_pre_hook(lambda module, inputs: self._catch(inputs[0] if inputs else None))
 
-    def catch_output(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        self._catch(output)
-
-    def _catch(self, value: object, dense_max_of: nn.Module | None = None) -> None:
+    def _catch(self, value: object) -> None:
         if not isinstance(value, Tensor) or value.ndim != 4:
             kind = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(f"layer={self.path!r} gives {kind}: the distance takes feature maps (N, C, h, w)")
         features = value if value.dtype == torch.float64 else value.float()
-        if dense_max_of is not None:
-            features = _dense_max(dense_max_of, features)
+        if self.stage == "max":
+            features = _dense_max(self.module, features)
         if self.expected is None:
             self.own = _unit_vectors(features)
             return
@@ -204,21 +203,6 @@ class _Probe:
         expected = self.expected.flatten(0, 1)
         cosines = (features * expected[:, :-1]).sum(1) / lengths + zero * expected[:, -1]
         self.sums = cosines.view(self.expected.shape[0], -1).sum(1, dtype=torch.float64)
-
-
-@contextmanager
-def _listening(probes: Sequence[_Probe]) -> Iterator[None]:
-    handles = [
-        probe.module.register_forward_hook(probe.catch_output)
-        if probe.stage == "output"
-        else probe.module.register_forward_pre_hook(probe.catch_input)
-        for probe in probes
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _dense_max(pool: nn.Module, features: Tensor) -> Tensor:
@@ -234,8 +218,7 @@ def _dense_max(pool: nn.Module, features: Tensor) -> Tensor:
         features = F.pad(features, (0, right, 0, down), mode="circular")
     for axis, taps, step, reach in ((2, kernel[0], dilation[0], down), (3, kernel[1], dilation[1], right)):
         size = features.shape[axis] - reach
-        windows = [features.narrow(axis, tap * step, size) for tap in range(taps)]
-        features = reduce(torch.maximum, windows)
+        features = reduce(torch.maximum, (features.narrow(axis, tap * step, size) for tap in range(taps)))
     return features
 
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError, InputTypeError, check_kind, shown
-from dealias.metrics._overlap import Shift, as_shifts, check_same_shape, shared_parts
+from dealias.errors import InputError, check_kind, shown
+from dealias.metrics._overlap import Shift, as_shifts, check_finite, check_same_shape, shared_parts
 from dealias.metrics._rows import Ratio, RowMetric
 
 
@@ -59,12 +59,8 @@ class EquivariancePSNR(RowMetric):
             InputError: another shape, the views have nothing in common, or a pixel is NaN or infinite.
             InputTypeError: an argument is of the wrong type.
         """
-        check_same_shape(a, b, "images (N, C, H, W)", (4,))
-        for name, value in (("a", a), ("b", b)):
-            if not value.is_floating_point():
-                raise InputTypeError(f"{name} is {value.dtype}: use float images (N, C, H, W)")
-            if not value.isfinite().all():
-                raise InputError(f"{name} has NaN or infinite pixels")
+        check_same_shape(a, b, valid := "float images (N, C, H, W)", (4,))
+        check_finite(a, b, valid)
         rows = []
         for pair in zip(a, b, as_shifts(shift, len(a)), strict=True):
             one, other = (part.double() for part in shared_parts(*pair))

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -139,13 +139,7 @@ def measure_consistency(
     arguments: dict[str, Any] = {"pairs": pairs, "seed": seed, "crop_size": crop_size, "image_size": image_size}
     arguments |= {"max_shift": max_shift, "step": step, "fill": fill}
     return measure_consistencies(
-        model,
-        images,
-        {mode: arguments},
-        targets=targets,
-        batch_size=batch_size,
-        level=level,
-        progress=progress,
+        model, images, {mode: arguments}, targets=targets, batch_size=batch_size, level=level, progress=progress
     )[mode]
 
 
@@ -180,7 +174,7 @@ def measure_consistencies(
     batch_size = as_int("batch_size", batch_size)
     upper_tail(level)  # refuses a level that is not one
     kinds = {mode: make_views(mode, **arguments) for mode, arguments in modes.items()}
-    counts = {mode: ViewCounts.none() for mode in modes}
+    counts = {mode: ViewCounts() for mode in modes}
     chunk = max(1, batch_size // max(views.count for views in kinds.values()))
     probabilities: list[Tensor] = []
     done = 0
@@ -196,10 +190,8 @@ def measure_consistencies(
                 logits = torch.cat([check_logits(model(part)) for part in torch.split(shifted, batch_size)])
                 predictions = checked_classes("the model's output", logits).view(len(batch), views.count)
                 counts[mode].add(predictions, classes, views)
-                if mode == "diagonal":
-                    assert classes is not None  # checked above
-                    curves = correct_probabilities(logits.view(len(batch), views.count, -1), classes)
-                    probabilities.append(curves)
+                if mode == "diagonal" and classes is not None:
+                    probabilities.append(correct_probabilities(logits.view(len(batch), views.count, -1), classes))
             done += len(batch)
             if progress is not None:
                 progress(done)
@@ -209,7 +201,7 @@ def measure_consistencies(
     return {mode: counts[mode].result(kinds[mode], level, curve if mode == "diagonal" else None) for mode in kinds}
 
 
-@dataclass(frozen=True)
+@dataclass
 class ViewCounts:
     """Counts of the views of images: whole numbers, one of each for each image.
 
@@ -221,16 +213,11 @@ class ViewCounts:
         right_agreements: compared pairs with two.
     """
 
-    agreements: list[int]
-    unanimous: list[int]
-    right_views: list[int]
-    right_pairs: list[int]
-    right_agreements: list[int]
-
-    @classmethod
-    def none(cls) -> ViewCounts:
-        """Of no images yet."""
-        return cls([], [], [], [], [])
+    agreements: list[int] = field(default_factory=list)
+    unanimous: list[int] = field(default_factory=list)
+    right_views: list[int] = field(default_factory=list)
+    right_pairs: list[int] = field(default_factory=list)
+    right_agreements: list[int] = field(default_factory=list)
 
     def add(self, predictions: Tensor, targets: Tensor | None, views: ShiftedViews) -> None:
         """Count a batch: the top-1 (N, views), -1 where there is none as a logit is NaN, and the classes (N,)."""

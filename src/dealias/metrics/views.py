@@ -44,11 +44,9 @@ class ShiftedViews(ABC):
     """Whether a window slides over an image that has more pixels than the network sees."""
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "crop_size", "max_shift", "step"):
+        for name in ("pairs", "crop_size", "max_shift", "step", "image_size"):
             if getattr(self, name, None) is not None:
                 as_int(name, getattr(self, name))
-        if self.windowed and getattr(self, "image_size", None) is not None:
-            as_int("image_size", getattr(self, "image_size", None))
 
     @property
     @abstractmethod
@@ -80,9 +78,9 @@ class ShiftedViews(ABC):
             index: the number of the image.
             size: (height, width) of the views.
         """
-        shifts = self.shifts(index)
-        pairs = [(shifts[first], shifts[second]) for first, second in self.compared]
-        return [(self._step(*rows, size[0]), self._step(*columns, size[1])) for rows, columns in map(_by_axis, pairs)]
+        shifts, (height, width) = self.shifts(index), size
+        pairs = [(*shifts[first], *shifts[second]) for first, second in self.compared]
+        return [(self._step(y, y2, height), self._step(x, x2, width)) for y, x, y2, x2 in pairs]
 
     def _step(self, before: float, after: float, side: int) -> float:
         """How far things move on an axis from a view to another."""
@@ -120,12 +118,6 @@ class _PairViews(ShiftedViews):
 def _two(draw: Callable[[int, int], float], low: int, high: int) -> tuple[_Offset, _Offset]:
     """Two shifts with both axes drawn from the range."""
     return (draw(low, high), draw(low, high)), (draw(low, high), draw(low, high))
-
-
-def _by_axis(pair: tuple[_Offset, _Offset]) -> tuple[_Offset, _Offset]:
-    """The two rows and the two columns of two offsets."""
-    (top, left), (bottom, right) = pair
-    return (top, bottom), (left, right)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +246,7 @@ class DiagonalViews(_WindowViews):
     mode: ClassVar[Mode] = "diagonal"
 
     def shifts(self, index: int) -> Sequence[_Offset]:
-        """All offsets, for each image."""
+        """The same offsets for each image."""
         return [(offset, offset) for offset in range(self.room + 1)]
 
     @property
@@ -276,7 +268,7 @@ class GridViews(_WindowViews):
             raise InputError(f"step={self.step!r} leaves a single window of {self.room + 1} offsets: use a smaller one")
 
     def shifts(self, index: int) -> Sequence[_Offset]:
-        """All offsets, for each image."""
+        """The same offsets for each image."""
         offsets = range(0, self.room + 1, self.step or max(self.room // 4, 1))
         return [(top, left) for top in offsets for left in offsets]
 

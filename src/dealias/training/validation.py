@@ -51,7 +51,7 @@ class Validation:
                 right = _top1(model, images, accelerator.device) == labels.to(accelerator.device)
                 found = [len(labels), int(right.sum())]
                 for mode, pixels in shifted.items():
-                    views, agreements = self._views[mode], ViewCounts.none()
+                    views, agreements = self._views[mode], ViewCounts()
                     predictions = _top1(model, pixels, accelerator.device, parts=views.count)
                     agreements.add(predictions.view(len(labels), -1), None, views)
                     found += [len(labels) * len(views.compared), sum(agreements.agreements)]

@@ -200,7 +200,7 @@ def _count_right(logits: Tensor, targets: Tensor) -> base.Counts:
 
 
 def _count_views(logits: Tensor, targets: Tensor | None, shifts: ShiftedViews) -> base.Counts:
-    counts = ViewCounts.none()
+    counts = ViewCounts()
     counts.add(top1(logits), targets, shifts)
     found: base.Counts = {key: value for key, value in asdict(counts).items() if value}
     if shifts.mode == "diagonal":
