@@ -15,6 +15,7 @@ from dealias.errors import InputError
 from dealias.metrics import internal_feature_distance
 from dealias.metrics.site_profile import SAMPLED_SHIFTS, Profile, periodicity, profile_model
 from dealias.models import vgg_small
+from dealias.records import from_json
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_sites_are_measured_in_front_and_behind(images: torch.Tensor) -> None:
     assert (first.grid, first.before) == ((2, 2), pytest.approx(0, abs=1e-6))
     assert first.periodicity == pytest.approx(1, abs=1e-4)
     assert profile.sites[1].grid == (4, 4)
-    assert Profile.from_json(json.loads(json.dumps(asdict(profile)))) == profile
+    assert from_json(Profile, json.dumps(asdict(profile)).encode(), "profile") == profile
 
 
 def test_anti_aliasing_lowers_what_each_pool_adds(images: torch.Tensor) -> None:

@@ -2,9 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.evaluation_results import stored_results
+from helpers.evaluation_results import results
 
-from dealias.metrics.site_profile import Profile
 from dealias.report.plots import (
     plot_accuracy_consistency,
     plot_bars,
@@ -30,7 +29,7 @@ def test_shift_curves_draw_one_line_for_each_network_in_each_panel():
 
 
 def test_site_maps_leave_missing_ones_blank() -> None:
-    profiles = {label: Profile.from_json(profile) for label, profile in stored_results()["profiles"].items()}
+    profiles = results().profiles
     first = profiles["plain"].sites[0]
     profiles["plain"].sites[0] = replace(first, maps={"output": first.maps["output"]})
     figure = plot_site_maps(profiles)
@@ -39,10 +38,10 @@ def test_site_maps_leave_missing_ones_blank() -> None:
 
 
 def test_plots_draw_what_they_are_given() -> None:
-    stored = stored_results()
+    stored = results()
     points = {
         label: {"accuracy": figures["accuracy"], "consistency": figures["crop_consistency"]}
-        for label, figures in stored["metrics"].items()
+        for label, figures in stored.metrics.items()
     }
     axis = plot_accuracy_consistency(points).axes[0]
     drawn = [container.lines[0].get_xydata()[0].tolist() for container in axis.containers]
@@ -51,16 +50,16 @@ def test_plots_draw_what_they_are_given() -> None:
     assert len(rings.get_offsets()) == len(published_networks()) == 23
     assert [89.2, 76.16] in rings.get_offsets().tolist()
     assert len(published_filters()) == 45
-    lines = {label: list(enumerate(values)) for label, values in stored["curves"].items()}
+    lines = {label: list(enumerate(values)) for label, values in stored.curves.items()}
     axis = plot_lines(lines, "shift", "P(correct)").axes[0]
-    assert [line.get_ydata().tolist() for line in axis.lines] == list(stored["curves"].values())
+    assert [line.get_ydata().tolist() for line in axis.lines] == list(stored.curves.values())
     bars = {label: {"snow": rate, "tilt": 2 * rate} for label, rate in (("plain", 0.2), ("blurred", 0.1))}
     axis = plot_bars(bars, "rate").axes[0]
     assert [patch.get_width() for patch in axis.patches] == [0.2, 0.4, 0.1, 0.2]
-    panels = [axis for axis in plot_severities(stored["corruptions"]).axes if axis.lines]
+    panels = [axis for axis in plot_severities(stored.corruptions).axes if axis.lines]
     assert len(panels) == 3
     assert panels[0].lines[0].get_ydata().tolist() == pytest.approx([40, 50, 60, 70, 80])
-    profiles = {label: Profile.from_json(profile) for label, profile in stored["profiles"].items()}
+    profiles = results().profiles
     pictures = [axis.images[0] for axis in plot_site_maps(profiles).axes if axis.images]
     assert len(pictures) == 8
     assert {picture.get_clim() for picture in pictures} == {(0.0, 0.4)}

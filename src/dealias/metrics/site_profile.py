@@ -76,15 +76,6 @@ class Profile:
         """The sites, in descending order of the shift-variance that they add."""
         return sorted(self.sites, key=lambda site: -site.added)
 
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Profile:
-        """Read what `dataclasses.asdict` made of a profile."""
-        sites = [
-            SiteProfile(**{**site, "stride": tuple(site["stride"]), "grid": tuple(site["grid"])})
-            for site in stored["sites"]
-        ]
-        return cls(sites, stored["missed"], stored["dy"], stored["dx"])
-
 
 def profile_model(
     model: nn.Module,

@@ -123,7 +123,7 @@ def _figure(key: str, plot: Callable[[Theme], MatplotlibFigure], more: str = "")
 def _accuracy_figures(results: Results) -> Iterator[Plot]:
     key = consistency_key(results.metrics[results.baseline])
     points = {
-        label: {"accuracy": asdict(figures["accuracy"]), "consistency": asdict(figures[key])}
+        label: {"accuracy": figures["accuracy"], "consistency": figures[key]}
         for label, figures in results.metrics.items()
         if key is not None and "accuracy" in figures and key in figures
     }
@@ -153,12 +153,8 @@ def _corruption_figures(results: Results) -> Iterator[Plot]:
         label: {name: 100 * sum(cell.value for cell in row.values()) / len(row) for name, row in _spaced(table).items()}
         for label, table in tables.items()
     }
-    errors = {
-        label: {name: {severity: asdict(cell) for severity, cell in row.items()} for name, row in table.items()}
-        for label, table in tables.items()
-    }
     yield _figure("corruptions", lambda theme: plot_bars(means, "error (%), mean over severities", theme=theme))
-    yield _figure("severities", lambda theme: plot_severities(errors, theme=theme))
+    yield _figure("severities", lambda theme: plot_severities(tables, theme=theme))
 
 
 def _perturbation_figures(results: Results) -> Iterator[Plot]:

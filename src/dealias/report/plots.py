@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -15,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from dealias.evaluation.estimates import Figure as Share
     from dealias.metrics.site_profile import Profile
 
 MAPPED_SITES = 6
 
-Map: TypeAlias = "np.ndarray[Any, Any]"
 Points: TypeAlias = Sequence[tuple[float, float]]
 
 
@@ -60,37 +62,45 @@ def plot_shift_curves(
 
 
 def plot_accuracy_consistency(
-    networks: Mapping[str, Mapping[str, Any]], *, published: bool = True, theme: Theme = "light"
+    networks: Mapping[str, Mapping[str, Share]], *, published: bool = True, theme: Theme = "light"
 ) -> Figure:
     """Accuracy against consistency: the networks in colour with their intervals, the paper's in grey behind them.
 
     Args:
-        networks: `accuracy` and `consistency` of each network, with `value` and `interval` in fractions of 1.
+        networks: `accuracy` and `consistency` of each network.
         published: draw the paper's networks on ImageNet: rings for baselines, dots for anti-aliased networks, lines
             between them, small dots for other filters.
         theme: theme of the page.
     """
-    with styled(theme):
-        figure = new_figure(WIDTH, 4.3)
-        axis = figure.subplots()
-        muted = "#78716c" if theme == "light" else "#a8a29e"
+    with _panel(4.3, "consistency (%)", "accuracy (%)", theme) as (figure, axis):
         if published:
-            _draw_published(axis, muted)
+            _draw_published(axis, "#78716c" if theme == "light" else "#a8a29e")
         for index, (name, measured) in enumerate(networks.items()):
             (x, across), (y, along) = (_whiskers(measured[key]) for key in ("consistency", "accuracy"))
             color = series_color(index, theme)
             axis.errorbar(x, y, xerr=across, yerr=along, fmt="o", color=color, markersize=8, elinewidth=1.3, label=name)
-        axis.set_xlabel("consistency (%)")
-        axis.set_ylabel("accuracy (%)")
-        axis.grid(alpha=0.5, linewidth=0.6)
-        figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure
 
 
-def _whiskers(figure: Mapping[str, Any]) -> tuple[float, Any]:
+@contextmanager
+def _panel(
+    height: float, x_label: str, y_label: str, theme: Theme, grid: Literal["both", "x"] = "both"
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure as wide as the page with one panel; the legend comes last."""
+    with styled(theme):
+        figure = new_figure(WIDTH, height)
+        axis = figure.subplots()
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+        axis.grid(axis=grid, alpha=0.5, linewidth=0.6)
+        yield figure, axis
+        figure.legend(loc="outside upper left", ncols=2, frameon=False)
+
+
+def _whiskers(share: Share) -> tuple[float, Any]:
     """A share in percent, and the distances to the ends of its interval."""
-    value = 100 * figure["value"]
-    return value, np.abs(100 * np.asarray(figure["interval"])[:, None] - value)
+    value = 100 * share.value
+    return value, np.abs(100 * np.asarray(share.interval)[:, None] - value)
 
 
 def _draw_published(axis: Axes, color: str) -> None:
@@ -118,18 +128,12 @@ def _draw_published(axis: Axes, color: str) -> None:
 
 def plot_lines(lines: Mapping[str, Points], x_label: str, y_label: str, *, theme: Theme = "light") -> Figure:
     """Lines through points (x, y), one for each name, with markers on lines of few points."""
-    with styled(theme):
-        figure = new_figure(WIDTH, 2.5)
-        axis = figure.subplots()
+    with _panel(2.5, x_label, y_label, theme) as (figure, axis):
+        axis.margins(x=0.01)
         for index, (name, points) in enumerate(lines.items()):
             x, y = ([point[place] for point in points] for place in (0, 1))
             marker = "o" if len(points) < 30 else ""
             axis.plot(x, y, color=series_color(index, theme), linewidth=1.7, marker=marker, markersize=3, label=name)
-        axis.set_xlabel(x_label)
-        axis.set_ylabel(y_label)
-        axis.margins(x=0.01)
-        axis.grid(alpha=0.5, linewidth=0.6)
-        figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure
 
 
@@ -151,10 +155,9 @@ def plot_bars(
     rows = list(dict.fromkeys(row for by_row in values.values() for row in by_row))
     if not rows:
         raise InputError("values is empty: give at least one row")
-    thickness = 0.8 / len(values)
-    with styled(theme):
-        figure = new_figure(WIDTH, 0.8 + len(rows) * max(0.16 * len(values) + 0.12, 0.26))
-        axis = figure.subplots()
+    thickness, height = 0.8 / len(values), 0.8 + len(rows) * max(0.16 * len(values) + 0.12, 0.26)
+    with _panel(height, label, "", theme, grid="x") as (figure, axis):
+        ink = axis.yaxis.label.get_color()
         for index, (name, by_row) in enumerate(values.items()):
             shown = [(place, row) for place, row in enumerate(rows) if row in by_row]
             places = [place + (index - (len(values) - 1) / 2) * thickness for place, _ in shown]
@@ -164,24 +167,19 @@ def plot_bars(
             if intervals is not None:
                 ends = np.array([intervals[name][row] for _, row in shown]).T
                 whiskers = np.abs(ends - np.array(lengths))
-                axis.errorbar(
-                    lengths, places, xerr=whiskers, fmt="none", ecolor=axis.yaxis.label.get_color(), elinewidth=0.8
-                )
+                axis.errorbar(lengths, places, xerr=whiskers, fmt="none", ecolor=ink, elinewidth=0.8)
         axis.set_yticks(range(len(rows)), rows)
         axis.set_ylim(len(rows) - 0.4, -0.6)
-        axis.set_xlabel(label)
-        axis.axvline(0, color=axis.yaxis.label.get_color(), linewidth=0.8)
-        axis.grid(axis="x", alpha=0.5, linewidth=0.6)
+        axis.axvline(0, color=ink, linewidth=0.8)
         axis.set_axisbelow(True)
-        figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure
 
 
-def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Any]]], *, theme: Theme = "light") -> Figure:
+def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Share]]], *, theme: Theme = "light") -> Figure:
     """Error against severity: a panel for each corruption, a line for each network.
 
     Args:
-        table: for each network, each corruption and each severity the error as `value`.
+        table: for each network, each corruption and each severity the error.
         theme: theme of the page.
     """
     names = list(dict.fromkeys(name for errors in table.values() for name in errors))
@@ -194,16 +192,9 @@ def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Any]]], *, the
             axis.set_axis_off()
         for axis, name in zip(axes.flat, names, strict=False):
             for index, (network, errors) in enumerate(table.items()):
-                cells = errors.get(name, {})
-                axis.plot(
-                    [int(severity) for severity in cells],
-                    [100 * cell["value"] for cell in cells.values()],
-                    color=series_color(index, theme),
-                    linewidth=1.5,
-                    marker=".",
-                    markersize=4,
-                    label=network,
-                )
+                cells, color = errors.get(name, {}), series_color(index, theme)
+                levels, values = list(map(int, cells)), [100 * cell.value for cell in cells.values()]
+                axis.plot(levels, values, color=color, linewidth=1.5, marker=".", markersize=4, label=network)
             axis.set_title(name.replace("_", " "), fontsize=8)
             axis.set_ylim(0, 103)
             axis.set_xticks(range(1, 6))
@@ -229,57 +220,32 @@ def plot_site_maps(profiles: Mapping[str, Profile], *, theme: Theme = "light") -
         (network, stage) for network in sites for stage in titles if any(stage in site.maps for site in sites[network])
     ]
     columns = max(map(len, sites.values()))
-    maps: list[list[Map | None]] = []
-    for network, stage in rows:
-        shown = [np.asarray(site.maps[stage]) if stage in site.maps else None for site in sites[network]]
-        maps.append(shown + [None] * (columns - len(shown)))
-    shifts = next(iter(profiles.values()))
-    order = list(profiles)
+    drawn = [site.maps[stage] for network, stage in rows for site in sites[network] if stage in site.maps]
+    shifts, order, ceiling = next(iter(profiles.values())), list(profiles), max(map(np.max, drawn), default=0) or 1.0
     with styled(theme):
-        return _draw_maps(
-            [(f"{network}\n{titles[stage]}", series_color(order.index(network), theme)) for network, stage in rows],
-            maps,
-            [[_short(site.path) for site in sites[network]] for network, _ in rows],
-            f"1 - cosine similarity; shifts {_span(shifts.dy)} down, {_span(shifts.dx)} right",
-        )
-
-
-def _draw_maps(
-    labels: Sequence[tuple[str, str]],
-    maps: Sequence[Sequence[Map | None]],
-    titles: Sequence[Sequence[str]],
-    scale: str,
-) -> Figure:
-    """Rows of heat maps on one colour scale.
-
-    Args:
-        labels: text and colour of each row.
-        maps: the maps of each row, all rows of one length; None leaves a place blank.
-        titles: of the maps of each row.
-        scale: label of the colour bar.
-    """
-    columns = len(maps[0])
-    figure = new_figure(WIDTH, (WIDTH / max(columns, 4) + 0.1) * len(maps) + 0.9)
-    axes = figure.subplots(len(maps), columns, squeeze=False)
-    ceiling = max((float(values.max()) for row in maps for values in row if values is not None), default=0) or 1.0
-    picture = None
-    for row, (label, color) in enumerate(labels):
-        axes[row, 0].set_ylabel(label, color=color, fontsize=8)
-        for column, axis in enumerate(axes[row]):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            values = maps[row][column]
-            if values is None:
-                axis.spines[:].set_visible(False)
-                continue
-            axis.set_title(titles[row][column], fontsize=7, loc="center")
-            picture = axis.imshow(values, cmap="magma", vmin=0, vmax=ceiling, interpolation="nearest", aspect="auto")
-            axis.set_box_aspect(1)
-            axis.set_xlabel(f"mean {values.mean():.3f}", fontsize=7, labelpad=2)
-    if picture is not None:
-        bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
-        bar.set_label(scale, fontsize=8)
-        bar.ax.tick_params(labelsize=7)
+        figure = new_figure(WIDTH, (WIDTH / max(columns, 4) + 0.1) * len(rows) + 0.9)
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        for (network, stage), places in zip(rows, axes, strict=True):
+            color = series_color(order.index(network), theme)
+            places[0].set_ylabel(f"{network}\n{titles[stage]}", color=color, fontsize=8)
+            for axis, site in zip_longest(places, sites[network]):
+                axis.set_xticks([])
+                axis.set_yticks([])
+                if site is None or stage not in site.maps:
+                    axis.spines[:].set_visible(False)
+                    continue
+                values = np.asarray(site.maps[stage])
+                axis.set_title(_short(site.path), fontsize=7, loc="center")
+                picture = axis.imshow(
+                    values, cmap="magma", vmin=0, vmax=ceiling, interpolation="nearest", aspect="auto"
+                )
+                axis.set_box_aspect(1)
+                axis.set_xlabel(f"mean {values.mean():.3f}", fontsize=7, labelpad=2)
+        if drawn:
+            bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
+            label = f"1 - cosine similarity; shifts {_span(shifts.dy)} down, {_span(shifts.dx)} right"
+            bar.set_label(label, fontsize=8)
+            bar.ax.tick_params(labelsize=7)
     return figure
 
 

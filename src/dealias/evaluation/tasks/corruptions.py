@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from dealias.data import open_source
+from dealias.data import Source, open_source
 from dealias.errors import InputError
 from dealias.evaluation.estimates import Estimate, fraction
 from dealias.evaluation.network import Network
@@ -25,7 +26,7 @@ from dealias.perturb.released import released_corruption
 
 @dataclass(frozen=True)
 class CorruptionTask(base.Task):
-    """Errors on one corruption at five severities."""
+    """Errors on one corruption at five severities, or at one on `released` images."""
 
     METRICS: ClassVar[Mapping[str, base.Metric]] = {
         "imagenet-c": base.Metric("errors on 15 corruptions at 5 severities", labelled=True),
@@ -52,32 +53,40 @@ class CorruptionTask(base.Task):
     labelled: ClassVar[bool] = True
 
     corruption: str = field(default="", kw_only=True)
+    severities: Sequence[int] = field(default=SEVERITIES, kw_only=True)
+    released: bool = field(default=False, kw_only=True)
 
     @classmethod
     def plan(cls, request: base.Request, preprocessing: Preprocessing) -> Iterator[base.Task]:
         """A task for each corruption; of the released images one for each severity too."""
         names = list(CORRUPTIONS) if "imagenet-c" in request.metrics else []
         names += VALIDATION_CORRUPTIONS if "imagenet-c-extra" in request.metrics else ()
+        settings: dict[str, Any] = {"images_per_unit": 32, "released": True}
         for name in names:
             if request.imagenet_c is None:
                 yield cls(f"imagenet-c/{name}", request.source, request.seed, corruption=name)
-            else:
-                yield from ReleasedCorruptionTask.of_each_severity(request, request.imagenet_c, name)
+                continue
+            for level in SEVERITIES:
+                stored = _released(request, request.imagenet_c, name, level)
+                task = f"imagenet-c/{name}/{level}"
+                yield cls(task, stored, request.seed, corruption=name, severities=(level,), **settings)
 
     def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
-        """The centre at severities 1 to 5; every image has draws of its own."""
+        """The centre at each severity, every image with draws of its own; released images as they are."""
+        if self.released:  # they have the size of the network's input; others are resized to it
+            return preprocessing.square(picture, preprocessing.crop_size)[None]
         image = preprocessing.centre(preprocessing.square(picture, preprocessing.image_size)).transpose(1, 2, 0)
-        views = [
-            corrupt(
-                image, self.corruption, severity, generator=base.generator(self.seed, self.name, severity, position)
-            )
-            for severity in SEVERITIES
-        ]
+        draws = {level: base.generator(self.seed, self.name, level, position) for level in self.severities}
+        views = [corrupt(image, self.corruption, level, generator=draw) for level, draw in draws.items()]
         return np.stack(views).transpose(0, 3, 1, 2)
 
     def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> base.Counts:
-        """For each severity the images with the wrong top-1."""
-        return _errors(top1(base.logits_of(views, network)), targets, SEVERITIES)
+        """`errors`: for each severity the images with the wrong top-1; `nan`."""
+        assert targets is not None  # the task is not planned without
+        predictions = top1(base.logits_of(views, network))
+        wrong = (predictions != targets.to(predictions.device).unsqueeze(1)).int()
+        errors = {str(level): wrong[:, column].tolist() for column, level in enumerate(self.severities)}
+        return {"errors": errors, "nan": (predictions < 0).any(1).int().tolist()}
 
     @classmethod
     def summarise(cls, tasks: Sequence[Any], answers: base.Answers, rates: base.Rates | None) -> base.Summary:
@@ -102,12 +111,11 @@ def _mean_errors(errors: Mapping[str, float], cells: Sequence[Mapping[int, int]]
     """The mean over corruptions, and the mCE where all are there at all severities."""
     if not errors:
         return {}
-    wrong: dict[int, int] = {}
-    trials: dict[int, int] = {}
+    wrong: Counter[int] = Counter()
+    trials: Counter[int] = Counter()
     for cell in cells:
-        for position, count in cell.items():
-            wrong[position] = wrong.get(position, 0) + count
-            trials[position] = trials.get(position, 0) + 1
+        wrong.update(cell)
+        trials.update(cell.keys())
     # an image that the released folders lack here or there has fewer trials
     each = {position: count / trials[position] for position, count in wrong.items()}
     interval = clustered_wilson_interval(list(wrong.values()), list(trials.values()))
@@ -117,46 +125,12 @@ def _mean_errors(errors: Mapping[str, float], cells: Sequence[Mapping[int, int]]
     return found
 
 
-@dataclass(frozen=True)
-class ReleasedCorruptionTask(CorruptionTask):
-    """Errors on one folder of the released ImageNet-C."""
-
-    severity: int = field(default=1, kw_only=True)
-
-    @classmethod
-    def of_each_severity(cls, request: base.Request, place: str | Path, name: str) -> Iterator[base.Task]:
-        """The tasks of a corruption.
-
-        Raises:
-            InputError: a folder is missing, or has other classes than the images.
-        """
-        for severity in SEVERITIES:
-            stored = open_source(released_corruption(place, name, severity), limit=request.limit, seed=request.seed)
-            if stored.classes != request.source.classes:
-                raise InputError(
-                    f"imagenet_c={str(place)!r} has other classes than images={request.source.place!r}: "
-                    "both need the same subfolders"
-                )
-            yield cls(
-                f"imagenet-c/{name}/{severity}",
-                stored,
-                request.seed,
-                images_per_unit=32,
-                corruption=name,
-                severity=severity,
-            )
-
-    def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
-        """The released images have the size of the network's input already; others are resized to it."""
-        return preprocessing.square(picture, preprocessing.crop_size)[None]
-
-    def count(self, views: Tensor, network: Network, targets: Tensor | None, positions: Sequence[int]) -> base.Counts:
-        """The images with the wrong top-1."""
-        return _errors(top1(base.logits_of(views, network)), targets, (self.severity,))
-
-
-def _errors(predictions: Tensor, targets: Tensor | None, severities: Sequence[int]) -> base.Counts:
-    assert targets is not None  # the task is not planned without
-    wrong = (predictions != targets.to(predictions.device).unsqueeze(1)).int()
-    errors = {str(severity): wrong[:, column].tolist() for column, severity in enumerate(severities)}
-    return {"errors": errors, "nan": (predictions < 0).any(1).int().tolist()}
+def _released(request: base.Request, place: str | Path, name: str, severity: int) -> Source:
+    """The released images of a corruption, of the same classes as the request's."""
+    stored = open_source(released_corruption(place, name, severity), limit=request.limit, seed=request.seed)
+    if stored.classes != request.source.classes:
+        raise InputError(
+            f"imagenet_c={str(place)!r} has other classes than images={request.source.place!r}: "
+            "both need the same subfolders"
+        )
+    return stored

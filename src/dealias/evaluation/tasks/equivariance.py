@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -9,10 +10,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from dealias.evaluation.network import Network
+from dealias.evaluation.store import COUNTS
 from dealias.evaluation.tasks.base import Answers, Counts, Metric, Networks, Rates, Request, Summary, Task
 from dealias.metrics.site_profile import Profile, profile_model
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
+from dealias.records import from_json
 
 MAPPED_IMAGES = 4
 
@@ -24,7 +27,6 @@ class EquivarianceTask(Task):
     METRICS: ClassVar[Mapping[str, Metric]] = {
         "equivariance": Metric("internal feature distance at the downsampling sites", default=True)
     }
-
     networks: ClassVar[Networks] = "all"
 
     @classmethod
@@ -47,4 +49,4 @@ class EquivarianceTask(Task):
     def summarise(cls, tasks: Sequence[Any], answers: Answers, rates: Rates | None) -> Summary:
         """The profile of the network."""
         found = [counts["profile"] for task in tasks for _, counts in answers.of(task)]
-        return Summary({}, {"profiles": Profile.from_json(found[0])} if found else {})
+        return Summary({}, {"profiles": from_json(Profile, json.dumps(found[0]).encode(), COUNTS)} if found else {})
