@@ -34,5 +34,3 @@ def test_what_is_refused(error_of: Callable[..., str], tmp_path: Path) -> None:
     output = ("--output", tmp_path / "out")
     assert "give either --video FILE or --photos FOLDER" in error_of("flicker", MODEL, *output)
     assert "missing.mp4" in error_of("flicker", MODEL, "--video", "missing.mp4", *output)
-    segmenter = ("flicker", "helpers.networks_of_tasks:Segmenter", "--photos", tmp_path / "photos", *output)
-    assert "step=0.5 is not whole" in error_of(*segmenter, "--step", 0.5, "--crop-size", 64)

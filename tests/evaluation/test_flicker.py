@@ -83,6 +83,16 @@ def test_other_tasks_have_their_own_figures(tmp_path: Path, model: Any, task: An
     assert figure in values(found)
 
 
+@pytest.mark.parametrize(
+    ("model", "task", "figure"), [(Segmenter, "segmentation", "pixels"), (Painter, "images", "psnr")]
+)
+def test_maps_are_interpolated_where_the_motion_is_not_whole(
+    tmp_path: Path, model: Any, task: Any, figure: str
+) -> None:
+    found = measure(tmp_path / "run", [network(model(), task=task)], [*pans(tmp_path / "photos", 1, step=0.5)])
+    assert 0 < values(found)[figure] < math.inf
+
+
 def test_an_interrupted_run_goes_on_to_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dealias.evaluation.flicker.FRAMES_IN_CHUNK", 4)
     networks = [network(SquareDetector(step=2), "one"), network(SquareDetector(drop=4), "other")]

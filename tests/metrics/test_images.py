@@ -51,6 +51,19 @@ def test_an_equivariant_network_has_no_noise_and_known_noise_its_closed_form() -
     assert high - low < 0.6
 
 
+def test_fractions_of_a_pixel_are_undone_in_smooth_images() -> None:
+    """Waves of at least four pixels, whose values between the pixels are known."""
+
+    def waves(dy: float, dx: float) -> torch.Tensor:
+        y, x = torch.meshgrid(torch.arange(40.0) - dy, torch.arange(48.0) - dx, indexing="ij")
+        return torch.stack([torch.sin(0.9 * x + 0.3 * y), torch.cos(1.5 * y - 0.2 * x)])[None].double()
+
+    for shift in ((0.25, 0), (-1.5, 2.75), (0.1, -0.9), (3, 0.5)):
+        assert equivariance_psnr(waves(0, 0), waves(*shift), shift).item() > 50
+        rounded = round(shift[0]), round(shift[1])
+        assert equivariance_psnr(waves(0, 0), waves(*rounded), shift).item() < 30
+
+
 def test_bad_input() -> None:
     good = torch.rand(1, 1, 4, 4)
     for value in (0, -1.0, math.inf):
@@ -62,5 +75,5 @@ def test_bad_input() -> None:
         equivariance_psnr(good, good * math.nan, (0, 0))
     with pytest.raises(InputTypeError, match="uint8"):
         equivariance_psnr(good.byte(), good.byte(), (0, 0))
-    with pytest.raises(InputError, match="whole pixels"):
+    with pytest.raises(InputError, match="nothing in common of maps of 4x4, without the 5 pixels beside the border"):
         equivariance_psnr(good, good, (0.5, 0))

@@ -89,6 +89,20 @@ def test_pixels_without_a_class_agree_with_none_and_are_counted() -> None:
     assert metric.compute()["iou"].isnan()
 
 
+@pytest.mark.parametrize("shift", [(0.25, 0.25), (-1.5, 0.0), (0.0, 2.75)])
+def test_fractions_of_a_pixel_are_undone_in_class_scores(shift: tuple[float, float]) -> None:
+    """Smooth scores, known between the pixels; a network that rounds to whole pixels disagrees along the borders."""
+
+    def scores(dy: float, dx: float) -> torch.Tensor:
+        y, x = torch.meshgrid(torch.arange(40.0) - dy, torch.arange(48.0) - dx, indexing="ij")
+        return torch.stack([torch.sin(0.9 * x), torch.cos(0.7 * y - 0.2 * x), torch.zeros_like(x)])[None]
+
+    exact = segmentation_consistency(scores(0, 0), scores(*shift), shift)
+    coarse = segmentation_consistency(scores(0, 0), scores(round(shift[0]), round(shift[1])), shift)
+    assert exact["pixels"] > 0.997
+    assert coarse["pixels"] < 0.96
+
+
 def test_bad_input() -> None:
     good = torch.zeros(2, 8, 8, dtype=torch.long)
     for a, b, shift, message in [

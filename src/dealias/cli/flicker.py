@@ -117,13 +117,10 @@ def _opened(asked: Mapping[str, Any]) -> Video | Source:
 def _clips(opened: Video | Source, network: Network, asked: Mapping[str, Any]) -> list[Clip]:
     """The video, or a pan over each photograph."""
     from dealias.data import Video
-    from dealias.errors import InputError
     from dealias.evaluation.clips import PanClip, VideoClip
 
     if isinstance(opened, Video):
         return [VideoClip(opened, network.preprocessing.channels)]
-    if network.task in ("segmentation", "images") and asked["step"] % 1:
-        raise InputError(f"step={asked['step']} is not whole: maps of pixels are compared pixel by pixel; use 1 or 2")
     step = (asked["step"], asked["step"])
     return [PanClip(opened, number, network.preprocessing, asked["frames"], step) for number in range(len(opened))]
 

@@ -194,17 +194,19 @@ def _measure_clip(number: int, clip: Clip, networks: Sequence[Network], after: i
     """The chunks from the shot `after` on; the shot before it is seen again, to compare the next one with."""
     shots = islice(enumerate(clip.shots()), max(after - 1, 0), None)
     watches = {network.spec.label: _Watch(number, clip) for network in networks}
+    # scores are interpolated where the motion is not whole
+    compact = all(part == round(part) for shift in clip.shifts or () for part in shift)
     if after:
         _, shot = next(shots, (0, None))
         if shot is None:
             return
         for network in networks:
-            watches[network.spec.label].before = (shot, network.answers(shot.pixels[None]))
+            watches[network.spec.label].before = (shot, network.answers(shot.pixels[None], compact=compact))
     in_batch = min(max(network.batch_size for network in networks), FRAMES_IN_CHUNK)
     while part := list(islice(shots, FRAMES_IN_CHUNK)):
         for start in range(0, len(part), in_batch):
             batch = part[start : start + in_batch]
-            answers = _answers(networks, torch.stack([shot.pixels for _, shot in batch]))
+            answers = _answers(networks, torch.stack([shot.pixels for _, shot in batch]), compact)
             for row, (place, shot) in enumerate(batch):
                 told = [each.single(row) for each in answers]
                 for network, answer in zip(networks, told, strict=True):
@@ -218,7 +220,7 @@ def _measure_clip(number: int, clip: Clip, networks: Sequence[Network], after: i
         yield Chunk(number, part[0][0], part[-1][0] + 1, numbers, (height, width), states, boxes)
 
 
-def _answers(networks: Sequence[Network], frames: Tensor) -> list[Predictions]:
+def _answers(networks: Sequence[Network], frames: Tensor, compact: bool) -> list[Predictions]:
     """The networks' answers to frames, which are normalised once for networks that take them alike."""
     seen: dict[Any, Tensor] = {}
     answers = []
@@ -226,7 +228,7 @@ def _answers(networks: Sequence[Network], frames: Tensor) -> list[Predictions]:
         key = network.preprocessing, network.device
         if key not in seen:
             seen[key] = network.see(frames.to(network.device))
-        answers.append(network.answers(seen[key]))
+        answers.append(network.answers(seen[key], compact=compact))
     return answers
 
 

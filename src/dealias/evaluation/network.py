@@ -46,14 +46,24 @@ class Network:
         found = torch.cat(self._run(images, lambda output, seen: check_logits(output).float().cpu()))
         return found.masked_fill(found.isnan().any(1, keepdim=True), torch.nan)
 
-    def answers(self, images: Tensor) -> Predictions:
-        """What the network returns for bytes or normalised images (N, C, H, W), whatever its task."""
-        return Predictions.joined(self._run(images, self._recognise))
+    def answers(self, images: Tensor, *, compact: bool = True) -> Predictions:
+        """What the network returns for bytes or normalised images (N, C, H, W), whatever its task.
 
-    def _recognise(self, output: Any, seen: Tensor) -> Predictions:
-        size = seen.shape[2], seen.shape[3]
-        found = recognise(output, count=len(seen), size=size, channels=seen.shape[1], task=self.task, model=self.model)
-        return found.compact()
+        With `compact` a segmentation has the class of each pixel in place of the scores, which are many times as large.
+        """
+
+        def read(output: Any, seen: Tensor) -> Predictions:
+            found = recognise(
+                output,
+                count=len(seen),
+                size=(seen.shape[2], seen.shape[3]),
+                channels=seen.shape[1],
+                task=self.task,
+                model=self.model,
+            )
+            return found.compact() if compact else found
+
+        return Predictions.joined(self._run(images, read))
 
     @torch.no_grad()
     def _run(self, images: Tensor, read: Callable[[Any, Tensor], _Answer]) -> list[_Answer]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError, as_int, shown
+from dealias.perturb.pans import LOBES, resample
 
 Shift: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | Tensor
 
@@ -66,15 +67,32 @@ def overlap(shift: tuple[float, float], size: tuple[int, int]) -> tuple[float, f
 def shared_parts(a: Tensor, b: Tensor, shift: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """The parts of two maps (..., H, W) that show the same, pixel on pixel.
 
+    A fraction of a pixel is undone in `b`, by Lanczos' kernel of five lobes, where all of the kernel lies in the map.
+    This is exact for maps that have no detail finer than about two pixels, and approximate at sharper edges.
+
     Raises:
-        InputError: the shift is not whole, or the maps share nothing.
+        InputError: the maps share nothing; or they are not float, and the shift is not whole.
     """
-    dy, dx = (round(part) for part in shift)
-    if (dy, dx) != shift:
-        raise InputError(f"shift=({shift[0]:g}, {shift[1]:g}) must be whole pixels: maps are not interpolated")
-    height, width = a.shape[-2:]
-    top, left, bottom, right = (int(side) for side in overlap(shift, (height, width)))
-    return a[..., top:bottom, left:right], b[..., top + dy : bottom + dy, left + dx : right + dx]
+    whole, fractions = zip(*(divmod(part, 1) for part in shift), strict=True)
+    if any(fractions) and not (a.is_floating_point() and b.is_floating_point()):
+        raise InputError(
+            f"shift=({shift[0]:g}, {shift[1]:g}) must be whole pixels for classes and masks, which cannot be "
+            "interpolated: give class scores, or move by whole pixels"
+        )
+    starts, lengths = [], []
+    for side, step, fraction in zip(a.shape[-2:], map(int, whole), fractions, strict=True):
+        before, after = (LOBES - 1, LOBES) if fraction else (0, 0)
+        first, last = max(0, before - step), min(side, side - after - step)
+        if first >= last:
+            raise InputError(
+                f"shift=({shift[0]:g}, {shift[1]:g}) leaves nothing in common of maps of {a.shape[-2]}x{a.shape[-1]}"
+                f"{f', without the {LOBES} pixels beside the border' if fraction else ''}"
+            )
+        starts.append((first, first + step))
+        lengths.append(last - first)
+    for axis, (mine, theirs), fraction, length in zip((-2, -1), starts, fractions, lengths, strict=True):
+        a, b = a.narrow(axis, mine, length), resample(b, theirs, fraction, length, axis)
+    return a, b
 
 
 def check_same_shape(a: Any, b: Any, valid: str, dimensions: tuple[int, ...]) -> None:

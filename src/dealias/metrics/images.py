@@ -51,8 +51,9 @@ class EquivariancePSNR(RowMetric):
 
         Args:
             a, b: images, float (N, C, H, W).
-            shift: (dy, dx) in whole pixels of these images, one for all pairs or (N, 2): what stands at (y, x) in view
-                a stands at (y + dy, x + dx) in view b.
+            shift: (dy, dx) in pixels of these images, one for all pairs or (N, 2): what stands at (y, x) in view a
+                stands at (y + dy, x + dx) in view b. A fraction is undone in `b`, which is interpolated
+                (`dealias.perturb.pans`, Lanczos), five pixels beside the border left out.
             image: the number of the image, one for all pairs or one for each, as for `DetectionConsistency`.
 
         Raises:

@@ -50,8 +50,9 @@ class SegmentationConsistency(RowMetric):
 
         Args:
             a, b: class scores, float (N, C, H, W), or classes, integer or bool (N, H, W), as large as the views.
-            shift: (dy, dx) in whole pixels, one for all pairs or (N, 2): what stands at (y, x) in view a stands at
-                (y + dy, x + dx) in view b.
+            shift: (dy, dx) in pixels, one for all pairs or (N, 2): what stands at (y, x) in view a stands at
+                (y + dy, x + dx) in view b. A fraction is undone in the class scores of `b`, which are interpolated
+                (`dealias.perturb.pans`, Lanczos), five pixels beside the border left out; classes take whole pixels.
             image: the number of the image, one for all pairs or one for each, as for `DetectionConsistency`.
 
         Raises:
@@ -59,9 +60,11 @@ class SegmentationConsistency(RowMetric):
             InputTypeError: an argument is of the wrong type.
         """
         check_same_shape(a, b, "class scores (N, C, H, W) or classes (N, H, W)", (3, 4))
-        first, second = (class_map(name, value) for name, value in (("a", a), ("b", b)))
-        shifts = as_shifts(shift, len(first))
-        self._add([_row(*shared_parts(*pair)) for pair in zip(first, second, shifts, strict=True)], image)
+        rows = []
+        for pair in zip(a, b, as_shifts(shift, len(a)), strict=True):
+            one, other = shared_parts(*pair)
+            rows.append(_row(class_map("a", one[None])[0], class_map("b", other[None])[0]))
+        self._add(rows, image)
 
 
 def segmentation_consistency(a: Tensor, b: Tensor, shift: Shift) -> dict[str, Tensor]:

@@ -102,7 +102,7 @@ class Pan(Sequence[Tensor]):
             moved = fourier_shift(pixels, -down, -right)
             frame = moved[:, start[0] : start[0] + height, start[1] : start[1] + width]
         else:
-            frame = _resample(_resample(pixels, start[0], down, height, 1), start[1], right, width, 2)
+            frame = resample(resample(pixels, start[0], down, height, 1), start[1], right, width, 2)
         if self.photo.dtype == torch.uint8:
             return frame.round().clamp(0, 255).to(torch.uint8)
         return frame.to(self.photo.dtype)
@@ -148,8 +148,11 @@ def slide(
     return Pan(photo, size, path, kernel)
 
 
-def _resample(pixels: Tensor, start: int, fraction: float, length: int, axis: int) -> Tensor:
-    """`length` values of an axis (1 or 2) from the place `start` + `fraction` on, by Lanczos' kernel."""
+def resample(pixels: Tensor, start: int, fraction: float, length: int, axis: int) -> Tensor:
+    """`length` values of an axis from the place `start` + `fraction` (0 to 1) on, by Lanczos' kernel.
+
+    Beyond the ends of the axis its last values are repeated.
+    """
     if not fraction:
         return pixels.narrow(axis, start, length)
     reach = torch.arange(1 - LOBES, LOBES + 1, dtype=torch.float64)
