@@ -29,8 +29,34 @@ def test_photos_to_a_page(run: Callable[..., int], capsys: pytest.CaptureFixture
     assert run(*arguments, "--resume") == 0
 
 
+def test_a_repaired_copy_is_shown_beside_the_two_on_photographs_that_it_has_not_seen(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pans(tmp_path / "photos", count=10)
+    output = tmp_path / "out"
+    arguments = ("flicker", "helpers.networks_of_tasks:Segmenter", "--photos", tmp_path / "photos", "--frames", 3)
+    arguments += ("--crop-size", 32, "--repair", "--epochs", 1, "--output", output)
+    assert run(*arguments) == 0
+    assert "held_out has 2 images" in capsys.readouterr().err
+    labels = ["Segmenter", "anti-aliased, not trained", "anti-aliased, repaired"]
+    results = json.loads((output / "results.json").read_text())
+    assert [*results["networks"]] == labels
+    assert len(results["clips"]) == 2
+    repaired = json.loads((output / "repair" / "results.json").read_text())
+    assert repaired["images"] == {"trained_on": 8, "held_out": 2}
+    page = (output / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 3 * 2 * 3
+    assert "learned, without labels, from 8 photographs" in page
+    (output / "results.json").unlink()
+    (output / "chunks.jsonl").unlink()
+    assert run(*arguments, "--resume") == 0
+    assert json.loads((output / "results.json").read_text()) == results
+
+
 def test_what_is_refused(error_of: Callable[..., str], tmp_path: Path) -> None:
     pans(tmp_path / "photos")
     output = ("--output", tmp_path / "out")
     assert "give either --video FILE or --photos FOLDER" in error_of("flicker", MODEL, *output)
     assert "missing.mp4" in error_of("flicker", MODEL, "--video", "missing.mp4", *output)
+    repair = ("flicker", MODEL, "--photos", tmp_path / "photos", "--repair", *output)
+    assert "--repair mends the anti-aliased copy" in error_of(*repair, "--against", MODEL)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dealias.evaluation.network import Network
     from dealias.metrics.site_profile import Profile
     from dealias.models import ModelSpec
+    from dealias.progress import OnProgress
 
 
 @app.command("flicker")
@@ -35,6 +36,14 @@ def flicker_of_networks(
         str,
         typer.Option(help="What to show beside it: a filter for its anti-aliased copy, or another MODEL,KEY=VALUE,..."),
     ] = "bin4",
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Repair a copy, without labels, with four fifths of the photographs; all see pans over the others.",
+        ),
+    ] = False,
+    epochs: Annotated[int, typer.Option(help="Of the repair.", min=1)] = 5,
     task: common.Task = "auto",
     frames: Annotated[int, typer.Option(help="Of the pan over each photograph.", min=2)] = 17,
     step: Annotated[
@@ -57,7 +66,11 @@ def flicker_of_networks(
     resume: common.Resume = False,
 ) -> None:
     """Show a video, or pans over photographs, to a network and its anti-aliased copy: how steady are their answers?"""
-    asked = dict(locals())
+    _run(dict(locals()))
+
+
+def _run(asked: Mapping[str, Any]) -> None:
+    """Measure, and write the page; `asked` are the options of the command."""
     from dealias.errors import InputError
     from dealias.evaluation.flicker import FILES, measure_flicker
     from dealias.files import OutputFolder
@@ -65,23 +78,65 @@ def flicker_of_networks(
     from dealias.report.answers import draw_answer
     from dealias.report.flicker import PAGE, write_flicker_report
 
+    video, photos, output = asked["video"], asked["photos"], asked["output"]
     if (video is None) == (photos is None):
         raise InputError("give either --video FILE or --photos FOLDER")
-    specs = _specs(model, weights, new_head, against)
+    if asked["repair"] and (video is not None or ":" in asked["against"]):
+        raise InputError(
+            "--repair mends the anti-aliased copy with photographs: give --photos, and a filter to --against"
+        )
+    specs = _specs(asked["model"], asked["weights"], asked["new_head"], asked["against"])
     inputs = {"video": video, **inputs_of(specs)}
     folder = OutputFolder(output, "flicker", writes=(*FILES, PAGE), inputs=inputs)
-    if folder.has_run and not resume:
+    if folder.has_run and not asked["resume"]:
         raise InputError(f"output={str(output)!r} has a run: pass --resume to continue it, or name another folder")
     opened = _opened(asked)
     networks = _networks(specs, asked)
-    clips = _clips(opened, networks[0], asked)
     left_out = ("output", "resume", "device", "batch_size", "profile")
     settings = {name: str(value) for name, value in asked.items() if name not in left_out}
     with show_progress() as on_progress, folder:
+        held_out, remarks = None, list[str]()
+        if asked["repair"]:
+            repaired, held_out, remarks = _repaired(networks, opened, asked, on_progress)
+            networks.append(repaired)
+        clips = _clips(opened, networks[0], asked, held_out)
         results = measure_flicker(networks, clips, folder, settings, draw=draw_answer, on_progress=on_progress)
         on_progress("writing the report", 0.96)
-        write_flicker_report(folder, clips, _profile(networks[0], clips[0]) if profile else None)
+        profile = _profile(networks[0], clips[0]) if asked["profile"] else None
+        write_flicker_report(folder, clips, profile, remarks)
     _print(results, output)
+
+
+def _repaired(
+    networks: Sequence[Network], photos: Any, asked: Mapping[str, Any], on_progress: OnProgress
+) -> tuple[Network, Sequence[int], list[str]]:
+    """The repaired copy, the numbers of the photographs that it has not learned from, and what is to be said of it."""
+    from copy import deepcopy
+    from dataclasses import replace
+
+    from dealias.repair import RepairOptions
+    from dealias.repair.photographs import repair_with_photographs
+
+    original, copy = networks
+    options = RepairOptions(task=original.task, epochs=asked["epochs"], seed=asked["seed"])
+    found = repair_with_photographs(
+        original,
+        deepcopy(copy.model),
+        photos,
+        asked["output"] / "repair",
+        options,
+        resume=asked["resume"],
+        on_progress=on_progress,
+    )
+    results = found.outcome.results
+    count, held = results["images"]["trained_on"], results["images"]["held_out"]
+    remarks = [
+        f"The repaired copy learned, without labels, from {count} photographs to agree with the original. The {held} "
+        "photographs shown here were held out from it.",
+        *(f"The repair is not finished: {reason}" for reason in results["reasons"]),
+    ]
+    network = replace(original, spec=replace(copy.spec, label="anti-aliased, repaired"), model=found.outcome.model)
+    return network, found.held_out, remarks
 
 
 def _specs(model: str, weights: Path | None, new_head: bool, against: str) -> list[ModelSpec]:
@@ -114,15 +169,18 @@ def _opened(asked: Mapping[str, Any]) -> Video | Source:
     return open_images(ImageChoice(asked["photos"], asked["limit"]), asked["seed"])[0]
 
 
-def _clips(opened: Video | Source, network: Network, asked: Mapping[str, Any]) -> list[Clip]:
-    """The video, or a pan over each photograph."""
+def _clips(
+    opened: Video | Source, network: Network, asked: Mapping[str, Any], numbers: Sequence[int] | None
+) -> list[Clip]:
+    """The video, or a pan over each photograph, or over those with the given numbers."""
     from dealias.data import Video
     from dealias.evaluation.clips import PanClip, VideoClip
 
     if isinstance(opened, Video):
         return [VideoClip(opened, network.preprocessing.channels)]
     step = (asked["step"], asked["step"])
-    return [PanClip(opened, number, network.preprocessing, asked["frames"], step) for number in range(len(opened))]
+    chosen = range(len(opened)) if numbers is None else numbers
+    return [PanClip(opened, number, network.preprocessing, asked["frames"], step) for number in chosen]
 
 
 def _profile(network: Network, clip: Clip) -> Profile:

@@ -39,13 +39,16 @@ _LEFT_OUT = {
 }
 
 
-def write_flicker_report(folder: OutputFolder, clips: Sequence[Clip], profile: Profile | None = None) -> Path:
+def write_flicker_report(
+    folder: OutputFolder, clips: Sequence[Clip], profile: Profile | None = None, remarks: Sequence[str] = ()
+) -> Path:
     """Write `report.html` of a finished measurement into its folder; returns its path.
 
     Args:
         folder: open, with the results of `dealias.evaluation.flicker.measure_flicker`.
         clips: those that were measured.
         profile: of the first network, for the table of its sites.
+        remarks: sentences on the networks.
     """
     results = read_flicker(folder.path)
     figures = drawn(_track_plots(folder.path, clips[0], list(results.networks))) if results.task == "detection" else []
@@ -62,7 +65,7 @@ def write_flicker_report(folder: OutputFolder, clips: Sequence[Clip], profile: P
                 *_group_tables(results),
                 *(profile_tables({next(iter(results.networks)): profile}) if profile else []),
             ],
-            notes=_notes(results),
+            notes=[*remarks, *_notes(results)],
         ),
     )
 
