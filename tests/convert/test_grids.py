@@ -53,6 +53,8 @@ def axes_of(how):
         (lambda x: x.unsqueeze(2), (0, 0, 0, 1, 2)),
         (lambda x: x.unsqueeze(-1), (0, 0, 1, 2, 0)),
         (lambda x: x.unsqueeze(2).squeeze(2), (0, 0, 1, 2)),
+        (lambda x: x.squeeze(2), (0, 0, 1, 2)),  # an axis of several pixels stays
+        (lambda x: x[:, :1].squeeze((1, 3)), (0, 1, 2)),
         (lambda x: x[:, 0], (0, 1, 2)),
         (lambda x: x.unbind(1)[3], (0, 1, 2)),
         (lambda x: torch.stack(x.unbind(1), 1), (0, 0, 1, 2)),

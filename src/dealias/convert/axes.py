@@ -32,73 +32,61 @@ class Form(NamedTuple):
         return any(axis < 0 for axis in self.axes)
 
 
-def _permute(settings: dict[str, Any], axes: Axes) -> Axes:
-    return tuple(axes[one] for one in settings["dims"])
-
-
-def _transpose(settings: dict[str, Any], axes: Axes) -> Axes:
-    moved = list(axes)
+def _transpose(settings: dict[str, Any], form: Form) -> Axes:
+    moved = list(form.axes)
     one, other = settings["dim0"], settings["dim1"]
     moved[one], moved[other] = moved[other], moved[one]
     return tuple(moved)
 
 
-def _without(settings: dict[str, Any], axes: Axes) -> Axes:
-    return tuple(axis for position, axis in enumerate(axes) if position != settings["dim"] % len(axes))
-
-
-def _squeeze(settings: dict[str, Any], axes: Axes) -> Axes | None:
+def _named(settings: dict[str, Any], form: Form) -> set[int]:
+    """The positions that the settings name; none where they mean all."""
     given = settings.get("dim")
-    if given is None:
-        return None
-    dims = {one % len(axes) for one in ([given] if isinstance(given, int) else given)}
-    return tuple(axis for position, axis in enumerate(axes) if position not in dims)
+    return {one % len(form.axes) for one in ([given] if isinstance(given, int) else given or ())}
 
 
-def _insert(settings: dict[str, Any], axes: Axes) -> Axes:
-    position = settings["dim"] % (len(axes) + 1)
-    return (*axes[:position], 0, *axes[position:])
+def _without(settings: dict[str, Any], form: Form) -> Axes | None:
+    gone = _named(settings, form)
+    return tuple(axis for position, axis in enumerate(form.axes) if position not in gone) if gone else None
 
 
-def _append(settings: dict[str, Any], axes: Axes) -> Axes:
-    return (*axes, 0)
+def _squeezed(settings: dict[str, Any], form: Form) -> Axes | None:
+    named = _named(settings, form)
+    single = [position for position in named if form.shape[position] == 1]
+    return _without({"dim": single}, form) if single or not named else form.axes
 
 
-def _drop_last(settings: dict[str, Any], axes: Axes) -> Axes:
-    return axes[:-1]
+def _blank(settings: dict[str, Any], form: Form) -> Axes | None:
+    gone = _named(settings, form)
+    return tuple(0 if position in gone else axis for position, axis in enumerate(form.axes)) if gone else None
 
 
-def _scramble(settings: dict[str, Any], axes: Axes) -> Axes:
-    position = settings["dim"] % len(axes)
-    return tuple(0 if one == position else axis for one, axis in enumerate(axes))
+def inserted(settings: dict[str, Any], form: Form, axis: int = 0) -> Axes:
+    """The axes with a new one where the settings say."""
+    position = settings["dim"] % (len(form.axes) + 1)
+    return (*form.axes[:position], axis, *form.axes[position:])
 
 
-MOVES: dict[str, Callable[[dict[str, Any], Axes], Axes | None]] = {
-    "permute": _permute,
+MOVES: dict[str, Callable[[dict[str, Any], Form], Axes | None]] = {
+    "permute": lambda settings, form: tuple(form.axes[one] for one in settings["dims"]),
     "transpose": _transpose,
     "select": _without,
     "unbind": _without,
-    "squeeze": _squeeze,
-    "unsqueeze": _insert,
-    "stack": _insert,
-    "unfold": _append,
-    "view_as_real": _append,
-    "view_as_complex": _drop_last,
-    "sort": _scramble,
-    "topk": _scramble,
+    "squeeze": _squeezed,
+    "unsqueeze": inserted,
+    "stack": inserted,
+    "unfold": lambda settings, form: (*form.axes, 0),
+    "view_as_real": lambda settings, form: (*form.axes, 0),
+    "view_as_complex": lambda settings, form: form.axes[:-1],
+    "sort": _blank,
+    "topk": _blank,
 }
-"""By operation: the axes of what it returns, by its settings and the axes of what it takes in."""
+"""By operation: the axes of what it returns, by its settings and the form of what it takes in."""
 
 
-def reduced(settings: dict[str, Any], axes: Axes, length: int) -> Axes | None:
+def reduced(settings: dict[str, Any], form: Form, length: int) -> Axes | None:
     """The axes of a reduction that has `length` axes left."""
-    given = settings.get("dim")
-    if given is None or given == []:
-        return None
-    dims = {one % len(axes) for one in ([given] if isinstance(given, int) else given)}
-    if length == len(axes):  # keepdim
-        return tuple(0 if position in dims else axis for position, axis in enumerate(axes))
-    return tuple(axis for position, axis in enumerate(axes) if position not in dims)
+    return (_blank if length == len(form.axes) else _without)(settings, form)
 
 
 def multiplied(form: Form, value: Sequence[int], left: bool, made: Sequence[int]) -> Form | None:

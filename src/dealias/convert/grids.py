@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import prod
 
-from dealias.convert.axes import FLAT, MOVES, Axes, Form, merges, multiplied, reduced, reshaped
+from dealias.convert.axes import FLAT, MOVES, Axes, Form, inserted, merges, multiplied, reduced, reshaped
 from dealias.convert.trace import BLUR, Node, Trace, Value
 
 VIEWS = ("view", "_unsafe_view", "reshape")
@@ -133,17 +133,16 @@ class Grids:
         return None if axes is None else Form(output.shape, axes)
 
     def _axes_behind(self, node: Node, source: Value, output: Value) -> Axes | None:
-        axes, op = self.axes[source], _name(node)
+        form, op = self._form(source), _name(node)
+        axes = form.axes
         if op == "stack" and (pieces := self._pieces_of_one(node)):
-            position = node.settings["dim"] % len(output.shape)
-            return (*axes[:position], pieces[0].axis, *axes[position:])
+            return inserted(node.settings, form, pieces[0].axis)
         if op == "unsqueeze" and source in self._pieces:
-            position = node.settings["dim"] % len(output.shape)
-            return (*axes[:position], self._pieces[source].axis, *axes[position:])
+            return inserted(node.settings, form, self._pieces[source].axis)
         if op in MOVES:
-            return MOVES[op](node.settings, axes)
+            return MOVES[op](node.settings, form)
         if op in _REDUCTIONS:
-            return reduced(node.settings, axes, len(output.shape))
+            return reduced(node.settings, form, len(output.shape))
         if any(name in op for name in _MIXING):
             return None
         if node.pointwise or (op == "expand" and len(axes) != len(output.shape)):

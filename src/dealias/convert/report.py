@@ -177,11 +177,7 @@ def activation_bytes(model: nn.Module, example_input: ExampleInput) -> int:
             kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with (
-        undisturbed(model),
-        torch.enable_grad(),
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-    ):
+    with undisturbed(model), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(*args, **kwargs)
     del output  # until here, so that no storage is another one's successor
     return sum(kept.values())

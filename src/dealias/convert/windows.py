@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,21 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-_MAX_POOL = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-_AVG_POOL = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-_LP_POOL = ("input", "norm_type", "kernel_size", "stride", "ceil_mode")
-_ADAPTIVE = ("input", "output_size", "return_indices")
-_INTERPOLATE = (
-    "input",
-    "size",
-    "scale_factor",
-    "mode",
-    "align_corners",
-    "recompute_scale_factor",
-    "antialias",
-)
-
+_NAMES: dict[str, tuple[str, ...]] = {
+    "conv": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    "max_pool": ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    "avg_pool": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    "lp_pool": ("input", "norm_type", "kernel_size", "stride", "ceil_mode"),
+    "adaptive_avg_pool": ("input", "output_size"),
+    "adaptive_max_pool": ("input", "output_size", "return_indices"),
+    "interpolate": ("input", "size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias"),
+    "slice": ("input", "index"),
+    "activation": ("input",),
+}
+"""By kind of function: its positional arguments."""
 
 _ACTIVATIONS = (
     *("celu", "elu", "elu_", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu"),
@@ -42,45 +40,25 @@ class Function:
     """A function of PyTorch whose calls can be answered."""
 
     kind: str
-    spatial: int  # 0 where the input decides
-    names: tuple[str, ...]  # of the positional arguments
+    spatial: int = 0  # 0 where the input decides
     pair: bool = False  # it returns the maxima and their indices
 
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments of a call by name."""
-        return dict(zip(self.names, args, strict=False)) | dict(kwargs)
+        return dict(zip(_NAMES[self.kind], args, strict=False)) | dict(kwargs)
 
 
 def _functions() -> dict[Any, Function]:
     """By whatever name they are called: functions of torch and of torch.nn.functional are partly the same."""
-    functions: dict[Any, Function] = {
-        F.interpolate: Function("interpolate", 0, _INTERPOLATE),
-        Tensor.__getitem__: Function("slice", 0, ("input", "index")),
-    }
-    names: dict[str, tuple[str, ...]] = {
-        "conv": _CONV,
-        "max_pool": _MAX_POOL,
-        "avg_pool": _AVG_POOL,
-        "lp_pool": _LP_POOL,
-    }
-    for spatial in (1, 2, 3):
-        for namespace in (F, torch):
-            for kind, arguments in names.items():
-                if hasattr(namespace, f"{kind}{spatial}d"):
-                    functions[getattr(namespace, f"{kind}{spatial}d")] = Function(kind, spatial, arguments)
-            for mean in ("avg", "max"):
-                if hasattr(namespace, f"adaptive_{mean}_pool{spatial}d"):
-                    function = getattr(namespace, f"adaptive_{mean}_pool{spatial}d")
-                    functions[function] = Function(f"adaptive_{mean}_pool", spatial, _ADAPTIVE)
-        indexed: dict[str, tuple[str, tuple[str, ...]]] = {f"max_pool{spatial}d_with_indices": ("max_pool", _MAX_POOL)}
-        indexed[f"adaptive_max_pool{spatial}d_with_indices"] = ("adaptive_max_pool", _ADAPTIVE)
-        for name, (kind, arguments) in indexed.items():
-            functions[getattr(F, name)] = Function(kind, spatial, arguments, pair=True)
-    namespaces: tuple[Any, ...] = (F, torch, Tensor)
-    for owner in namespaces:
-        for name in _ACTIVATIONS:
-            if hasattr(owner, name):
-                functions[getattr(owner, name)] = Function("activation", 0, ("input",))
+    functions = {F.interpolate: Function("interpolate"), Tensor.__getitem__: Function("slice")}
+    for kind, spatial in itertools.product(_NAMES, (1, 2, 3)):
+        for namespace, suffix in ((F, ""), (torch, ""), (F, "_with_indices")):
+            function = getattr(namespace, f"{kind}{spatial}d{suffix}", None)
+            if function is not None:
+                functions[function] = Function(kind, spatial, pair=suffix != "")
+    for owner, name in itertools.product((F, torch, Tensor), _ACTIVATIONS):
+        if hasattr(owner, name):
+            functions[getattr(owner, name)] = Function("activation")
     return functions
 
 
@@ -153,7 +131,8 @@ def window_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         steps = _steps(arguments["index"])
         return None if steps is None else Window("slice", rest=steps)
     if known.kind == "interpolate" or known.kind.startswith("adaptive"):
-        rest = tuple(_plain(arguments.get(name)) for name in known.names[1:])
+        given = (arguments.get(name) for name in _NAMES[known.kind][1:])
+        rest = tuple(tuple(one) if isinstance(one, list) else one for one in given)
         return Window(known.kind, rest=rest, spatial=known.spatial)
     return Window.of(known.kind, known.spatial, arguments)
 
@@ -167,7 +146,3 @@ def _steps(index: Any) -> tuple[Any, ...] | None:
         return None
     # a stop may be a size of the map, or a symbol: the start and the step tell slices apart
     return tuple(part if part is Ellipsis else (part.start, part.step) for part in parts)
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
