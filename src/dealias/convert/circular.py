@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dealias.convert.windows import per_axis
+from dealias.convert.layers import Changed, subclass
+from dealias.convert.windows import layer_classes, per_axis
 from dealias.errors import InputTypeError, shown
 from dealias.ops.reference import pad
 
-_MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-_AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_MAX_POOL: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_AVG_POOL: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_CONV_TRANSPOSE: dict[int, Any] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 _REACH = {"linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
 """By mode of a resampling: the pixels beside a place that it takes in."""
 
@@ -50,25 +50,23 @@ def to_circular(model: nn.Module) -> nn.Module:
 
 
 def _reaches_over_the_border(layer: Any) -> bool:
-    if not isinstance(layer, _POOLINGS):
+    if type(layer) not in _POOLINGS:
         return True
     kernel, stride, padding = (per_axis(one, 3) for one in (layer.kernel_size, layer.stride, layer.padding))
     overhangs = layer.ceil_mode and any(taps > step for taps, step in zip(kernel, stride, strict=True))
     return (any(padding) or overhangs) and not getattr(layer, "return_indices", False)
 
 
-_POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_PADDING_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
-    getattr(nn, f"{kind}Pad{axes}d"): getattr(nn, f"CircularPad{axes}d")
-    for kind in ("Zero", "Constant", "Reflection", "Replication")
-    for axes in (1, 2, 3)
+_POOLINGS = layer_classes("MaxPool", "AvgPool")
+_PADDING_LAYERS = {
+    original: circular
+    for kind in ("ZeroPad", "ConstantPad", "ReflectionPad", "ReplicationPad")
+    for original, circular in zip(layer_classes(kind), layer_classes("CircularPad"), strict=True)
 }
 
 
-class Wrapped(nn.Module):
+class Wrapped(Changed):
     """A layer of PyTorch that takes the opposite side of its map for what lies beyond the border."""
-
-    spatial = 0
 
 
 class _Pool(Wrapped):
@@ -76,15 +74,14 @@ class _Pool(Wrapped):
 
     def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
         """`x` with as many samples of the opposite side as the windows need, the kernel and the stride."""
-        layer: Any = self
-        parts = (layer.kernel_size, layer.stride, layer.period, layer.padding, getattr(layer, "dilation", 1))
+        parts = (self.kernel_size, self.stride, self.period, self.padding, getattr(self, "dilation", 1))
         kernel, stride, period, pads, dilation = (per_axis(part, self.spatial) for part in parts)
         after = []
         axes = zip(x.shape[-self.spatial :], kernel, stride, period, pads, dilation, strict=True)
         for size, k, step, whole, p, d in axes:
             reach = d * (k - 1)
             windows = (size + 2 * p - reach - 1) // whole + 1
-            if layer.ceil_mode:
+            if self.ceil_mode:
                 windows = -(-(size + 2 * p - reach - 1) // whole) + 1
                 windows -= (windows - 1) * whole >= size + p  # the last one must start inside
             dense = windows * (whole // step)
@@ -93,39 +90,29 @@ class _Pool(Wrapped):
 
 
 class _MaxPool(_Pool):
-    def forward(self, input: Tensor) -> Tensor:
-        x, kernel, stride = self.padded(input)
-        layer: Any = self
-        pool: Callable[..., Tensor] = _MAX_POOL[self.spatial]
-        return pool(x, kernel, stride, 0, layer.dilation)
+    def forward(self, input: Tensor) -> Any:
+        return _MAX_POOL[self.spatial](*self.padded(input), 0, self.dilation)
 
 
 class _AvgPool(_Pool):
-    def forward(self, input: Tensor) -> Tensor:
-        x, kernel, stride = self.padded(input)
-        layer: Any = self
-        more = {} if self.spatial == 1 else {"divisor_override": layer.divisor_override}
-        pool: Callable[..., Tensor] = _AVG_POOL[self.spatial]
-        return pool(x, kernel, stride, **more)
+    def forward(self, input: Tensor) -> Any:
+        more = {} if self.spatial == 1 else {"divisor_override": self.divisor_override}
+        return _AVG_POOL[self.spatial](*self.padded(input), **more)
 
 
 class _ConvTranspose(Wrapped):
     """A transposed convolution that wraps around where its map grows by its stride exactly."""
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        layer: Any = self
-        spatial, x = self.spatial, input
-        parts = (layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Any:
+        parts = (self.kernel_size, self.stride, self.padding, self.output_padding, self.dilation)
         geometry = list(zip(*parts, strict=True))
         if output_size is not None or any(d * (k - 1) + o + 1 - 2 * p != s for k, s, p, o, d in geometry):
-            return cast(Tensor, super().forward(input, output_size))
+            return self.as_before(input, output_size)
         margins = [d * (k - 1) // s + 1 for k, s, _, _, d in geometry]
-        x = pad(x, margins, margins, "circular")
-        convolve: Callable[..., Tensor] = _CONV_TRANSPOSE[spatial]
-        y = convolve(x, layer.weight, layer.bias, layer.stride, 0, 0, layer.groups, layer.dilation)
-        for axis, (size, margin, (_, s, p, _, _)) in enumerate(
-            zip(input.shape[-spatial:], margins, geometry, strict=True), start=-spatial
-        ):
+        x = pad(input, margins, margins, "circular")
+        y = _CONV_TRANSPOSE[self.spatial](x, self.weight, self.bias, self.stride, 0, 0, self.groups, self.dilation)
+        sizes = zip(input.shape[-self.spatial :], margins, geometry, strict=True)
+        for axis, (size, margin, (_, s, p, _, _)) in enumerate(sizes, start=-self.spatial):
             y = y.narrow(axis, margin * s + p, size * s)
         return y
 
@@ -133,47 +120,26 @@ class _ConvTranspose(Wrapped):
 class _Upsample(Wrapped):
     """`nn.Upsample` that wraps around where it takes in neighbours and its factors are whole."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        layer: Any = self
-        sizes, reach = input.shape[2:], _REACH.get(layer.mode)
-        given = layer.scale_factor if layer.size is None else None
-        if given is None:
-            wanted = per_axis(layer.size, len(sizes))
-            factors = tuple(new / old for new, old in zip(wanted, sizes, strict=True))
+    def forward(self, input: Tensor) -> Any:
+        sizes, reach = input.shape[2:], _REACH.get(self.mode)
+        if self.size is not None:
+            factors = tuple(new / old for new, old in zip(per_axis(self.size, len(sizes)), sizes, strict=True))
         else:
-            factors = (given,) * len(sizes) if isinstance(given, int | float) else tuple(given)
-        if reach is None or layer.align_corners or any(factor != round(factor) for factor in factors):
-            return cast(Tensor, super().forward(input))
-        margins = (reach,) * len(sizes)
+            factors = per_axis(self.scale_factor, len(sizes))
+        if reach is None or self.align_corners or any(factor != round(factor) for factor in factors):
+            return self.as_before(input)
+        margins, whole = (reach,) * len(sizes), [round(factor) for factor in factors]
         x = pad(input, margins, margins, "circular")
-        whole = [round(factor) for factor in factors]
-        y = F.interpolate(x, scale_factor=[float(factor) for factor in whole], mode=layer.mode, align_corners=False)
+        y = F.interpolate(x, scale_factor=[float(factor) for factor in whole], mode=self.mode, align_corners=False)
         for axis, (size, factor) in enumerate(zip(sizes, whole, strict=True), start=2):
             y = y.narrow(axis, reach * factor, size * factor)
         return y
 
 
-def _wrapped_classes() -> dict[type[nn.Module], type[Wrapped]]:
-    classes: dict[type[nn.Module], type[Wrapped]] = {nn.Upsample: _subclass(nn.Upsample, _Upsample, 0)}
-    kinds: list[tuple[str, type[Wrapped]]] = [
-        ("MaxPool", _MaxPool),
-        ("AvgPool", _AvgPool),
-        ("ConvTranspose", _ConvTranspose),
-    ]
-    for prefix, base in kinds:
-        for axes in (1, 2, 3):
-            original = getattr(nn, f"{prefix}{axes}d")
-            classes[original] = _subclass(original, base, axes)
-    return classes
-
-
-def _subclass(original: type[nn.Module], base: type[Wrapped], axes: int) -> type[Wrapped]:
-    """A subclass of a layer of PyTorch, with a name by which it can be pickled."""
-    name = f"Circular{original.__name__}"
-    members = {"spatial": axes, "__module__": __name__, "__doc__": f"`torch.nn.{original.__name__}` that wraps around."}
-    made = type(name, (base, original), members)
-    globals()[name] = made
-    return cast(type[Wrapped], made)
-
-
-_CLASSES = _wrapped_classes()
+_CLASSES: dict[type[nn.Module], type[Wrapped]] = {
+    original: subclass(globals(), "Circular", original, spatial, base)
+    for name, base in (("MaxPool", _MaxPool), ("AvgPool", _AvgPool), ("ConvTranspose", _ConvTranspose))
+    for spatial, original in enumerate(layer_classes(name), start=1)
+}
+_CLASSES[nn.Upsample] = subclass(globals(), "Circular", nn.Upsample, 0, _Upsample)
+"""By class of PyTorch: the subclass that a layer of it becomes."""

@@ -10,7 +10,6 @@ AntiAliasedAvgPool2d(kernel_size=2, stride=2, padding=0; filter='bin4', padding_
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dealias import nn as layers
-from dealias.convert.windows import per_axis
+from dealias.convert.windows import layer_classes, per_axis
 from dealias.errors import InputError
 from dealias.filters import Filter, Taps, resolve_filters, scaled
 from dealias.functional import apply_blur, apply_max_blur, pool_arguments
@@ -49,20 +48,16 @@ class _Floating(nn.Module):
             )
 
 
-class FloatingBlurPool1d(_Floating, layers.BlurPool1d):
-    """`BlurPool1d` as a child of a layer that must stay in floating point."""
-
-
-class FloatingBlurPool2d(_Floating, layers.BlurPool2d):
-    """`BlurPool2d` as a child of a layer that must stay in floating point."""
-
-
-class FloatingBlurPool3d(_Floating, layers.BlurPool3d):
-    """`BlurPool3d` as a child of a layer that must stay in floating point."""
+def subclass(namespace: dict[str, Any], prefix: str, original: type[nn.Module], spatial: int, *bases: type) -> Any:
+    """A subclass of a layer; `namespace`, of a module, holds it under its name, by which it can be pickled."""
+    name = f"{prefix}{original.__name__}"
+    members = {"original": original, "spatial": spatial, "__module__": namespace["__name__"]}
+    namespace[name] = type(name, (*bases, original), members)
+    return namespace[name]
 
 
 _BLUR_POOL = {1: layers.BlurPool1d, 2: layers.BlurPool2d, 3: layers.BlurPool3d}
-_FLOATING_BLUR_POOL = {1: FloatingBlurPool1d, 2: FloatingBlurPool2d, 3: FloatingBlurPool3d}
+_FLOATING_BLUR_POOL = {axes: subclass(globals(), "Floating", one, axes, _Floating) for axes, one in _BLUR_POOL.items()}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LP_POOL = {1: F.lp_pool1d, 2: F.lp_pool2d, 3: F.lp_pool3d}
 _LINEAR_MODES = ("linear", "bilinear", "trilinear", "bicubic", "area")
@@ -102,8 +97,8 @@ class Blurring:
 
     def pool(self, stride: tuple[int, ...], *, quantises: bool = True) -> nn.Module:
         """A blur that subsamples by `stride`; without `quantises` it refuses to let its parent be quantised."""
-        classes = _BLUR_POOL if quantises else _FLOATING_BLUR_POOL
-        return classes[len(stride)](self.filter_at(stride), stride, self.padding_mode)
+        made: Any = (_BLUR_POOL if quantises else _FLOATING_BLUR_POOL)[len(stride)]
+        return cast(nn.Module, made(self.filter_at(stride), stride, self.padding_mode))
 
     def blur(self, x: Tensor, stride: tuple[int, ...]) -> Tensor:
         """Blur `x` and subsample it by `stride`."""
@@ -121,36 +116,40 @@ def whole_windows(x: Tensor, stride: Sequence[int]) -> Tensor:
     return x
 
 
-class Converted(nn.Module):
-    """A layer of PyTorch, of which it has the attributes, in an anti-aliased form."""
+class Changed(nn.Module):
+    """A layer of PyTorch in another form, with the attributes of its class there."""
 
     original: ClassVar[type[nn.Module]]
     spatial: ClassVar[int]
-    anti_aliases: ClassVar[bool] = True
-    blurring: Blurring
 
-    if TYPE_CHECKING:  # the attributes of the layer are those of its class in PyTorch
+    if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
+
+    def as_before(self, input: Tensor, *more: Any) -> Any:
+        """What the layer returns in its own form."""
+        return self.original.forward(self, input, *more)
+
+
+class Converted(Changed):
+    """A layer of PyTorch in an anti-aliased form."""
+
+    anti_aliases: ClassVar[bool] = True
+    blurring: Blurring
 
     def extra_repr(self) -> str:
         """The arguments of the layer, then those of the blur."""
         own = self.original.extra_repr(self)
         return f"{own}; {self.blurring}" if own else str(self.blurring)
 
-    def as_before(self, input: Tensor) -> Any:
-        """What the layer returned before its conversion."""
-        return self.original.forward(self, input)
-
     def prepare(self, blurring: Blurring, **options: Any) -> None:
         """Take up what the blur needs, beside the attributes that the layer has."""
         self.blurring = blurring
 
-
-def _take_filter(layer: Any, blurring: Blurring, stride: Sequence[int]) -> None:
-    """Give a blurring layer what its constructor would."""
-    layer._filters = resolve_filters(blurring.filter, len(stride))
-    layer.taps, layer.padding_mode = blurring.taps(stride), blurring.padding_mode
+    def take_filter(self, stride: Sequence[int]) -> None:
+        """Have what the constructor of a blurring layer would give."""
+        self._filters = resolve_filters(self.blurring.filter, len(stride))
+        self.taps, self.padding_mode = self.blurring.taps(stride), self.blurring.padding_mode
 
 
 class _MaxPool(Converted):
@@ -163,7 +162,7 @@ class _MaxPool(Converted):
             setattr(self, attribute, value)
         kernel, stride, padding, dilation = pool_arguments(self.spatial, *(getattr(self, one) for one in names))
         self.geometry = (kernel, stride, padding, dilation)
-        _take_filter(self, blurring, stride)
+        self.take_filter(stride)
 
     def forward(self, input: Tensor) -> Any:
         y = apply_max_blur(input, *self.geometry, self.ceil_mode, self.taps, self.padding_mode)
@@ -177,7 +176,7 @@ class _AvgPool(Converted):
         super().prepare(blurring)
         self.steps = per_axis(self.stride, self.spatial)
         self.whole = options.get("whole", True) and not self.ceil_mode
-        _take_filter(self, blurring, self.steps)
+        self.take_filter(self.steps)
 
     def forward(self, input: Tensor) -> Tensor:
         if self.blurring.plain:
@@ -206,29 +205,22 @@ class _Resampled(Converted):
         self.__module__ = nn.__name__  # torch.fx must not trace into it: what it does depends on the size
 
     def forward(self, input: Tensor) -> Any:
-        steps = self.steps_of(input)
+        steps = self.steps_of(input.shape[-self.spatial :] if self.spatial else input.shape[2:])
         if steps is None or max(steps) == 1:
             return self.as_before(input)
         return self.subsampled(input, steps)
 
-    def steps_of(self, input: Tensor) -> tuple[int, ...] | None:
-        sizes = input.shape[-self.axes_of(input) :]
-        wanted = self.output_sizes(sizes)
-        if any(old % new or old < new for old, new in zip(sizes, wanted, strict=True)):
-            return None
-        return tuple(int(old // new) for old, new in zip(sizes, wanted, strict=True))
+    def steps_of(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        return _whole_steps(sizes, self.output_size)
 
-    def axes_of(self, input: Tensor) -> int:
-        return self.spatial
 
-    def output_sizes(self, sizes: Sequence[int]) -> list[int]:
-        given = self.output_size
-        listed = [given] * len(sizes) if isinstance(given, int) or given is None else list(given)
-        return [size if one is None else one for one, size in zip(listed, sizes, strict=True)]
-
-    @abstractmethod
-    def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Any:
-        """What the layer returns where it takes whole steps."""
+def _whole_steps(sizes: Sequence[int], given: int | Sequence[int | None] | None) -> tuple[int, ...] | None:
+    """From `sizes` to the sizes that are asked for; None where they do not divide."""
+    listed = [given] * len(sizes) if isinstance(given, int) or given is None else given
+    wanted = [size if one is None else one for one, size in zip(listed, sizes, strict=True)]
+    if any(old % new or old < new for old, new in zip(sizes, wanted, strict=True)):
+        return None
+    return tuple(int(old // new) for old, new in zip(sizes, wanted, strict=True))
 
 
 class _AdaptiveAvgPool(_Resampled):
@@ -247,19 +239,13 @@ class _AdaptiveMaxPool(_Resampled):
 class _Upsample(_Resampled):
     """`torch.nn.Upsample` where it makes a map smaller."""
 
-    def axes_of(self, input: Tensor) -> int:
-        return input.ndim - 2
-
-    def steps_of(self, input: Tensor) -> tuple[int, ...] | None:
+    def steps_of(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
         if self.size is not None:
-            return super().steps_of(input)
-        factors = self.scale_factor
-        factors = [factors] * self.axes_of(input) if isinstance(factors, int | float) else list(factors)
+            return _whole_steps(sizes, self.size)
+        given = self.scale_factor
+        factors = [given] * len(sizes) if isinstance(given, int | float) else list(given)
         steps = tuple(round(1 / factor) for factor in factors)
         return steps if all(step * factor == 1 for step, factor in zip(steps, factors, strict=True)) else None
-
-    def output_sizes(self, sizes: Sequence[int]) -> list[int]:
-        return [self.size] * len(sizes) if isinstance(self.size, int) else list(self.size)
 
     def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Tensor:
         if self.blurring.plain or self.align_corners or self.mode not in ("nearest", *_LINEAR_MODES):
@@ -288,41 +274,24 @@ class _DenseConv(Converted):
         return y
 
 
-def _convert_classes() -> dict[type[nn.Module], type[Converted]]:
-    """A subclass of each of PyTorch's layers that can be anti-aliased, with a name by which it can be pickled."""
-    classes: dict[type[nn.Module], type[Converted]] = {}
-    kinds: list[tuple[str, type[Converted], tuple[Any, ...]]] = [
+CONVERTED: dict[type[nn.Module], type[Converted]] = {
+    original: subclass(globals(), "AntiAliased", original, spatial, base, *ours[spatial - 1 : spatial])
+    for name, base, ours in (
         ("MaxPool", _MaxPool, (layers.MaxBlurPool1d, layers.MaxBlurPool2d, layers.MaxBlurPool3d)),
-        ("AvgPool", _AvgPool, (layers.BlurPool1d, layers.BlurPool2d, layers.BlurPool3d)),
+        ("AvgPool", _AvgPool, tuple(_BLUR_POOL.values())),
         ("LPPool", _LPPool, ()),
         ("AdaptiveAvgPool", _AdaptiveAvgPool, ()),
         ("AdaptiveMaxPool", _AdaptiveMaxPool, ()),
         ("Conv", _DenseConv, ()),
-    ]
-    for prefix, base, ours in kinds:
-        for spatial in (1, 2, 3):
-            original = getattr(nn, f"{prefix}{spatial}d")
-            bases = (base, *ours[spatial - 1 : spatial], original)
-            classes[original] = _subclass(original, bases, spatial)
-    classes[nn.Upsample] = _subclass(nn.Upsample, (_Upsample, nn.Upsample), 0)
-    return classes
-
-
-def _subclass(original: type[nn.Module], bases: tuple[type, ...], spatial: int) -> type[Converted]:
-    name = f"AntiAliased{original.__name__}"
-    doc = f"`torch.nn.{original.__name__}`, anti-aliased."
-    made = type(name, bases, {"original": original, "spatial": spatial, "__module__": __name__, "__doc__": doc})
-    globals()[name] = made
-    return cast(type[Converted], made)
-
-
-CONVERTED = _convert_classes()
+    )
+    for spatial, original in enumerate(layer_classes(name), start=1)
+}
+CONVERTED[nn.Upsample] = subclass(globals(), "AntiAliased", nn.Upsample, 0, _Upsample)
 """By class of PyTorch: the subclass that a layer of it becomes."""
 
 
 def convert_layer(layer: nn.Module, blurring: Blurring, **options: Any) -> nn.Module:
     """Make `layer` an anti-aliased layer of the same class, with all its attributes, hooks and names; return it."""
-    converted = CONVERTED[type(layer)]
-    layer.__class__ = converted
+    layer.__class__ = CONVERTED[type(layer)]
     cast(Converted, layer).prepare(blurring, **options)
     return layer

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "conv": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
@@ -113,9 +113,15 @@ class Window:
         )
 
 
+def layer_classes(*names: str) -> tuple[type[nn.Module], ...]:
+    """The layers of PyTorch with these names over one, two and three axes: "Conv" stands for Conv1d, Conv2d, Conv3d."""
+    found = (getattr(nn, f"{name}{spatial}d", None) for name in names for spatial in (1, 2, 3))
+    return tuple(one for one in found if one is not None)
+
+
 def per_axis(value: int | Sequence[int], spatial: int) -> tuple[int, ...]:
     """One entry for each axis, also where PyTorch runs a 1-D layer on 2-D maps."""
-    values = (value,) if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
     return values * spatial if len(values) == 1 else values[-spatial:]
 
 
