@@ -5,13 +5,12 @@ They have no parameters and no buffers. An anchor that is undone keeps the offse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from dealias.convert.windows import Window
 from dealias.ops import anchor
 
 # Single calls in the graphs of torch.fx.
@@ -110,43 +109,3 @@ class Undo(nn.Module):
             longest = ((stride - 1) * scale for stride, scale in zip(layer.stride, step.scale, strict=True))
             periods = [period + more for period, more in zip(periods, longest, strict=True)]
         return rolled(input, cast(Tensor, total), periods, back=True)
-
-
-class AnchoredCall(nn.Module):
-    """An anchor in front of the function calls with one window that a module makes."""
-
-    def __init__(self, window: Window, anchor: Anchor) -> None:
-        super().__init__()
-        self.window, self.anchor = window, anchor
-
-    def forward(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        """Anchor `arguments["input"]`, then call `function`."""
-        x = self.anchor(arguments["input"])
-        if self.window.kind == "slice":
-            return function(x, arguments["index"])
-        return function(**(arguments | {"input": x}))
-
-    def extra_repr(self) -> str:
-        """Which calls it answers."""
-        return f"{self.window.kind}, stride={self.window.stride or self.window.rest}"
-
-
-class AnyUpsampling(Window):
-    """Takes every resampling of a method for one of its own: their sizes follow from that of the input."""
-
-    def matches(self, other: Window) -> bool:
-        """Whether `other` resamples."""
-        return self.kind == other.kind
-
-
-class UndoneCall(nn.Module):
-    """Undoes anchors behind the resamplings that a module makes by function calls, one turn for each."""
-
-    def __init__(self, undo: Undo) -> None:
-        super().__init__()
-        self.window, self.undo = AnyUpsampling("interpolate"), undo
-
-    def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
-        """Resample, then undo."""
-        resampled: Tensor = self.undo(function(**arguments))
-        return resampled

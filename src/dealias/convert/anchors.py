@@ -13,20 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
-from dealias.convert.anchor_layers import Anchor, AnchoredCall, Step, Undo, UndoneCall
-from dealias.convert.calls import CALLS, answer_calls
+from dealias.convert.anchor_layers import Anchor, Step, Undo
+from dealias.convert.calls import ChangedCall, answer_calls
 from dealias.convert.coverage import Coverage, subsamples
 from dealias.convert.downsampling import GROWING, Site, Spot, Status, find_downsampling
-from dealias.convert.edits import blur_hook, hang
+from dealias.convert.edits import hang
 from dealias.convert.frames import Family, Frames, Maps, Rise
-from dealias.convert.guard import find_module
+from dealias.convert.guard import watch_over
 from dealias.convert.placement import enclosing
 from dealias.convert.trace import Call, Node, Trace, Value
-from dealias.convert.windows import Window
-from dealias.errors import InputError
+from dealias.convert.windows import ANY_RESAMPLING, Window
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -45,14 +43,11 @@ class Place:
         """The calls or operations at which a layer that is put here runs, in order."""
         if self.side != "calls":
             return trace.calls_of(self.module)
-        groups = {id(node.window): node for node in trace.nodes if self._answers(node)}
-        return list(groups.values())
+        return list({id(node.window): node for node in trace.nodes if self._answers(node)}.values())
 
     def _answers(self, node: Node) -> bool:
-        same = node.window == self.window or (
-            self.window is not None and self.window.kind == "interpolate" == (node.window and node.window.kind)
-        )
-        return same and node.window is not None and _caller(node) == (self.module, self.method)
+        known = self.window is not None and node.window is not None and self.window.matches(node.window)
+        return known and _caller(node) == (self.module, self.method)
 
     def __str__(self) -> str:
         where = f"`{self.path}`" if self.path else "the model"
@@ -225,10 +220,10 @@ class AnchorPlans:
         spot = rise.spot
         if spot.call is not None:
             return Place(spot.call.module, spot.call.path or "", "after")
-        if spot.node.window is None or spot.node.window.kind != "interpolate":
+        if spot.node.window is None or not ANY_RESAMPLING.matches(spot.node.window):
             return None
         module, method = _caller(spot.node)
-        return Place(module, self.trace.paths[module], "calls", method, Window("interpolate"))
+        return Place(module, self.trace.paths[module], "calls", method, ANY_RESAMPLING)
 
     # Doing it ---------------------------------------------------------------------------------------------------------
 
@@ -249,8 +244,7 @@ class AnchorPlans:
         for place, rises in places.items():
             _put(model, place, self._undo(place, rises, layers))
         if layers:
-            hosts = [(place.path, place.side) for place in (*layers, *places)]
-            model.__dict__["anchor_guard"] = model.register_forward_pre_hook(_AnchorGuard(hosts), prepend=True)
+            watch_over(model, anchors=[(place.path, place.side) for place in (*layers, *places)])
 
     def _undo(self, place: Place, rises: Sequence[Rise], layers: dict[Place, Anchor]) -> Undo:
         anchors, turns = list[Anchor](), list[list[Step]]()
@@ -300,32 +294,6 @@ class AnchorPlans:
         return Site(spot.kind, path, spot.stride, *sizes, status, action=action, reason=reason)
 
 
-class _AnchorGuard:
-    """A forward pre-hook of an anchored model that raises an error where an anchor was lost."""
-
-    def __init__(self, hosts: Sequence[tuple[str, str]]) -> None:
-        self.hosts = hosts
-
-    def __call__(self, module: nn.Module, args: Any) -> None:
-        """Check `module`, the anchored model."""
-        if torch.compiler.is_compiling():
-            return
-        for path, side in self.hosts:
-            host = find_module(module, path)
-            if host is None:  # the block was removed entirely
-                continue
-            if side == "calls":
-                layers = list(getattr(host, CALLS, ()))
-            else:
-                hook = blur_hook(host, side == "before")
-                layers = hook.blurs if hook is not None else []
-            if not any(isinstance(layer, Anchor | Undo | AnchoredCall | UndoneCall) for layer in layers):
-                raise InputError(
-                    f"the model is no longer as antialias() left it: `{path}`, which had an anchor, was replaced. Use "
-                    "the tool that replaced it first and antialias() last"
-                )
-
-
 class _Dominators:
     """For each map the nearest one through which every way to it leads."""
 
@@ -368,7 +336,6 @@ def _put(model: nn.Module, place: Place, layer: Anchor | Undo) -> None:
     module = model.get_submodule(place.path)
     if place.side != "calls":
         hang(module, place.path, layer, before=place.side == "before")
-    elif isinstance(layer, Anchor) and place.window is not None:
-        answer_calls(module, place.method, AnchoredCall(place.window, layer))
-    elif isinstance(layer, Undo):
-        answer_calls(module, place.method, UndoneCall(layer))
+    elif place.window is not None:
+        before, after = (layer, None) if isinstance(layer, Anchor) else (None, layer)
+        answer_calls(module, place.method, ChangedCall(place.window, before=before, after=after))

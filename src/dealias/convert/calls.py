@@ -1,10 +1,6 @@
 """Layers that answer function calls inside a module's method, where there is no layer to change.
 
-A convolution that pads its input or standardises its weight by itself, or `torch.nn.functional.max_pool2d`: whatever
-surrounds the call still runs, only the call itself goes to one of these layers. They have no state.
-
-The method is wrapped in the class of the module, once, so that `torch.fx`, replicas and checkpointing, which call
-methods of the class, meet the wrapper too. Modules without such layers run as before.
+Whatever surrounds the call still runs; only the call itself goes to one of these layers, which have no state.
 """
 
 from __future__ import annotations
@@ -51,14 +47,9 @@ class Answers(nn.ModuleList):
             _wrap(owner, method)
 
     def __prepare_scriptable__(self) -> NoReturn:
-        raise unscriptable()
-
-
-def unscriptable() -> InputError:
-    """What `torch.jit.script` is told of a converted model."""
-    return InputError(
-        "torch.jit.script cannot compile an anti-aliased model: use torch.jit.trace or torch.export in its place"
-    )
+        raise InputError(
+            "torch.jit.script cannot compile an anti-aliased model: use torch.jit.trace or torch.export in its place"
+        )
 
 
 class PoolCall(nn.Module):
@@ -146,28 +137,37 @@ class ActivationCall(nn.Module):
         return f"activation {self.turn} of {self.of}"
 
 
-class ConvCall(nn.Module):
-    """All convolutions with one window, at another stride, with a blur before or behind if there is one."""
+class ChangedCall(nn.Module):
+    """All calls with one window, at another stride if one is given, with a layer in front or behind if there is one."""
 
     def __init__(
-        self, window: Window, stride: tuple[int, ...], before: nn.Module | None, after: nn.Module | None
+        self,
+        window: Window,
+        *,
+        stride: tuple[int, ...] = (),
+        before: nn.Module | None = None,
+        after: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.window, self.stride, self.before, self.after = window, stride, before, after
 
     def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
-        """Convolve by `function`."""
-        x = arguments["input"]
+        """Call `function`."""
         if self.before is not None:
-            x = self.before(x)
-        y = function(**(arguments | {"input": x, "stride": self.stride}))
-        if self.after is not None:
-            y = self.after(y)
-        return y
+            arguments = arguments | {"input": self.before(arguments["input"])}
+        if self.stride:
+            arguments = arguments | {"stride": self.stride}
+        if self.window.kind == "slice":  # which takes no argument by name
+            return function(*arguments.values())
+        y = function(**arguments)
+        return y if self.after is None else cast(Tensor, self.after(y))
 
     def extra_repr(self) -> str:
         """Which calls it answers, and at which stride."""
-        return f"kernel_size={self.window.kernel}, stride={self.window.stride} made {self.stride}"
+        window = (
+            f"{self.window.kind}, kernel_size={self.window.kernel}, stride={self.window.stride or self.window.rest}"
+        )
+        return f"{window} made {self.stride}" if self.stride else window
 
 
 class _Answering(TorchFunctionMode):
@@ -202,11 +202,7 @@ class _Answering(TorchFunctionMode):
 
 
 def _refuse_checkpoints() -> None:
-    """See that no checkpoint stands between the method that answers and the call: the call would run again by itself.
-
-    Raises:
-        InputError: one does.
-    """
+    """See that no checkpoint stands between the method and the call: the call would run again without its method."""
     if torch.compiler.is_compiling():
         return
     frame: FrameType | None = sys._getframe(2)
@@ -220,11 +216,7 @@ def _refuse_checkpoints() -> None:
 
 
 def _check_turns(calls: nn.ModuleList, turns: int, training: bool) -> None:
-    """See that a forward ran as many activations as when its blurs were placed; in training it may run more.
-
-    Raises:
-        InputError: it did not, so that blurs may stand elsewhere.
-    """
+    """See that a forward ran as many activations as when its blurs were placed; in training it may run more."""
     wanted = {call.of for call in calls if isinstance(call, ActivationCall)}
     if any(turns < of if training else turns != of for of in wanted):
         raise InputError(
@@ -234,11 +226,7 @@ def _check_turns(calls: nn.ModuleList, turns: int, training: bool) -> None:
 
 
 def _check_arguments(calls: nn.ModuleList, args: Sequence[Any]) -> None:
-    """See that the slices among `calls` can be answered.
-
-    Raises:
-        InputError: `torch.fx` traces, which records slices out of sight.
-    """
+    """See that the slices among `calls` can be answered: `torch.fx` records slices out of sight."""
     if any(isinstance(one, torch.fx.Proxy) for one in args) and any(isinstance(call, SliceCall) for call in calls):
         raise InputError(
             "torch.fx would lose the blur of a strided slice: trace the model first, then convert the graph"
@@ -274,7 +262,8 @@ def _wrap(owner: type[nn.Module], method: str) -> None:
 def answer_calls(module: nn.Module, method: str | None, call: nn.Module) -> None:
     """Let `call` answer the function calls with its window that `method` of `module` makes.
 
-    `method` is None where no method of the module's class makes them, but a forward that a user put in its place.
+    The method is wrapped in the class of the module, so that `torch.fx`, replicas and checkpointing, which call methods
+    of the class, meet the wrapper too. It is None where a forward that a user put in its place makes the calls.
     """
     if CALLS not in module._modules:
         module.add_module(CALLS, Answers())

@@ -1,57 +1,55 @@
 """The changes that anti-aliasing makes to a model, each at one module, by its path.
 
-No change touches a parameter, a buffer or their order: the stride of a layer becomes smaller, a layer becomes an
-anti-aliased one of the same class, a layer without state answers a function call, or a blur is hung before or behind a
-module as a child that a hook applies.
+None touches a parameter, a buffer or their order.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from dealias.convert.calls import ActivationCall, ConvCall, PoolCall, SliceCall, answer_calls
+from dealias.convert.calls import ActivationCall, ChangedCall, PoolCall, SliceCall, answer_calls
 from dealias.convert.layers import CONVERTED, Blurring, convert_layer
-from dealias.convert.windows import Window
+from dealias.convert.windows import Window, layer_classes
 
 BEFORE = "antialias_before"
 AFTER = "antialias_after"
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVS = layer_classes("Conv")
 
 
-class Edit(Protocol):
-    """A change to one module of a model."""
+@dataclass(frozen=True)
+class Edit:
+    """A change to the module at `path`."""
 
-    @property
-    def path(self) -> str:
-        """Of the module."""
+    path: str
 
     def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
         """Change `model`; return the layer that now blurs, if there is one."""
+        return self._change(model.get_submodule(self.path), blurring)
+
+    @abstractmethod
+    def _change(self, module: Any, blurring: Blurring) -> nn.Module | None: ...
 
 
 @dataclass(frozen=True)
-class SetStride:
+class SetStride(Edit):
     """Give the convolution or pooling at `path` another stride."""
 
-    path: str
     stride: tuple[int, ...]
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> None:
-        """Change `model`."""
-        layer: Any = model.get_submodule(self.path)
-        layer.stride = self.stride if isinstance(layer, _CONVS) or len(set(self.stride)) > 1 else self.stride[0]
+    def _change(self, module: Any, blurring: Blurring) -> None:
+        module.stride = self.stride if isinstance(module, _CONVS) or len(set(self.stride)) > 1 else self.stride[0]
 
 
 @dataclass(frozen=True)
-class KeepStride:
+class KeepStride(Edit):
     """Let the convolution at `path` convolve at another stride than its attribute, which other code reads."""
 
-    path: str
     stride: tuple[int, ...]
 
     @classmethod
@@ -61,12 +59,8 @@ class KeepStride:
             return cls(edit.path, edit.stride)
         return None
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> None:
-        """Change `model`."""
-        convert_layer(model.get_submodule(self.path), blurring, kept=self.stride)
-
-
-Densify: TypeAlias = "SetStride | KeepStride | AnswerConv | AnswerPool"
+    def _change(self, module: Any, blurring: Blurring) -> None:
+        convert_layer(module, blurring, kept=self.stride)
 
 
 class _BlurHook:
@@ -118,16 +112,13 @@ def blur_hook(module: nn.Module, before: bool) -> BlurInput | BlurOutput | None:
 
 
 @dataclass(frozen=True)
-class Blur:
+class Blur(Edit):
     """Blur what the module at `path` takes in or returns."""
 
-    path: str
     before: bool
     stride: tuple[int, ...]
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
-        """Change `model`; return the blur."""
-        module = model.get_submodule(self.path)
+    def _change(self, module: Any, blurring: Blurring) -> nn.Module:
         quantises = type(module) in (nn.ReLU, nn.ReLU6) or not type(module).__module__.startswith("torch.nn")
         blur = blurring.pool(self.stride, quantises=quantises or isinstance(module, nn.Sequential))
         hang(module, self.path, blur, before=self.before)
@@ -158,46 +149,26 @@ def hang(module: nn.Module, path: str, layer: nn.Module, *, before: bool) -> Non
 
 
 @dataclass(frozen=True)
-class ReplacePool:
+class ReplacePool(Edit):
     """A pooling or resampling layer in its anti-aliased form.
 
     `whole_windows` says that an average leaves out the last samples where they fill no window; `changes` are new values
     of attributes.
     """
 
-    path: str
     whole_windows: bool = True
     changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
-        """Change `model`; return the layer that blurs."""
-        layer = model.get_submodule(self.path)
-        return convert_layer(layer, blurring, whole=self.whole_windows, changes=self.changes)
+    def _change(self, module: Any, blurring: Blurring) -> nn.Module:
+        return convert_layer(module, blurring, whole=self.whole_windows, changes=self.changes)
 
 
 @dataclass(frozen=True)
-class Caller:
-    """A module that makes function calls, and its method that does; None for a forward that a user gave it."""
+class AnswerCalls(Edit):
+    """A layer for the function calls with this window that `method` makes; None for a forward that a user gave it."""
 
-    path: str
     method: str | None
-
-    def answer(self, model: nn.Module, call: nn.Module) -> None:
-        """Let `call` answer the calls with its window."""
-        answer_calls(model.get_submodule(self.path), self.method, call)
-
-
-@dataclass(frozen=True)
-class AnswerCalls:
-    """A layer for the function calls with this window."""
-
-    caller: Caller
     window: Window
-
-    @property
-    def path(self) -> str:
-        """Of the module that calls."""
-        return self.caller.path
 
 
 @dataclass(frozen=True)
@@ -207,42 +178,42 @@ class AnswerPool(AnswerCalls):
     whole_windows: bool = True
     dense: bool = False
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
-        """Change `model`; return the layer that blurs, if there is one."""
-        window = self.window
-        if self.dense:
-            self.caller.answer(model, PoolCall(window, _layer_for(window, (1,) * len(window.stride))))
-            return None
-        if window.kind == "avg_pool" and not window.averages_blocks:
+    def _change(self, module: Any, blurring: Blurring) -> nn.Module | None:
+        window, blur = self.window, None
+        layer = _layer_for(window, (1,) * len(window.stride))
+        if window.kind == "avg_pool" and not window.averages_blocks and not self.dense:
             blur = blurring.pool(window.stride)
-            dense = _layer_for(window, (1,) * len(window.stride))
-            self.caller.answer(model, PoolCall(window, nn.Sequential(dense, blur)))
-            return blur
-        layer = convert_layer(_layer_for(window, window.stride), blurring, whole=self.whole_windows)
-        self.caller.answer(model, PoolCall(window, layer))
-        return layer
+            layer = nn.Sequential(layer, blur)
+        elif not self.dense:
+            layer = blur = convert_layer(_layer_for(window, window.stride), blurring, whole=self.whole_windows)
+        answer_calls(module, self.method, PoolCall(window, layer))
+        return blur
+
+
+_CLASSES = {
+    "max_pool": "MaxPool",
+    "avg_pool": "AvgPool",
+    "lp_pool": "LPPool",
+    "adaptive_max_pool": "AdaptiveMaxPool",
+    "adaptive_avg_pool": "AdaptiveAvgPool",
+}
 
 
 def _layer_for(window: Window, stride: tuple[int, ...]) -> nn.Module:
     """The layer of PyTorch that does what a call with `window` does, at `stride`."""
-    spatial, rest = len(stride), window.rest
+    spatial, rest = len(stride) or window.spatial, window.rest
     if window.kind == "interpolate":
         size, scale_factor, mode, align_corners, recompute, _ = rest
         return nn.Upsample(size, scale_factor, mode or "nearest", align_corners, recompute)
-    if window.kind.startswith("adaptive"):
-        name = "AdaptiveMaxPool" if "max" in window.kind else "AdaptiveAvgPool"
-        made: nn.Module = getattr(nn, f"{name}{window.spatial}d")(rest[0])
-        return made
     layer: Callable[..., nn.Module] = getattr(nn, f"{_CLASSES[window.kind]}{spatial}d")
+    if window.kind.startswith("adaptive"):
+        return layer(rest[0])
     if window.kind == "lp_pool":
         return layer(rest[0], window.kernel, stride)
     if window.kind == "max_pool":
         return layer(window.kernel, stride, window.padding, window.dilation, ceil_mode=window.ceil_mode)
     more = {"divisor_override": window.divisor_override} if spatial > 1 else {}
     return layer(window.kernel, stride, window.padding, window.ceil_mode, window.count_include_pad, **more)
-
-
-_CLASSES = {"max_pool": "MaxPool", "avg_pool": "AvgPool", "lp_pool": "LPPool"}
 
 
 @dataclass(frozen=True)
@@ -253,26 +224,23 @@ class AnswerConv(AnswerCalls):
     blur: Literal["before", "after"] | None = None  # None where the blur is an edit of its own
     blur_stride: tuple[int, ...] = ()
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module | None:
-        """Change `model`; return the layer that blurs, if there is one."""
+    def _change(self, module: Any, blurring: Blurring) -> nn.Module | None:
         blur = None if self.blur is None else blurring.pool(self.blur_stride)
-        before, after = (blur if self.blur == side else None for side in ("before", "after"))
-        self.caller.answer(model, ConvCall(self.window, self.stride, before, after))
+        sides = {} if self.blur is None else {self.blur: blur}
+        answer_calls(module, self.method, ChangedCall(self.window, stride=self.stride, **sides))
         return blur
 
 
 @dataclass(frozen=True)
-class AnswerActivation:
+class AnswerActivation(Edit):
     """A blur behind activation number `turn` of the `of` activations that a module's forward runs."""
 
-    path: str
     turn: int
     of: int
     stride: tuple[int, ...]
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
-        """Change `model`; return the blur."""
-        module, blur = model.get_submodule(self.path), blurring.pool(self.stride)
+    def _change(self, module: Any, blurring: Blurring) -> nn.Module:
+        blur = blurring.pool(self.stride)
         for layer in module.modules():
             if type(layer).__module__ == nn.ReLU.__module__:
                 layer.__module__ = __name__  # torch.fx then traces into it, and its activation takes its turn
@@ -284,8 +252,7 @@ class AnswerActivation:
 class AnswerSlice(AnswerCalls):
     """A blur in front of the strided slices with this window."""
 
-    def apply(self, model: nn.Module, blurring: Blurring) -> nn.Module:
-        """Change `model`; return the layer that blurs and slices."""
+    def _change(self, module: Any, blurring: Blurring) -> nn.Module:
         call = SliceCall(self.window, blurring)
-        self.caller.answer(model, call)
+        answer_calls(module, self.method, call)
         return call

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dealias.convert.downsampling import Spot
-from dealias.convert.edits import AnswerConv, AnswerPool, Caller, Densify, SetStride
+from dealias.convert.edits import AnswerConv, AnswerPool, Edit, SetStride
 from dealias.convert.trace import Call, Trace, Value
 from dealias.convert.windows import Window
 
@@ -58,13 +58,10 @@ class Group:
         )
 
     @property
-    def caller(self) -> Caller:
-        """The module and its method that call the function; for a layer, its own forward."""
+    def caller(self) -> tuple[str, str | None]:
+        """The path of the module, and the method of it that calls the function; for a layer, its own forward."""
         method = self.spots[0].node.method
-        if self.is_layer:
-            own = method is not None and method.module is self.module
-            return Caller(self.path, method.name if own and method is not None else None)
-        return Caller(self.path, None if method is None else method.name)
+        return self.path, method.name if method is not None and method.module is self.module else None
 
     @property
     def steps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -94,17 +91,17 @@ class Group:
         nodes = self.trace.nodes[call.start : call.end] if call is not None else []
         return self.module.padding_mode == "zeros" and any("pad" in node.op for node in nodes)
 
-    def densify(self) -> Densify | None:
+    def densify(self) -> Edit | None:
         """The edit that makes it compute every pixel; None where another stride would not do."""
         kept, _ = self.steps
         if self.kind == "conv":
             if self.problem is not None:
                 return None
-            return AnswerConv(self.caller, self.window, kept) if self.answered else SetStride(self.path, kept)
+            return AnswerConv(*self.caller, self.window, kept) if self.answered else SetStride(self.path, kept)
         if self.kind not in ("max_pool", "avg_pool") or self.window.ceil_mode or self.uses_indices:
             return None
         if self.answered:
-            return None if self.problem is not None else AnswerPool(self.caller, self.window, dense=True)
+            return None if self.problem is not None else AnswerPool(*self.caller, self.window, dense=True)
         return SetStride(self.path, kept)
 
     @property

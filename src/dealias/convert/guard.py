@@ -1,18 +1,17 @@
 """See on every call of a converted model that each blur is still where it was placed.
 
-Tools that people use afterwards replace layers, and with a layer may go a hook. Without this check the model would then
-compute another function in silence.
+Tools that people use afterwards replace layers, and with a layer may go a hook: the model would change in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from dealias.convert.anchor_layers import Anchor, Undo
 from dealias.convert.calls import CALLS
 from dealias.convert.edits import (
     AnswerActivation,
@@ -28,101 +27,86 @@ from dealias.convert.layers import CONVERTED, Converted
 from dealias.errors import InputError
 
 
-@dataclass(frozen=True)
-class Placed:
-    """What one conversion changed at the sites of one plan, by path.
+class PlacementGuard:
+    """A forward pre-hook of a converted model that raises an error where a blur or an anchor was lost.
 
-    Args:
-        hosts: path of a module with a blur, whether the blur stands in front of it.
-        dense: path and stride of the convolutions and poolings that the blur belongs to.
-        converted: paths of layers in their anti-aliased form, or that convolve at another stride than their attribute.
-        callers: path and class of the modules whose function calls are answered.
+    A block that was removed entirely is no problem.
     """
 
-    hosts: tuple[tuple[str, bool], ...]
-    dense: tuple[tuple[str, tuple[int, ...]], ...]
-    converted: tuple[str, ...]
-    callers: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, edits: Sequence[Edit], model: nn.Module) -> Placed:
-        """What `edits` left behind in `model`."""
-        return cls(
-            tuple((edit.path, edit.before) for edit in edits if isinstance(edit, Blur)),
-            tuple((edit.path, edit.stride) for edit in edits if isinstance(edit, SetStride)),
-            tuple(edit.path for edit in edits if isinstance(edit, KeepStride | ReplacePool)),
-            tuple(
-                (edit.path, type(model.get_submodule(edit.path)).__qualname__)
-                for edit in edits
-                if isinstance(edit, AnswerActivation | AnswerCalls)
-            ),
-        )
-
-    def problem(self, model: nn.Module, aliased: Container[str]) -> str | None:
-        """What is wrong in `model`, if anything. A block that was removed entirely is no problem.
-
-        `aliased` are the paths of the layers that had a stride without a blur when the conversion was done.
-        """
-        for path, name in self.callers:
-            module = find_module(model, path)
-            if module is None or CALLS in module._modules:
-                continue
-            if type(module).__qualname__ == name or any(map(_is_aliased, module.modules())):
-                return f"`{path}` was replaced"
-        for path in self.converted:
-            if isinstance(find_module(model, path), tuple(CONVERTED)) and not isinstance(
-                find_module(model, path), Converted
-            ):
-                return f"`{path}` was replaced"
-        return self._lost_blur(model) or self._lost_stride(model, aliased)
-
-    def _lost_blur(self, model: nn.Module) -> str | None:
-        left = any(find_module(model, path) is not None for path, _ in self.dense)
-        for path, before in self.hosts:
-            host = find_module(model, path)
-            if not _blurs(host, before) and left and not (isinstance(host, nn.Identity) and _moved(model, path)):
-                return f"`{path}`, which had a blur, was replaced"
-        return None
-
-    def _lost_stride(self, model: nn.Module, aliased: Container[str]) -> str | None:
-        for path, stride in self.dense:
-            layer = find_module(model, path)
-            if layer is not None and _jumps(layer, stride):
-                return f"`{path}` has the stride {layer.stride} again, which a blur stands for"
-            if layer is None and (other := _new_stride(model, path, aliased)) is not None:
-                return f"`{path}`, whose stride a blur stands for, was replaced by `{other}`, which has a stride"
-        return None
-
-
-class PlacementGuard:
-    """A forward pre-hook of a converted model that raises an error where a blur was lost."""
-
-    def __init__(self, placed: Sequence[Placed], aliased: Iterable[str]) -> None:
-        self.placed, self.aliased = list(placed), set(aliased)
+    def __init__(self) -> None:
+        self.plans: list[Sequence[Edit]] = []
+        self.anchors: list[tuple[str, str]] = []  # path and side of their hosts
+        self.callers: dict[str, str] = {}  # the classes of modules whose function calls are answered
+        self.aliased: set[str] = set()  # layers that had a stride without a blur when the conversion was done
 
     def __call__(self, module: nn.Module, args: Any) -> None:
         """Check `module`, the converted model."""
         if torch.compiler.is_compiling():
             return
-        for one in self.placed:
-            problem = one.problem(module, self.aliased)
-            if problem is not None:
-                raise InputError(
-                    f"the model is no longer as antialias() left it: {problem}. Use the tool that replaced it (fusion, "
-                    "reparameterisation, LoRA, quantisation) first and antialias() last, or leave this layer out"
-                )
+        problems = (*(self._problem(module, edits) for edits in self.plans), self._lost_anchor(module))
+        if problem := next(filter(None, problems), None):
+            raise InputError(
+                f"the model is no longer as antialias() left it: {problem}. Use the tool that replaced it (fusion, "
+                "reparameterisation, LoRA, quantisation) first and antialias() last, or leave this layer out"
+            )
+
+    def _problem(self, model: nn.Module, edits: Sequence[Edit]) -> str | None:
+        for edit in edits:
+            module = find_module(model, edit.path)
+            if isinstance(edit, KeepStride | ReplacePool) and _is_unconverted(module):
+                return f"`{edit.path}` was replaced"
+            answers = isinstance(edit, AnswerActivation | AnswerCalls)
+            if answers and module is not None and CALLS not in module._modules:
+                same_class = type(module).__qualname__ == self.callers[edit.path]
+                if same_class or any(map(_is_aliased, module.modules())):
+                    return f"`{edit.path}` was replaced"
+        return self._lost_blur(model, edits) or self._lost_stride(model, edits)
+
+    def _lost_blur(self, model: nn.Module, edits: Sequence[Edit]) -> str | None:
+        left = any(find_module(model, edit.path) is not None for edit in edits if isinstance(edit, SetStride))
+        for edit in edits if left else ():
+            host = find_module(model, edit.path)
+            moved = isinstance(host, nn.Identity) and _moved(model, edit.path)
+            if isinstance(edit, Blur) and not moved and not _blurs(host, edit.before):
+                return f"`{edit.path}`, which had a blur, was replaced"
+        return None
+
+    def _lost_stride(self, model: nn.Module, edits: Sequence[Edit]) -> str | None:
+        for edit in edits:
+            if not isinstance(edit, SetStride):
+                continue
+            layer = find_module(model, edit.path)
+            if layer is not None and _jumps(layer, edit.stride):
+                return f"`{edit.path}` has the stride {layer.stride} again, which a blur stands for"
+            if layer is None and (other := _new_stride(model, edit.path, self.aliased)) is not None:
+                return f"`{edit.path}`, whose stride a blur stands for, was replaced by `{other}`, which has a stride"
+        return None
+
+    def _lost_anchor(self, model: nn.Module) -> str | None:
+        for path, side in self.anchors:
+            host = find_module(model, path)
+            if host is None:
+                continue
+            if side == "calls":
+                layers = list(getattr(host, CALLS, ()))
+            else:
+                layers = hook.blurs if (hook := blur_hook(host, side == "before")) else []
+            if not any(isinstance(one, Anchor | Undo) for layer in layers for one in layer.modules()):
+                return f"`{path}`, which had an anchor, was replaced"
+        return None
 
 
-def watch_over(model: nn.Module, edits: Sequence[Sequence[Edit]]) -> None:
-    """Let `model` check on every call that what the edits placed is still there."""
-    placed = [Placed.of(some, model) for some in edits]
-    aliased = {path for path, module in model.named_modules() if _is_aliased(module)}
+def watch_over(model: nn.Module, plans: Sequence[Sequence[Edit]] = (), anchors: Sequence[tuple[str, str]] = ()) -> None:
+    """Let `model` check on every call that what the edits of `plans` placed, and `anchors`, are still there."""
     guard = next((hook for hook in model._forward_pre_hooks.values() if isinstance(hook, PlacementGuard)), None)
-    if guard is not None:  # converted before
-        guard.placed += placed
-        guard.aliased = aliased
-        return
-    model.__dict__["antialias_guard"] = model.register_forward_pre_hook(PlacementGuard(placed, aliased), prepend=True)
+    if guard is None:
+        guard = PlacementGuard()
+        model.__dict__["antialias_guard"] = model.register_forward_pre_hook(guard, prepend=True)
+    guard.plans += plans
+    guard.anchors += anchors
+    paths = {edit.path for edits in plans for edit in edits if isinstance(edit, AnswerActivation | AnswerCalls)}
+    guard.callers |= {path: type(model.get_submodule(path)).__qualname__ for path in paths}
+    guard.aliased = {path for path, module in model.named_modules() if _is_aliased(module)}
 
 
 def find_module(model: nn.Module, path: str) -> nn.Module | None:
@@ -152,9 +136,13 @@ def _jumps(layer: nn.Module, stride: tuple[int, ...]) -> bool:
     return isinstance(steps, tuple) and all(isinstance(one, int) for one in steps) and max(steps) > max(stride)
 
 
+def _is_unconverted(module: nn.Module | None) -> bool:
+    return isinstance(module, tuple(CONVERTED)) and not isinstance(module, Converted)
+
+
 def _is_aliased(module: nn.Module) -> bool:
     """Whether a layer has a stride and no blur of its own."""
-    return isinstance(module, tuple(CONVERTED)) and not isinstance(module, Converted) and _jumps(module, (1,))
+    return _is_unconverted(module) and _jumps(module, (1,))
 
 
 def _new_stride(model: nn.Module, path: str, aliased: Container[str]) -> str | None:

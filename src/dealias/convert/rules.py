@@ -140,7 +140,7 @@ class Rules:
             text = f"{lead}{blur} in front of it{no_one}"
             if group.answered:
                 decisions.append(
-                    Decision("placed", text, (AnswerConv(group.caller, group.window, kept, "before", stride),))
+                    Decision("placed", text, (AnswerConv(*group.caller, group.window, kept, "before", stride),))
                 )
             else:
                 decisions.append(Decision("placed", text, (densify, Blur(group.path, before=True, stride=stride))))
@@ -149,7 +149,7 @@ class Rules:
                 text = f"{lead}{blur} {_where(hosts)}{no_one}"
                 decisions.append(Decision("placed", text, (densify, *_blurs(hosts, stride))))
         if group.answered:
-            edit = AnswerConv(group.caller, group.window, kept, "after", stride)
+            edit = AnswerConv(*group.caller, group.window, kept, "after", stride)
             decisions.append(Decision("placed", f"{lead}{blur} behind it{no_one}", (edit,)))
         return decisions or [refuse(_no_module(group.spots[0].result))]
 
@@ -179,7 +179,7 @@ class Rules:
         """A pooling by its own anti-aliased form, or else by the pooling at stride 1 and a blur behind it."""
         text += _answer_text(group)
         if group.answered:
-            edit = AnswerPool(group.caller, group.window, group.recipe == "same-size")
+            edit = AnswerPool(*group.caller, group.window, group.recipe == "same-size")
             return [Decision("placed", text, (edit,))]
         decisions = []
         if not dense and type(group.module) in CONVERTED:
@@ -261,7 +261,7 @@ class Rules:
         if (problem := group.unanswerable) is not None:
             return [refuse(problem)]
         text = f"blur by {group.stride} in front of the slice{_answer_text(group)}"
-        return [Decision("placed", text, (AnswerSlice(group.caller, group.window),))]
+        return [Decision("placed", text, (AnswerSlice(*group.caller, group.window),))]
 
 
 def refuse(reason: str) -> Decision:

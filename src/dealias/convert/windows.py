@@ -82,7 +82,8 @@ class Window:
 
     def matches(self, other: Window) -> bool:
         """Whether a call with the window `other` is one of these; `torch.fx` does not know the size of a weight."""
-        return self == other or (other.kind == "conv" and not other.kernel and self.stride == other.stride)
+        unsized = other.kind == "conv" and not other.kernel and self.stride == other.stride
+        return self == other or unsized or (self == ANY_RESAMPLING and other.kind == self.kind)
 
     @property
     def averages_blocks(self) -> bool:
@@ -111,6 +112,10 @@ class Window:
             arguments.get("divisor_override"),
             (arguments["norm_type"],) if "norm_type" in arguments else (),
         )
+
+
+ANY_RESAMPLING = Window("interpolate")
+"""Takes every resampling of a method for one of its own: their sizes follow from that of the input."""
 
 
 def layer_classes(*names: str) -> tuple[type[nn.Module], ...]:
