@@ -1,8 +1,5 @@
 """Place anchors: in front of each subsampling, or where branches part whose maps meet again behind several of them.
 
-The nearest map through which all of these branches pass is rolled once. Where a decoder brings a map back to the grid
-in front of an anchor, the roll is undone.
-
 Source: Chaman and Dokmanic, CVPR 2021, section 3; for what is undone, Chaman and Dokmanic, *Truly shift-equivariant
 convolutional neural networks with adaptive polyphase upsampling*, 2021.
 """
@@ -18,15 +15,13 @@ from torch import nn
 from dealias.convert.anchor_layers import Anchor, Step, Undo
 from dealias.convert.calls import ChangedCall, answer_calls
 from dealias.convert.coverage import Coverage, subsamples
-from dealias.convert.downsampling import GROWING, Site, Spot, Status, find_downsampling
+from dealias.convert.downsampling import GROWING, Site, Spot, Status
 from dealias.convert.edits import hang
 from dealias.convert.frames import Family, Frames, Maps, Rise
 from dealias.convert.guard import watch_over
-from dealias.convert.placement import enclosing
-from dealias.convert.trace import Call, Node, Trace, Value
+from dealias.convert.placement import CONTAINERS, caller_of, can_take, enclosing, taking
+from dealias.convert.trace import Node, Trace, Value
 from dealias.convert.windows import ANY_RESAMPLING, Window
-
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Place:
 
     def _answers(self, node: Node) -> bool:
         known = self.window is not None and node.window is not None and self.window.matches(node.window)
-        return known and _caller(node) == (self.module, self.method)
+        return known and caller_of(node) == (self.module, self.method)
 
     def __str__(self) -> str:
         where = f"`{self.path}`" if self.path else "the model"
@@ -80,13 +75,12 @@ class AnchorPlans:
     """What `method="polyphase"` does to a recorded model."""
 
     def __init__(self, trace: Trace) -> None:
-        self.trace, self.downsampling = trace, find_downsampling(trace)
-        self.maps = Maps(trace, self.downsampling)
+        self.trace, self.maps = trace, Maps(trace)
         uncovered = set(Coverage(self.maps).uncovered)
         self.frames = Frames(self.maps, lambda spot: subsamples(spot) and spot in uncovered)
         self.steps = {node: (sources, results) for node, sources, results in self.maps.steps()}
         self.dominators = _Dominators(self.maps)
-        families = dict.fromkeys(self.frames.family[spot] for spot in self.downsampling.spots if self._counts(spot))
+        families = dict.fromkeys(self.frames.family[spot] for spot in self.maps.spots.values() if self._counts(spot))
         self.anchorages = self._settled({family: list(self._alternatives(family)) for family in families})
         self.rises = [rise for rise in self.frames.rises if self._undone(rise)]
 
@@ -107,13 +101,11 @@ class AnchorPlans:
             value, readers = found, self._readers(found, family)
         if not readers:
             return
-        for call in enclosing(readers[0]):
-            inside = [node for node in value.consumers if call.runs(node)]
-            if call.input is value and set(inside) == set(readers) and self._can_host(call, value):
-                yield [(Place(call.module, call.path or "", "before"), call)]
+        for call in taking(value, readers):
+            yield [(Place(call.module, call.path or "", "before"), call)]
         if set(readers) == set(value.consumers) and not value.returned and value.producer is not None:
             for call in enclosing(value.producer):
-                if call.output is value and call.path is not None and not isinstance(call.module, _CONTAINERS):
+                if call.output is value and call.path is not None and not isinstance(call.module, CONTAINERS):
                     yield [(Place(call.module, call.path, "after"), call)]
         uses = [self._use_of(node, value, family) for node in readers]
         if all(uses):
@@ -157,19 +149,15 @@ class AnchorPlans:
             return [spot.node]
         return self.trace.nodes[spot.call.start : spot.call.end]
 
-    def _can_host(self, call: Call, value: Value) -> bool:
-        made_inside = value.producer is not None and call.runs(value.producer)
-        return call.path is not None and not made_inside and not isinstance(call.module, _CONTAINERS)
-
     def _use_of(self, node: Node, value: Value, family: Family) -> Use | None:
         """Where to roll what `node` alone reads."""
         for call in enclosing(node):
-            if call.input is value and self._can_host(call, value):
+            if can_take(call, value):
                 return Place(call.module, call.path or "", "before"), call
         spot = next((spot for spot in family.spots if node in (spot.node, *self._own_readers(spot))), None)
         if spot is None or node.window is None:
             return None
-        module, method = _caller(node)
+        module, method = caller_of(node)
         return Place(module, self.trace.paths[module], "calls", method, node.window), spot.node
 
     def _settled(self, alternatives: dict[Family, list[list[Use]]]) -> list[Anchorage]:
@@ -222,7 +210,7 @@ class AnchorPlans:
             return Place(spot.call.module, spot.call.path or "", "after")
         if spot.node.window is None or not ANY_RESAMPLING.matches(spot.node.window):
             return None
-        module, method = _caller(spot.node)
+        module, method = caller_of(spot.node)
         return Place(module, self.trace.paths[module], "calls", method, ANY_RESAMPLING)
 
     # Doing it ---------------------------------------------------------------------------------------------------------
@@ -265,7 +253,7 @@ class AnchorPlans:
         """A site for each change of resolution, in order."""
         by_spot = {spot: anchorage for anchorage in self.anchorages for spot in anchorage.family.spots}
         rises = {rise.spot: rise for rise in self.rises}
-        return [self._site(spot, by_spot.get(spot), rises.get(spot)) for spot in self.downsampling.spots]
+        return [self._site(spot, by_spot.get(spot), rises.get(spot)) for spot in self.maps.spots.values()]
 
     def _site(self, spot: Spot, anchorage: Anchorage | None, rise: Rise | None) -> Site:
         action = reason = None
@@ -323,13 +311,6 @@ class _Dominators:
                 else:
                     other = self.above[other]
         return one
-
-
-def _caller(node: Node) -> tuple[nn.Module, str | None]:
-    """The module that calls the function, and its method that does."""
-    if node.method is not None:
-        return node.method.module, node.method.name
-    return next(call.module for call in enclosing(node) if call.path is not None), None
 
 
 def _put(model: nn.Module, place: Place, layer: Anchor | Undo) -> None:

@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from dealias.convert.borders import doubts_of, listed, reasons_of
 from dealias.convert.coverage import subsamples
-from dealias.convert.downsampling import find_downsampling
 from dealias.convert.frames import Frames, Maps
 from dealias.convert.recording import ExampleInput, call_arguments, record, undisturbed
 from dealias.errors import InputError, InputTypeError, as_int, shown
@@ -80,7 +79,7 @@ def certify(
     model = copy.deepcopy(model).double()
     args, kwargs = tree_map(_wide, (args, kwargs))
     trace = record(model, kwargs or args)
-    maps = Maps(trace, find_downsampling(trace))
+    maps = Maps(trace)
     period = _period(maps)
     if not period:
         raise InputError(f"example_input={shown(example_input)} has no tensor of shape (N, C, *spatial) to shift")

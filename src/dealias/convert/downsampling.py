@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, cast
 
@@ -12,7 +12,7 @@ from torch import nn
 from dealias.convert.axes import FLAT
 from dealias.convert.grids import VIEWS, Grids, Shrink, find_grids, is_stepped_further, step_of
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
-from dealias.convert.windows import Window, per_axis
+from dealias.convert.windows import Window, layer_classes, per_axis
 
 Status: TypeAlias = Literal["placed", "left alone", "not placed"]
 
@@ -88,27 +88,14 @@ class Spot:
         )
 
 
+_STRIDED = {"conv": "Conv", "max_pool": "MaxPool", "avg_pool": "AvgPool", "lp_pool": "LPPool"}
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
-    "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    "max_pool": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    "avg_pool": (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    "lp_pool": (nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
-    "adaptive_pool": (
-        nn.AdaptiveAvgPool1d,
-        nn.AdaptiveAvgPool2d,
-        nn.AdaptiveAvgPool3d,
-        nn.AdaptiveMaxPool1d,
-        nn.AdaptiveMaxPool2d,
-        nn.AdaptiveMaxPool3d,
-        nn.FractionalMaxPool2d,
-        nn.FractionalMaxPool3d,
-    ),
+    **{kind: layer_classes(name) for kind, name in _STRIDED.items()},
+    "adaptive_pool": layer_classes("AdaptiveAvgPool", "AdaptiveMaxPool", "FractionalMaxPool"),
     "interpolate": (nn.Upsample,),
     "pixel_unshuffle": (nn.PixelUnshuffle,),
     "unfold": (nn.Unfold,),
-    "slice": (),
-    "unknown": (),
-    "conv_transpose": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    "conv_transpose": layer_classes("ConvTranspose"),
     "upsample": (nn.Upsample,),
     "pixel_shuffle": (nn.PixelShuffle,),
     "blur": (nn.Module,),
@@ -141,27 +128,17 @@ GROWING = ("conv_transpose", "upsample", "pixel_shuffle")
 """The kinds of sites where the map grows: nothing is subsampled there."""
 
 
-@dataclass(frozen=True)
-class Downsampling:
-    """Where a trace changes the resolution, in order, and the spatial axes of its maps."""
-
-    spots: list[Spot]
-    grids: Grids = field(repr=False)
-
-
-def find_downsampling(trace: Trace) -> Downsampling:
-    """Every operation of `trace` that changes the resolution."""
-    grids = find_grids(trace)
-    shrinks = {shrink.node: shrink for shrink in grids.shrinks}
-    spots = []
+def find_downsampling(trace: Trace) -> tuple[list[Spot], Grids]:
+    """Every operation of `trace` that changes the resolution, in order, and the spatial axes of its maps."""
+    grids, spots = find_grids(trace), []
     for node in trace.nodes:
         kind = _kind(node)
         spot = _SPOTTERS.get(kind, _resized)(kind, node, grids) if kind is not None and node.outputs else None
-        if spot is None and node in shrinks:
-            spot = _shrunk(shrinks[node])
+        if spot is None and node in grids.shrinks:
+            spot = _shrunk(node, grids.shrinks[node])
         if spot is not None:
             spots.append(spot)
-    return Downsampling(spots, grids)
+    return spots, grids
 
 
 def _kind(node: Node) -> str | None:
@@ -176,12 +153,10 @@ def _kind(node: Node) -> str | None:
     return kind
 
 
-def _shrunk(shrink: Shrink) -> Spot:
+def _shrunk(node: Node, shrink: Shrink) -> Spot:
     """A map that became smaller without a stride: blocks of pixels made channels, or something unknown."""
-    sizes = zip(shrink.before, shrink.after, strict=True)
-    stride = tuple(max(round(old / new), 1) for old, new in sizes)
-    kind = "pixel_unshuffle" if shrink.node.op in VIEWS else "unknown"
-    return Spot(kind, shrink.node, None, stride, shrink.source, shrink.result, shrink.before, shrink.after)
+    stride = tuple(max(round(old / new), 1) for old, new in zip(shrink.before, shrink.after, strict=True))
+    return Spot("pixel_unshuffle" if node.op in VIEWS else "unknown", node, None, stride, *shrink)
 
 
 def _layer_call(kind: str, node: Node) -> Call | None:
@@ -347,29 +322,18 @@ def _spot(kind: str, node: Node, call: Call | None, stride: tuple[int, ...], sou
 
 
 _SPOTTERS: dict[str, Callable[[str, Node, Grids], Spot | None]] = {
-    "conv": _strided,
-    "max_pool": _strided,
-    "avg_pool": _strided,
-    "lp_pool": _strided,
+    **dict.fromkeys(_STRIDED, _strided),
     "blur": _blurred,
     "slice": _sliced,
     "unfold": _unfolded,
     "pixel_unshuffle": _unshuffled,
-    "conv_transpose": _grown,
-    "upsample": _grown,
-    "pixel_shuffle": _grown,
+    **dict.fromkeys(GROWING, _grown),
 }
-
-
-_SPATIAL: tuple[tuple[int, tuple[type[nn.Module], ...]], ...] = tuple(
-    (axes, tuple(getattr(nn, f"{name}{axes}d") for name in ("Conv", "MaxPool", "AvgPool", "LPPool")))
-    for axes in (1, 2, 3)
-)
 
 
 def spatial_axes(module: nn.Module) -> int:
     """How many spatial axes a convolution or pooling layer of PyTorch has."""
-    return next(axes for axes, classes in _SPATIAL if isinstance(module, classes))
+    return next(axes for kind in _STRIDED for axes, one in enumerate(_LAYERS[kind], 1) if isinstance(module, one))
 
 
 def unreached_layers(trace: Trace, model: nn.Module) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -377,7 +341,7 @@ def unreached_layers(trace: Trace, model: nn.Module) -> list[tuple[str, str, tup
     called = {id(call.module) for call in trace.calls}
     unreached = []
     for path, module in model.named_modules():
-        for kind in ("conv", "max_pool", "avg_pool", "lp_pool"):
+        for kind in _STRIDED:
             if isinstance(module, _LAYERS[kind]) and id(module) not in called:
                 stride = per_axis(cast(Any, module).stride, spatial_axes(module))
                 if max(stride) > 1:

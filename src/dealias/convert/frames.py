@@ -1,8 +1,4 @@
-"""By which subsamplings each map of a trace has come about, and which of them must start from the same pixels.
-
-A map has a `Level` for each subsampling on its way that no upsampling has undone. Where maps meet, their levels are to
-be the same: those that differ there belong to one `Family`, which takes one anchor for all.
-"""
+"""By which subsamplings each map of a trace has come about, and which of them must start from the same pixels."""
 
 from __future__ import annotations
 
@@ -10,30 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from torch import nn
-
-from dealias.convert.downsampling import GROWING, Downsampling, Spot
+from dealias.convert.downsampling import GROWING, Spot, find_downsampling
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
+from dealias.convert.windows import layer_classes
 
-_ATOMIC = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-)
+_ATOMIC = layer_classes("Conv", "CircularPad", "MaxPool", "AvgPool")
 """Layers that pad by copies of slices, or run on a map with one more axis."""
 
 
 class Maps:
     """Which values of a trace are maps, and the order in which they are made."""
 
-    def __init__(self, trace: Trace, downsampling: Downsampling) -> None:
-        self.trace, self.grids = trace, downsampling.grids
-        self.spots = {spot.node: spot for spot in downsampling.spots}
+    def __init__(self, trace: Trace) -> None:
+        self.trace, (spots, self.grids) = trace, find_downsampling(trace)
+        self.spots = {spot.node: spot for spot in spots}
         self.early: set[Value] = set()  # what is made of the input before the first convolution
-        ending: dict[int, list[Call]] = {}
+        self._ending: dict[int, list[Call]] = {}
         for call in trace.calls:
             if isinstance(call.module, _ATOMIC) and call.end > call.start:
-                ending.setdefault(call.end - 1, []).append(call)
-        self.ending = ending
+                self._ending.setdefault(call.end - 1, []).append(call)
         for node in trace.nodes:
             self._note_early(node)
 
@@ -59,14 +50,14 @@ class Maps:
         for node in self.trace.nodes:
             sources = [value for value in node.inputs if value in self]
             results = [value for value in node.outputs if value in self]
-            for call in self.ending.get(node.index, ()):
+            for call in self._ending.get(node.index, ()):
                 if call.input is not None and call.output is not None and call.input in self:
-                    sources = [self.entering(call, call.input)]
+                    sources = [self._entering(call, call.input)]
                     results = [value for value in (call.output,) if value in self]
             if sources:
                 yield node, sources, results
 
-    def entering(self, call: Call, value: Value) -> Value:
+    def _entering(self, call: Call, value: Value) -> Value:
         """What the layer works on, behind blurs and anchors that hang in front of it."""
         for node in self.trace.nodes[call.start : call.end]:
             if node.op != BLUR or node.call is call or node.inputs[0] is not value:
@@ -76,7 +67,10 @@ class Maps:
 
 
 class Level(NamedTuple):
-    """A subsampling on the way of a map; `left` is the part of its stride that no upsampling has undone."""
+    """A subsampling on the way of a map; `left` is the part of its stride that no upsampling has undone.
+
+    Where maps meet, their levels are to be the same: those that differ there belong to one `Family`.
+    """
 
     spot: Spot
     left: tuple[int, ...]
@@ -87,7 +81,7 @@ Levels: TypeAlias = tuple[Level, ...]
 
 @dataclass(eq=False)
 class Family:
-    """Subsamplings that must start from the same pixels; `stride` is the largest of the ways through them."""
+    """Subsamplings that take one anchor for all; `stride` is the largest of the ways through them."""
 
     spots: list[Spot]
     stride: tuple[int, ...]

@@ -1,14 +1,13 @@
 """Follow the spatial axes of feature maps through a trace: which axes of a value are pixels, and what makes them fewer.
 
-A map begins where a convolution or a pooling returns it. From there its axes are followed through views, permutations,
-slices, reductions, Fourier transforms and products with constant matrices, so that what subsamples by other means than
-a stride is seen too.
+A map begins where a convolution or a pooling returns it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 from dealias.convert.axes import FLAT, MOVES, Axes, Form, inserted, merges, multiplied, reduced, reshaped
 from dealias.convert.trace import BLUR, Node, Trace, Value
@@ -26,19 +25,16 @@ _MIXING = ("mm", "attention", "dot", "cdist")  # their axes are no longer those 
 _RESAMPLING = ("convolution", "_pool", "upsample_", "conv2d", "conv1d", "conv3d", "pixel_shuffle", "pixel_unshuffle")
 
 
-@dataclass(frozen=True)
-class Shrink:
+class Shrink(NamedTuple):
     """A map that became smaller without a stride, and the sizes of its spatial axes before and after."""
 
-    node: Node
     source: Value
     result: Value
     before: tuple[int, ...]
     after: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """What was taken out of a map along one of its axes: the pixels [start, stop)."""
 
     whole: Value
@@ -53,11 +49,11 @@ class Grids:
 
     Args:
         axes: of each value that is a map, or part of one.
-        shrinks: in order.
+        shrinks: by the operation that does it.
     """
 
     axes: dict[Value, Axes] = field(default_factory=dict)
-    shrinks: list[Shrink] = field(default_factory=list)
+    shrinks: dict[Node, Shrink] = field(default_factory=dict)
     _finer: dict[Value, Form] = field(default_factory=dict)  # by a value with merged axes: its form before
     _origins: dict[Value, Value] = field(default_factory=dict)  # by blocks: the map that was cut; by a spectrum: itself
     _transformed: dict[Value, Value] = field(default_factory=dict)  # by a spectrum: the map that it is of
@@ -102,7 +98,7 @@ class Grids:
             if not named and node.op != BLUR and len(source) == len(output.shape):
                 before, after = source[-spatial:], output.shape[-spatial:]
                 if any(new * 1.5 <= old for old, new in zip(before, after, strict=True)):  # only its kernel knows why
-                    self.shrinks.append(Shrink(node, node.inputs[0], output, before, after))
+                    self.shrinks[node] = Shrink(node.inputs[0], output, before, after)
 
     # The axes of what an operation returns ----------------------------------------------------------------------------
 
@@ -191,7 +187,7 @@ class Grids:
         before, after = self._form(source).pixels, self._form(output).pixels
         if before.keys() == after.keys() and any(after[axis] < before[axis] for axis in before):
             sizes = (tuple(pixels[axis] for axis in sorted(before)) for pixels in (before, after))
-            self.shrinks.append(Shrink(node, source, output, *sizes))
+            self.shrinks[node] = Shrink(source, output, *sizes)
 
     def _compare_picked(self, node: Node, source: Value) -> None:
         """Note where fixed pixels are picked from a map by their place among all of its elements."""
@@ -201,7 +197,7 @@ class Grids:
             return
         left = pixels * prod(output.shape) // prod(source.shape)
         if 1 < left < pixels:
-            self.shrinks.append(Shrink(node, source, output, (pixels,), (left,)))
+            self.shrinks[node] = Shrink(source, output, (pixels,), (left,))
 
     def _note_pieces(self, node: Node, source: Value) -> None:
         """Note what a crop took out of a map, so that pieces that are put together again are known."""

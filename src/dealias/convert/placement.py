@@ -1,7 +1,6 @@
 """Follow values through a trace to their non-linearity, and find the modules at which they can be blurred.
 
-The blur of a strided convolution stands behind the non-linearity (Zhang 2019, section 3.2), so the question is which
-value that is, and which modules return it or take it in, whole and for this purpose alone.
+The blur of a strided convolution stands behind the non-linearity (Zhang 2019, section 3.2).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from dealias.convert.grids import Grids
-from dealias.convert.trace import BLUR, Call, Node, Trace, Value
+from dealias.convert.trace import BLUR, Call, Method, Node, Trace, Value
 
 ACTIVATIONS = {
     *("_prelu_kernel", "celu", "clamp", "clamp_max", "clamp_min", "elu", "erf", "gelu", "glu", "hardshrink"),
@@ -32,6 +31,7 @@ _REDUCING_LINEARLY = {"mean", "sum"}
 _REDUCING = _REDUCING_LINEARLY | {"amax", "amin", "max", "min", "logsumexp", "softmax", "_softmax"}
 _LINEAR = {"add", "sub", "rsub", "neg"} | _COPIES | _OF_CHANNELS | _REDUCING_LINEARLY
 _LINEAR_BY_A_CONSTANT = {"mul", "div", "addcmul"}
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _POOLED = ("adaptive_", "avg_pool", "max_pool", "mean", "sum", "var", "amax", "amin", "norm")
 
 
@@ -247,6 +247,11 @@ def enclosing(node: Node) -> list[Call]:
     return calls
 
 
+def caller_of(node: Node) -> Method:
+    """What calls the function behind `node`: a method of the innermost module of the model, if none is known."""
+    return node.method or Method(next(call.module for call in enclosing(node) if call.path is not None), None)
+
+
 @dataclass(frozen=True)
 class Host:
     """A module at which values can be blurred: what it returns, what it takes in, or an activation that it runs."""
@@ -286,7 +291,7 @@ def _readers(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
     wanted = {*values}
     for node in dict.fromkeys(node for value in values for node in value.consumers):
         call = next((call for call in enclosing(node) if call.input in wanted and call.path is not None), None)
-        if call is None or isinstance(call.module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        if call is None or isinstance(call.module, CONTAINERS):
             return None
         if any(other.input not in wanted for other in trace.calls_of(call.module)):
             return None
@@ -298,42 +303,41 @@ def _readers(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
 
 def runner_of(trace: Trace, values: Sequence[Value]) -> Host | None:
     """The module whose forward runs the activation that returns `values`, the same one each time: the last resort."""
-    first = values[0].producer
-    if first is None or first.method is None or first.turn is None:
+    (method, turn), *others = {(node.method, node.turn) for value in values if (node := value.producer) is not None}
+    if others or method is None or turn is None:
         return None
-    method, turn = first.method, first.turn
-    for producer in (value.producer for value in values):
-        if producer is None or producer.method is None or producer.turn != turn:
-            return None
-        if producer.method.module is not method.module:
-            return None
-    if len(trace.calls_of(method.module)) != len(values):
+    calls = trace.calls_of(method.module)
+    counts = {call.activations_after - call.activations for call in calls}
+    if len(calls) != len(values) or len(counts) != 1:
         return None
-    counts = {call.activations_after - call.activations for call in trace.calls_of(method.module)}
-    return Host(method.module, trace.paths[method.module], False, turn, *counts) if len(counts) == 1 else None
+    return Host(method.module, trace.paths[method.module], False, turn, *counts)
 
 
 def _returning(value: Value) -> list[Call]:
-    producer = value.producer
     return [
         call
-        for call in (enclosing(producer) if producer is not None else ())
+        for call in (enclosing(value.producer) if value.producer is not None else ())
         if call.output is value and not any(map(call.runs, value.consumers)) and _can_return_blurred(call.module)
     ]
 
 
 def _receiving(value: Value) -> list[Call]:
-    producer = value.producer
-    if value.returned or not value.consumers:
-        return []
+    return [] if value.returned or not value.consumers else taking(value, value.consumers)
+
+
+def taking(value: Value, readers: Sequence[Node]) -> list[Call]:
+    """The module calls, innermost first, that take `value` in and run `readers` of its consumers alone."""
     return [
         call
-        for call in enclosing(value.consumers[0])
-        if call.input is value
-        and all(map(call.runs, value.consumers))
-        and not (producer is not None and call.runs(producer))
-        and not isinstance(call.module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        for call in enclosing(readers[0])
+        if can_take(call, value) and set(filter(call.runs, value.consumers)) == set(readers)
     ]
+
+
+def can_take(call: Call, value: Value) -> bool:
+    """Whether `value` can be changed where `call` takes it in."""
+    made_inside = value.producer is not None and call.runs(value.producer)
+    return call.input is value and call.path is not None and not made_inside and not isinstance(call.module, CONTAINERS)
 
 
 def _can_return_blurred(module: nn.Module) -> bool:

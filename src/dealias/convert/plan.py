@@ -11,7 +11,7 @@ from torch import nn
 from dealias.convert.downsampling import Site, Spot, find_downsampling, unreached_layers
 from dealias.convert.edits import AnswerConv, AnswerPool
 from dealias.convert.groups import Group
-from dealias.convert.placement import enclosing
+from dealias.convert.placement import caller_of
 from dealias.convert.rules import Decision, Rules, refuse
 from dealias.convert.trace import Trace
 
@@ -62,12 +62,12 @@ class SitePlan:
 
 def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> list[SitePlan]:
     """What to do at every downsampling site of `trace`, by the layer that subsamples there, in order of first use."""
-    downsampling = find_downsampling(trace)
+    found, grids = find_downsampling(trace)
     spots: dict[Any, list[Spot]] = {}
-    for spot in downsampling.spots:
+    for spot in found:
         spots.setdefault(_key(spot, stem), []).append(spot)
     groups = [_group(trace, members, stem, recipe) for members in spots.values()]
-    rules, plans, covered = Rules(trace, downsampling.grids, groups), list[SitePlan](), set[Group]()
+    rules, plans, covered = Rules(trace, grids, groups), list[SitePlan](), set[Group]()
     for group in groups:
         if group in covered:
             continue
@@ -90,24 +90,14 @@ def _key(spot: Spot, stem: bool) -> Any:
     if spot.call is not None:
         return spot.call.module
     if spot.node.window is not None:
-        method = spot.node.method
-        caller = (method.module, method.name) if method is not None else _owner(spot)
-        return caller, spot.window, spot.source.depth == 0 and not stem
+        return caller_of(spot.node), spot.window, spot.source.depth == 0 and not stem
     return spot
 
 
-def _owner(spot: Spot) -> nn.Module:
-    """The module that makes a function call: the innermost one that is registered in the model."""
-    return next(call.module for call in enclosing(spot.node) if call.path is not None)
-
-
 def _group(trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> Group:
-    spot = spots[0]
-    if spot.call is not None:
-        module = spot.call.module
-    else:
-        module = spot.node.method.module if spot.node.method is not None else _owner(spot)
-    return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, spot.call is not None)
+    call = spots[0].call
+    module = call.module if call is not None else caller_of(spots[0].node)[0]
+    return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, call is not None)
 
 
 def _site(spot: Spot, decision: Decision) -> Site:

@@ -1,13 +1,12 @@
 """The graph of values that one forward pass of a network makes, and the module call that each operation ran in.
 
-An in-place operation makes a new value of the same tensor. Tensors that depend on parameters and buffers alone are left
-out.
+An in-place operation makes a new value of the same tensor. What depends on parameters and buffers alone is left out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -48,12 +47,11 @@ class Node:
     turn: int | None = None  # of an activation, among those that the forward in `method` runs
 
 
-@dataclass(frozen=True, eq=False)
-class Method:
-    """A method of a module of the model, by the name that its class gives it."""
+class Method(NamedTuple):
+    """A method of a module of the model, by the name that its class gives it; None where its class has none."""
 
     module: nn.Module
-    name: str
+    name: str | None
 
 
 @dataclass(eq=False, repr=False)
