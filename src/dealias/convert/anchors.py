@@ -46,29 +46,11 @@ class Place:
 
     def __str__(self) -> str:
         where = f"`{self.path}`" if self.path else "the model"
-        if self.side == "calls":
-            kind = self.window.kind if self.window is not None else ""
-            return f"the {kind} in {where}"
-        return where
+        return where if self.window is None else f"the {self.window.kind} in {where}"
 
 
 Use = tuple[Place, Any]
 """A place, and the call or operation at which its layer is to run."""
-
-
-@dataclass(eq=False)
-class Anchorage:
-    """Where the anchors of a family stand.
-
-    Args:
-        family: the subsamplings behind them.
-        uses: of the anchors; several roll alike.
-        problem: why there is none, if so.
-    """
-
-    family: Family
-    uses: Sequence[Use] = ()
-    problem: str | None = None
 
 
 class AnchorPlans:
@@ -76,16 +58,13 @@ class AnchorPlans:
 
     def __init__(self, trace: Trace) -> None:
         self.trace, self.maps = trace, Maps(trace)
-        uncovered = set(Coverage(self.maps).uncovered)
+        uncovered = Coverage(self.maps).uncovered
         self.frames = Frames(self.maps, lambda spot: subsamples(spot) and spot in uncovered)
         self.steps = {node: (sources, results) for node, sources, results in self.maps.steps()}
         self.dominators = _Dominators(self.maps)
-        families = dict.fromkeys(self.frames.family[spot] for spot in self.maps.spots.values() if self._counts(spot))
-        self.anchorages = self._settled({family: list(self._alternatives(family)) for family in families})
+        families = dict.fromkeys(self.frames.family.values())
+        self.uses = self._settled({family: list(self._alternatives(family)) for family in families})
         self.rises = [rise for rise in self.frames.rises if self._undone(rise)]
-
-    def _counts(self, spot: Spot) -> bool:
-        return spot in self.frames.family
 
     # Where the map is rolled ------------------------------------------------------------------------------------------
 
@@ -128,11 +107,13 @@ class AnchorPlans:
         None if one leads elsewhere too, or if `value` is on another grid than that in front of the family.
         """
         fates: dict[Node, set[str]] = {}
-        inner = {node for spot in family.spots for node in self._nodes_of(spot)}
+        inner = {spot.node for spot in family.spots}
+        for call in (spot.call for spot in family.spots if spot.call is not None):
+            inner.update(self.trace.nodes[call.start : call.end])
         for node in reversed(self.trace.nodes):
             if node in inner:
                 fates[node] = {"family"}
-            elif node in self.maps.spots and self._counts(self.maps.spots[node]):
+            elif self.maps.spots.get(node) in self.frames.family:
                 fates[node] = {"other"}
             else:
                 results = self.steps.get(node, ((), ()))[1]
@@ -144,87 +125,65 @@ class AnchorPlans:
             return []
         return readers
 
-    def _nodes_of(self, spot: Spot) -> list[Node]:
-        if spot.call is None:
-            return [spot.node]
-        return self.trace.nodes[spot.call.start : spot.call.end]
-
     def _use_of(self, node: Node, value: Value, family: Family) -> Use | None:
         """Where to roll what `node` alone reads."""
         for call in enclosing(node):
             if can_take(call, value):
                 return Place(call.module, call.path or "", "before"), call
         spot = next((spot for spot in family.spots if node in (spot.node, *self._own_readers(spot))), None)
-        if spot is None or node.window is None:
-            return None
-        module, method = caller_of(node)
-        return Place(module, self.trace.paths[module], "calls", method, node.window), spot.node
+        return None if spot is None or node.window is None else (self._calls(node, node.window), spot.node)
 
-    def _settled(self, alternatives: dict[Family, list[list[Use]]]) -> list[Anchorage]:
-        """For each family the best places whose every use is taken, with the same stride."""
-        chosen = dict.fromkeys(alternatives, 0)
+    def _calls(self, node: Node, window: Window) -> Place:
+        module, method = caller_of(node)
+        return Place(module, self.trace.paths[module], "calls", method, window)
+
+    def _settled(self, alternatives: dict[Family, list[list[Use]]]) -> dict[Family, list[Use]]:
+        """For each family the best places whose every use is taken, with the same stride; none where none will do."""
         while True:
+            best = {family: places[0] if places else [] for family, places in alternatives.items()}
             taken: dict[Place, list[tuple[Any, tuple[int, ...]]]] = {}
-            for family, number in chosen.items():
-                for place, use in alternatives[family][number] if number < len(alternatives[family]) else ():
+            for family, uses in best.items():
+                for place, use in uses:
                     taken.setdefault(place, []).append((use, family.stride))
-            wrong = [
+            unsettled = (
                 family
-                for family, number in chosen.items()
-                if number < len(alternatives[family])
-                and not all(self._is_whole(place, taken[place]) for place, _ in alternatives[family][number])
-            ]
-            if not wrong:
-                break
-            chosen[wrong[0]] += 1
-        return [
-            Anchorage(family, alternatives[family][number])
-            if number < len(alternatives[family])
-            else Anchorage(family, problem=self._problem(family))
-            for family, number in chosen.items()
-        ]
+                for family, uses in best.items()
+                if not all(self._is_whole(place, taken[place]) for place, _ in uses)
+            )
+            if (first := next(unsettled, None)) is None:
+                return best
+            del alternatives[first][0]
 
     def _is_whole(self, place: Place, taken: list[tuple[Any, tuple[int, ...]]]) -> bool:
         uses = [use for use, _ in taken]
         return len({stride for _, stride in taken}) == 1 and set(uses) == set(place.uses(self.trace))
 
-    def _problem(self, family: Family) -> str:
-        if len(family.spots) == 1:
-            return "no layer of its own makes or takes in the map in front of it, so that no anchor can stand there"
-        return (
-            f"its map meets that of {len(family.spots) - 1} more sites, and no module takes in, or returns, the map "
-            "where these branches part"
-        )
-
     # Where the roll is undone -----------------------------------------------------------------------------------------
 
-    def _undone(self, rise: Rise) -> list[tuple[Anchorage, tuple[int, ...]]]:
-        """The anchors to undo behind `rise`, with the pixels of its result between two of theirs."""
-        by_family = {anchorage.family: anchorage for anchorage in self.anchorages if anchorage.uses}
+    def _undone(self, rise: Rise) -> list[tuple[Family, tuple[int, ...]]]:
+        """The families whose anchors are undone behind `rise`, with the pixels of its result between two of theirs."""
         pairs = zip(rise.families, rise.scales, strict=True)
-        return [(by_family[family], scale) for family, scale in pairs if family in by_family]
+        return [(family, scale) for family, scale in pairs if self.uses.get(family)]
 
     def _rise_place(self, rise: Rise) -> Place | None:
-        spot = rise.spot
-        if spot.call is not None:
-            return Place(spot.call.module, spot.call.path or "", "after")
-        if spot.node.window is None or not ANY_RESAMPLING.matches(spot.node.window):
-            return None
-        module, method = caller_of(spot.node)
-        return Place(module, self.trace.paths[module], "calls", method, ANY_RESAMPLING)
+        call, node = rise.spot.call, rise.spot.node
+        if call is not None:
+            return Place(call.module, call.path or "", "after")
+        resamples = node.window is not None and ANY_RESAMPLING.matches(node.window)
+        return self._calls(node, ANY_RESAMPLING) if resamples else None
 
     # Doing it ---------------------------------------------------------------------------------------------------------
 
     def apply(self, model: nn.Module) -> None:
         """Put the anchors into `model`, which is the recorded one or a copy of it."""
-        undone = {anchorage for rise in self.rises for anchorage, _ in self._undone(rise)}
+        undone = {family for rise in self.rises for family, _ in self._undone(rise)}
         layers: dict[Place, Anchor] = {}
-        for anchorage in self.anchorages:
-            for place, _ in anchorage.uses:
+        for family, uses in self.uses.items():
+            for place, _ in uses:
                 if place not in layers:
-                    layers[place] = Anchor(anchorage.family.stride, len(place.uses(self.trace)))
+                    layers[place] = Anchor(family.stride, len(place.uses(self.trace)))
                     _put(model, place, layers[place])
-                layers[place].undone |= anchorage in undone
+                layers[place].undone |= family in undone
         places: dict[Place, list[Rise]] = {}
         for rise in self.rises:
             if (where := self._rise_place(rise)) is not None:
@@ -239,8 +198,8 @@ class AnchorPlans:
         by_use = {(rise.spot.call or rise.spot.node): rise for rise in rises}
         for use in place.uses(self.trace):
             steps = []
-            for anchorage, scale in self._undone(by_use[use]) if use in by_use else ():
-                anchor_place, anchor_use = anchorage.uses[0]
+            for family, scale in self._undone(by_use[use]) if use in by_use else ():
+                anchor_place, anchor_use = self.uses[family][0]
                 anchor = layers[anchor_place]
                 if anchor not in anchors:
                     anchors.append(anchor)
@@ -251,35 +210,33 @@ class AnchorPlans:
 
     def sites(self) -> list[Site]:
         """A site for each change of resolution, in order."""
-        by_spot = {spot: anchorage for anchorage in self.anchorages for spot in anchorage.family.spots}
-        rises = {rise.spot: rise for rise in self.rises}
-        return [self._site(spot, by_spot.get(spot), rises.get(spot)) for spot in self.maps.spots.values()]
+        return [spot.site(*self._outcome(spot)) for spot in self.maps.spots.values()]
 
-    def _site(self, spot: Spot, anchorage: Anchorage | None, rise: Rise | None) -> Site:
-        action = reason = None
-        if anchorage is not None and anchorage.uses:
-            period = anchorage.family.stride
-            places = " and ".join(dict.fromkeys(f"{place.side} {place}" for place, _ in anchorage.uses))
-            shared = len(anchorage.family.spots)
-            action = f"anchor of period {period[0] if len(set(period)) == 1 else period} {places}"
-            action += f", for {shared} sites whose maps meet" if shared > 1 else ""
-        elif anchorage is not None:
-            reason = anchorage.problem
-        elif rise is not None:
-            pairs = [f"{place.side} {place}" for one, _ in self._undone(rise) for place, _ in one.uses[:1]]
+    def _outcome(self, spot: Spot) -> tuple[Status, str]:
+        """What is done at `spot`, or why nothing is."""
+        family = self.frames.family.get(spot)
+        rise = next((rise for rise in self.rises if rise.spot is spot), None)
+        if family is not None and (uses := self.uses[family]):
+            period, shared = family.stride, len(family.spots)
+            places = " and ".join(dict.fromkeys(f"{place.side} {place}" for place, _ in uses))
+            text = f"anchor of period {period[0] if len(set(period)) == 1 else period} {places}"
+            return "placed", text + (f", for {shared} sites whose maps meet" if shared > 1 else "")
+        if family is not None and len(family.spots) == 1:
+            why = "no layer of its own makes or takes in the map in front of it, so that no anchor can stand there"
+            return "not placed", why
+        if family is not None:
+            return "not placed", (
+                f"its map meets that of {len(family.spots) - 1} more sites, and no module takes in, or returns, the "
+                "map where these branches part"
+            )
+        if rise is not None:
+            hosts = [f"{place.side} {place}" for one, _ in self._undone(rise) for place, _ in self.uses[one][:1]]
             if self._rise_place(rise) is not None:
-                action = f"undoes the anchor {', then '.join(reversed(pairs))}"
-            else:
-                reason = f"no module returns this map, so that the anchor {', '.join(pairs)} cannot be undone"
-        elif spot.kind in GROWING:
-            reason = "the map grows: nothing is subsampled here"
-        else:
-            reason = "anchored already, or one pixel is left of the whole map"
-        fails = anchorage is not None or rise is not None
-        status: Status = "placed" if action else "not placed" if fails else "left alone"
-        path = (spot.call and spot.call.path) or ""
-        sizes = (spot.input_size, spot.output_size)
-        return Site(spot.kind, path, spot.stride, *sizes, status, action=action, reason=reason)
+                return "placed", f"undoes the anchor {', then '.join(reversed(hosts))}"
+            return "not placed", f"no module returns this map, so that the anchor {', '.join(hosts)} cannot be undone"
+        if spot.kind in GROWING:
+            return "left alone", "the map grows: nothing is subsampled here"
+        return "left alone", "anchored already, or one pixel is left of the whole map"
 
 
 class _Dominators:

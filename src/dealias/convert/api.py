@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 from torch import nn
@@ -18,9 +17,10 @@ from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
 from dealias.convert.plan import RECIPES, SitePlan, make_plans
 from dealias.convert.recording import ExampleInput, record
-from dealias.convert.report import ConversionReport, build_report
+from dealias.convert.report import Conversion, ConversionReport, build_report
 from dealias.convert.trace import Trace
 from dealias.convert.verify import apply, verified
+from dealias.convert.windows import layer_classes
 from dealias.errors import InputError, check_flag
 from dealias.filters import Filter, resolve_filters
 from dealias.functional import PADDING_MODES
@@ -29,7 +29,7 @@ METHODS = ("blur", "polyphase")
 FilterChoice: TypeAlias = Filter | Callable[[Site], Filter] | Mapping[str, Filter]
 """One filter for all sites, a function of the site, or filters by module path ("bin4" elsewhere)."""
 
-_CIRCULAR_PADS = (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)
+_CIRCULAR_PADS = layer_classes("CircularPad")
 
 
 def sites(
@@ -171,32 +171,14 @@ def antialias_with_report(
     >>> report.flops, report.converted_flops
     (388800, 446400)
     """
-    given: Arguments = {
-        "method": "blur",
-        "filter": "bin4",
-        "stem": False,
-        "recipe": "same-size",
-        "padding_mode": "auto",
-        "strict": False,
-        "inplace": False,
-    }
+    given = Arguments(
+        method="blur", filter="bin4", stem=False, recipe="same-size", padding_mode="auto", strict=False, inplace=False
+    )
     given.update(arguments)
     baseline = copy.deepcopy(model) if given["inplace"] else model
     done = _convert(model, example_input, given)
-    report = build_report(
-        (baseline, done.model),
-        (done.trace, record(done.model, example_input)),
-        done.plans,
-        done.placed,
-        example_input,
-        filter=_plain(given["filter"]),
-        stem=given["stem"],
-        recipe=given["recipe"],
-        padding_mode=done.padding_mode,
-    )
-    more = (0,) * len(done.anchors)  # an anchor multiplies nothing with a weight
-    sites, extra_flops = (*report.sites, *done.anchors), (*report.extra_flops, *more)
-    return done.model, replace(report, sites=sites, extra_flops=extra_flops)
+    settings = {"filter": _plain(given["filter"]), "stem": given["stem"], "recipe": given["recipe"]}
+    return done.model, build_report(baseline, done, example_input, **settings)
 
 
 def _plain(filter: FilterChoice) -> Any:
@@ -210,28 +192,13 @@ def _plain(filter: FilterChoice) -> Any:
     return filter if isinstance(filter, str | int | float) else [_plain(one) for one in filter]
 
 
-@dataclass(frozen=True)
-class _Conversion:
-    """A converted model, all plans for it, and the blurring layers of each plan that was placed.
-
-    `anchors` are the sites of `method="polyphase"`, in the blurred model.
-    """
-
-    model: nn.Module
-    trace: Trace
-    plans: list[SitePlan]
-    placed: list[tuple[SitePlan, list[nn.Module]]]
-    padding_mode: str
-    anchors: tuple[Site, ...] = ()
-
-
 def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[SitePlan]]:
     trace = record(model, example_input)
     plans = make_plans(trace, model, stem=stem, recipe=recipe)
     return trace, verified(model, example_input, trace, plans, recipe == "same-size")
 
 
-def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) -> _Conversion:
+def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) -> Conversion:
     method, filter, strict = given["method"], given["filter"], given["strict"]
     _check_arguments(given)
     if isinstance(model, nn.Module) and has_graphs(model):
@@ -256,7 +223,7 @@ def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) ->
     if placed:
         watch_over(converted, [plan.decision.edits for plan in placed])
     anchors = tuple(_anchor(converted, example_input, strict)) if method == "polyphase" else ()
-    return _Conversion(converted, trace, plans, applied, padding_mode, anchors)
+    return Conversion(converted, trace, plans, applied, padding_mode, anchors)
 
 
 def _anchor(model: nn.Module, example_input: ExampleInput, strict: bool) -> list[Site]:
@@ -322,19 +289,12 @@ def _check_paths(filter: Mapping[str, Filter], plans: Sequence[SitePlan]) -> Non
 
 
 def _check_filter(filter: Filter, site: Site | None) -> None:
-    axes = _axes_of(filter) if site is None else len(site.stride)
+    axes = len(site.stride) if site is not None else len(filter) if isinstance(filter, tuple) else 1
     try:
         resolve_filters(filter, axes)
     except InputError as error:
         where = "" if site is None else f" at {site.kind} `{site.path}`"
         raise type(error)(f"{error}{where}") from error
-
-
-def _axes_of(filter: Filter) -> int:
-    """The spatial axes that a tuple of filters is for; 1 for a single filter."""
-    if isinstance(filter, tuple) and any(isinstance(one, str | tuple | list) for one in filter):
-        return len(filter)
-    return 1
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -365,11 +325,9 @@ def _warn(plans: Sequence[SitePlan], missed: Sequence[Site], stacklevel: int) ->
 
 
 def _pads_circularly(trace: Trace) -> bool:
-    modules = {id(call.module): call.module for call in trace.calls}.values()
-    modes = [
-        module.padding_mode
-        for module in modules
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.padding != "valid" and any(module.padding)
-    ]
-    modes += ["circular" for module in modules if isinstance(module, _CIRCULAR_PADS)]
-    return bool(modes) and set(modes) == {"circular"}
+    modules = {call.module for call in trace.calls}
+    modes = {"circular" for module in modules if isinstance(module, _CIRCULAR_PADS)}
+    for module in modules:
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.padding != "valid" and any(module.padding):
+            modes.add(module.padding_mode)
+    return modes == {"circular"}

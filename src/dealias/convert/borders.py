@@ -39,16 +39,15 @@ class Reason(NamedTuple):
 def reasons_of(maps: Maps) -> list[Reason]:
     """Why shifts may change what a network returns, whatever its weights are, in the order of its layers."""
     coverage = Coverage(maps)
-    uncovered, parted = set(coverage.uncovered), dict(coverage.parted)
     found: list[Reason] = []
     for node in maps.trace.nodes:
         spot = maps.spots.get(node)
         if spot is not None and subsamples(spot):
             found += _undivided(spot)
-            if spot in uncovered:
+            if spot in coverage.uncovered:
                 found.append(Reason("no anchor in front of", _name(node), _ANCHOR))
-        if node in parted:
-            found.append(_branches(node, parted[node]))
+        if node in coverage.parted:
+            found.append(_branches(node, coverage.parted[node]))
         found += [*_padding(node), *_flattened(node, maps), *_positions(node, maps)]
     return found
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias, cast
+import operator
+from typing import NamedTuple, cast
 
 from dealias.convert.anchor_layers import Anchor, Undo
 from dealias.convert.downsampling import GROWING, Spot
@@ -27,69 +26,55 @@ class _State(NamedTuple):
     period: tuple[int, ...] = ()  # empty for 1 on each axis
 
 
-Pair: TypeAlias = tuple[Node, tuple[Value, Value]]
-
-
-@dataclass(eq=False)
 class Coverage:
     """What the anchors of a network do for its subsamplings.
 
-    Args:
+    Attributes:
         uncovered: subsamplings whose map moves by other than multiples of their stride.
         parted: operations on two maps that have been rolled by different anchors, and these maps.
     """
 
-    maps: Maps
-    uncovered: list[Spot] = field(default_factory=list)
-    parted: list[Pair] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        states: dict[Value, _State] = {}
-        turns: dict[Call, int] = {}
-        for call in self.maps.trace.calls:
+    def __init__(self, maps: Maps) -> None:
+        self.maps, self.uncovered = maps, set[Spot]()
+        self.parted: dict[Node, tuple[Value, Value]] = {}
+        self._turns: dict[Call, int] = {}  # of each call of an anchor or an undo, among those of its module
+        for call in maps.trace.calls:
             if isinstance(call.module, Anchor | Undo):
-                turns[call] = sum(call.module is other.module for other in turns)
-        for node, sources, results in self.maps.steps():
+                self._turns[call] = sum(call.module is other.module for other in self._turns)
+        states: dict[Value, _State] = {}
+        for node, sources, results in maps.steps():
             state = states.get(sources[0], _State())
             for source in sources[1:]:
                 other = states.get(source, _State())
                 if other.rolled != state.rolled:
-                    self.parted.append((node, (sources[0], source)))
+                    self.parted[node] = (sources[0], source)
                 state = _State(state.rolled, tuple(map(math.gcd, state.period, other.period)))
-            state = self._behind(node, state, turns)
-            states.update(dict.fromkeys(results, state))
+            states.update(dict.fromkeys(results, self._behind(node, state)))
 
-    def _behind(self, node: Node, state: _State, turns: dict[Call, int]) -> _State:
+    def _behind(self, node: Node, state: _State) -> _State:
         module, spot = node.call.module, self.maps.spots.get(node)
-        if isinstance(module, Anchor) and node.call in turns:
+        if isinstance(module, Anchor) and node.call in self._turns:
             return _State((*state.rolled, Rolled(node.inputs[0], module.stride)), module.stride)
-        if isinstance(module, Undo) and node.call in turns:
-            undone = {self._rolled(module, step.anchor, step.call) for step in module.turns[turns[node.call]]}
+        if isinstance(module, Undo) and node.call in self._turns:
+            undone = {self._rolled(module, step.anchor, step.call) for step in module.turns[self._turns[node.call]]}
             return _State(tuple(one for one in state.rolled if one not in undone))
-        if spot is None:
-            return state
-        if spot.kind in GROWING:
+        if spot is not None and spot.kind in GROWING:
             period = state.period or (1,) * len(spot.stride)
             return _State(state.rolled, tuple(a * b for a, b in zip(period, spot.stride, strict=False)))
-        if not subsamples(spot):
+        if spot is None or not subsamples(spot):
             return state
-        if not _covers(state.period, spot.stride):
-            self.uncovered.append(spot)
+        if len(state.period) != len(spot.stride) or any(map(operator.mod, state.period, spot.stride)):
+            self.uncovered.add(spot)
             return _State(state.rolled)
-        return _State(state.rolled, tuple(a // b for a, b in zip(state.period, spot.stride, strict=True)))
+        return _State(state.rolled, tuple(map(operator.floordiv, state.period, spot.stride)))
 
     def _rolled(self, undo: Undo, number: int, turn: int) -> Rolled:
         anchor = cast(Anchor, undo.anchors[number])
         return Rolled(self.maps.trace.calls_of(anchor)[turn].input, anchor.stride)
 
 
-def _covers(period: Sequence[int], stride: Sequence[int]) -> bool:
-    return len(period) == len(stride) and all(a % b == 0 for a, b in zip(period, stride, strict=True))
-
-
 def subsamples(spot: Spot) -> bool:
     """Whether an anchor has to stand in front of `spot`: it keeps some pixels of a map, not one for all of them."""
     if spot.kind in GROWING or max(spot.stride) == 1:
         return False
-    covers_all = spot.kind == "avg_pool" and spot.stride == spot.input_size
-    return not covers_all
+    return spot.kind != "avg_pool" or spot.stride != spot.input_size

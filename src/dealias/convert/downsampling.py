@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, cast
@@ -70,22 +70,20 @@ class Spot:
             return self.node.window
         return Window.of(self.kind, len(self.stride), self.node.settings)
 
+    def site(self, status: Status, text: str) -> Site:
+        """The site of this operation; `text` is the action where one is placed, else the reason why none is."""
+        action, reason = (text, None) if status == "placed" else (None, text)
+        path = (self.call and self.call.path) or ""
+        return Site(self.kind, path, self.stride, self.input_size, self.output_size, status, action, reason)
+
     @cached_property
     def dense_size(self) -> tuple[int, ...]:
         """The size of the map that a convolution or pooling without ceil_mode would return at stride 1."""
         settings, spatial = self.node.settings, len(self.stride)
-        window = Window.of(self.kind, spatial, settings)
-        source = self.node.inputs[0].shape
-        return tuple(
-            size + 2 * padding - dilation * (taps - 1)
-            for size, taps, padding, dilation in zip(
-                source[-spatial:],
-                window.kernel,
-                per_axis(settings["padding"], spatial),
-                per_axis(settings.get("dilation", 1), spatial),
-                strict=True,
-            )
-        )
+        kernel = Window.of(self.kind, spatial, settings).kernel
+        padding, dilation = (per_axis(settings.get(name, 1), spatial) for name in ("padding", "dilation"))
+        axes = zip(self.node.inputs[0].shape[-spatial:], kernel, padding, dilation, strict=True)
+        return tuple(size + 2 * pads - gaps * (taps - 1) for size, taps, pads, gaps in axes)
 
 
 _STRIDED = {"conv": "Conv", "max_pool": "MaxPool", "avg_pool": "AvgPool", "lp_pool": "LPPool"}
@@ -100,30 +98,21 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "pixel_shuffle": (nn.PixelShuffle,),
     "blur": (nn.Module,),
 }
-_KINDS = {
-    "convolution": "conv",
-    "max_pool2d_with_indices": "max_pool",
-    "max_pool3d_with_indices": "max_pool",
-    "avg_pool2d": "avg_pool",
-    "avg_pool3d": "avg_pool",
-    "_adaptive_avg_pool2d": "adaptive_pool",
-    "_adaptive_avg_pool3d": "adaptive_pool",
-    "adaptive_max_pool2d": "adaptive_pool",
-    "adaptive_max_pool3d": "adaptive_pool",
-    "fractional_max_pool2d": "adaptive_pool",
-    "fractional_max_pool3d": "adaptive_pool",
-    "pixel_unshuffle": "pixel_unshuffle",
-    "pixel_shuffle": "pixel_shuffle",
-    "im2col": "unfold",
-    "unfold": "unfold",
-    "view": "pixel_unshuffle",
-    "_unsafe_view": "pixel_unshuffle",
-    "reshape": "pixel_unshuffle",
-    "slice": "slice",
-    BLUR: "blur",
+_OPERATIONS: dict[str, tuple[str, ...]] = {
+    "conv": ("convolution",),
+    "max_pool": ("max_pool2d_with_indices", "max_pool3d_with_indices"),
+    "avg_pool": ("avg_pool2d", "avg_pool3d"),
+    "adaptive_pool": (
+        *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
+        *("fractional_max_pool2d", "fractional_max_pool3d"),
+    ),
+    "pixel_unshuffle": ("pixel_unshuffle", *VIEWS),
+    "pixel_shuffle": ("pixel_shuffle",),
+    "unfold": ("im2col", "unfold"),
+    "slice": ("slice",),
+    "blur": (BLUR,),
 }
-
-
+_KINDS = {operation: kind for kind, operations in _OPERATIONS.items() for operation in operations}
 GROWING = ("conv_transpose", "upsample", "pixel_shuffle")
 """The kinds of sites where the map grows: nothing is subsampled there."""
 
@@ -202,13 +191,16 @@ def _blurred(kind: str, node: Node, grids: Grids) -> Spot | None:
 
 
 def _resized(kind: str, node: Node, grids: Grids) -> Spot | None:
-    """A resampling to a given size: a site if the map becomes smaller, but not a single pixel."""
+    """A resampling to a given size: a site if the map becomes smaller, or larger, but not to or from a single pixel."""
     call, source, result = _ends(kind, node)
     sizes = _sizes(source, result)
-    if all(new == 1 for _, new in sizes) or not any(new < old for old, new in sizes):
-        return None
-    stride = tuple(max(round(old / new), 1) for old, new in sizes)
-    return _spot(kind, node, call, stride, source, result)
+    if kind in GROWING:
+        sizes = [(new, old) for old, new in sizes]
+        changes = any(1 < coarse < fine for fine, coarse in sizes)
+    else:
+        changes = any(coarse < fine for fine, coarse in sizes) and any(coarse > 1 for _, coarse in sizes)
+    stride = tuple(max(round(fine / coarse), 1) for fine, coarse in sizes)
+    return _spot(kind, node, call, stride, source, result) if changes else None
 
 
 def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
@@ -234,10 +226,8 @@ def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
         pixels = list(range(first, max(len(source.shape) - (2 - first), first + 1)))
     if not set(axes) <= set(pixels):
         return None
-    result = node.outputs[0]
     stride = tuple(steps.get(axis, 1) for axis in pixels)
-    before, after = (tuple(value.shape[axis] for axis in pixels) for value in (source, result))
-    return Spot(kind, node, None, stride, source, result, before, after)
+    return _spot(kind, node, None, stride, source, node.outputs[0], pixels)
 
 
 def _pixels(value: Value, grids: Grids) -> list[int] | None:
@@ -246,15 +236,6 @@ def _pixels(value: Value, grids: Grids) -> list[int] | None:
         return None
     positions = sorted((axis, position) for position, axis in enumerate(grids.axes[value]) if 0 < axis < FLAT)
     return [position for _, position in positions]
-
-
-def _grown(kind: str, node: Node, grids: Grids) -> Spot | None:
-    """A resampling to a larger map, but not of a single pixel."""
-    call, source, result = _ends(kind, node)
-    sizes = _sizes(source, result)
-    if not any(1 < old < new for old, new in sizes):
-        return None
-    return _spot(kind, node, call, tuple(max(round(new / old), 1) for old, new in sizes), source, result)
 
 
 def _unfolded(kind: str, node: Node, grids: Grids) -> Spot | None:
@@ -268,10 +249,8 @@ def _unfolded(kind: str, node: Node, grids: Grids) -> Spot | None:
     size = source.shape[-2:]
     reach = zip(size, node.settings["kernel_size"], node.settings["padding"], node.settings["dilation"], strict=True)
     dense = [pixels + 2 * padding - dilation * (taps - 1) for pixels, taps, padding, dilation in reach]
-    output = tuple((pixels - 1) // step + 1 for pixels, step in zip(dense, stride, strict=True))
-    if set(output) == {1}:
-        return None
-    return Spot(kind, node, call, stride, source, node.outputs[0], size, output)
+    output = tuple(-(-pixels // step) for pixels, step in zip(dense, stride, strict=True))
+    return None if set(output) == {1} else Spot(kind, node, call, stride, source, node.outputs[0], size, output)
 
 
 def _unfolded_axis(node: Node, grids: Grids) -> Spot | None:
@@ -283,8 +262,7 @@ def _unfolded_axis(node: Node, grids: Grids) -> Spot | None:
     if step == 1 or axis not in pixels or result.shape[axis] == 1:
         return None
     stride = tuple(step if position == axis else 1 for position in pixels)
-    before, after = (tuple(value.shape[axis] for axis in pixels) for value in (source, result))
-    return Spot("unfold", node, None, stride, source, result, before, after)
+    return _spot("unfold", node, None, stride, source, result, pixels)
 
 
 def _unshuffled(kind: str, node: Node, grids: Grids) -> Spot | None:
@@ -316,9 +294,19 @@ def _unshuffled(kind: str, node: Node, grids: Grids) -> Spot | None:
     return None
 
 
-def _spot(kind: str, node: Node, call: Call | None, stride: tuple[int, ...], source: Value, result: Value) -> Spot:
-    axes = len(stride)
-    return Spot(kind, node, call, stride, source, result, source.shape[-axes:], result.shape[-axes:])
+def _spot(
+    kind: str,
+    node: Node,
+    call: Call | None,
+    stride: tuple[int, ...],
+    source: Value,
+    result: Value,
+    pixels: Sequence[int] = (),
+) -> Spot:
+    """A spot whose spatial axes are `pixels`, the last ones by default."""
+    axes = pixels or range(-len(stride), 0)
+    before, after = (tuple(value.shape[axis] for axis in axes) for value in (source, result))
+    return Spot(kind, node, call, stride, source, result, before, after)
 
 
 _SPOTTERS: dict[str, Callable[[str, Node, Grids], Spot | None]] = {
@@ -327,7 +315,6 @@ _SPOTTERS: dict[str, Callable[[str, Node, Grids], Spot | None]] = {
     "slice": _sliced,
     "unfold": _unfolded,
     "pixel_unshuffle": _unshuffled,
-    **dict.fromkeys(GROWING, _grown),
 }
 
 
@@ -336,14 +323,13 @@ def spatial_axes(module: nn.Module) -> int:
     return next(axes for kind in _STRIDED for axes, one in enumerate(_LAYERS[kind], 1) if isinstance(module, one))
 
 
-def unreached_layers(trace: Trace, model: nn.Module) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Kind, path and stride of the layers that would subsample, but that the recorded pass did not call."""
-    called = {id(call.module) for call in trace.calls}
-    unreached = []
+def unreached_layers(trace: Trace, model: nn.Module) -> Iterator[Site]:
+    """The layers that would subsample, but that the recorded pass did not call."""
+    called = {call.module for call in trace.calls}
+    reason = "example_input does not reach this layer by a call, so nothing is known of what follows it"
     for path, module in model.named_modules():
         for kind in _STRIDED:
-            if isinstance(module, _LAYERS[kind]) and id(module) not in called:
+            if isinstance(module, _LAYERS[kind]) and module not in called:
                 stride = per_axis(cast(Any, module).stride, spatial_axes(module))
                 if max(stride) > 1:
-                    unreached.append((kind, path, stride))
-    return unreached
+                    yield Site(kind, path, stride, (), (), "not placed", reason=reason)

@@ -46,12 +46,7 @@ class SitePlan:
     @property
     def sites(self) -> list[Site]:
         """A site for each spot."""
-        return [*self.unreached, *(_site(spot, self.decision) for spot in self.spots)]
-
-    @property
-    def blurred_sizes(self) -> list[tuple[int, ...]]:
-        """The sizes of the maps that each blur returns, call by call."""
-        return [spot.output_size for spot in self.groups[0].spots]
+        return [*self.unreached, *(spot.site(self.decision.status, self.decision.text) for spot in self.spots)]
 
     def without(self, problem: str) -> SitePlan:
         """The next best plan for the same sites; a refusal for the reason `problem` where none is left."""
@@ -78,10 +73,7 @@ def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> li
         plans = [plan for plan in plans if plan.groups[0] not in members]
         plans.append(SitePlan(decisions[0], members, tuple(decisions[1:])))
     plans = [_without_conflict(plan, plans, trace) for plan in plans]
-    for kind, path, stride in unreached_layers(trace, model):
-        reason = "example_input does not reach this layer by a call, so nothing is known of what follows it"
-        site = Site(kind, path, stride, (), (), "not placed", reason=reason)
-        plans.append(SitePlan(refuse(reason), (), unreached=(site,)))
+    plans += [SitePlan(refuse(site.reason or ""), (), unreached=(site,)) for site in unreached_layers(trace, model)]
     return plans
 
 
@@ -98,19 +90,6 @@ def _group(trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> Grou
     call = spots[0].call
     module = call.module if call is not None else caller_of(spots[0].node)[0]
     return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, call is not None)
-
-
-def _site(spot: Spot, decision: Decision) -> Site:
-    return Site(
-        spot.kind,
-        (spot.call and spot.call.path) or "",
-        spot.stride,
-        spot.input_size,
-        spot.output_size,
-        decision.status,
-        action=decision.text if decision.status == "placed" else None,
-        reason=decision.text if decision.status != "placed" else None,
-    )
 
 
 def _without_conflict(plan: SitePlan, plans: Sequence[SitePlan], trace: Trace) -> SitePlan:

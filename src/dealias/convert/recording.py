@@ -1,9 +1,5 @@
 """Record one forward pass of a network: every operation on its activations, and the module call that it ran in.
 
->>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
->>> [(node.op, node.call.path) for node in record(model, torch.rand(1, 3, 8, 8)).nodes]
-[('convolution', '0'), ('relu', '1')]
-
 The pass really runs, so any control flow, any kind of output and any device (meta too) will do.
 """
 
@@ -37,7 +33,6 @@ _WINDOWED = ("convolution", "_pool")
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"  # not torchvision beside it
 _OURS = ("dealias.ops", "dealias.functional", "dealias.convert", "dealias.nn")
 _GRAPHS = "dealias.convert.graphs"  # the operations of a graph are the user's
-# What a forward pass raises on input that it does not take; a bug of ours would hardly show as one of these alone.
 
 
 class _Recorder(TorchDispatchMode):
@@ -75,19 +70,15 @@ class _Recorder(TorchDispatchMode):
         if self.opaque is call:
             self.opaque = None
             if isinstance(output, Tensor) and call.input is not None:
-                self.add(BLUR, (call.input,), (output,), call, settings={})
+                self.add(BLUR, (call.input,), (output,), call)
         elif self.opaque is not None and self.opaque is call.parent and getattr(module, "is_anchor", False):
-            self.opaque.input = self.note_hooked(call, output)
+            self.opaque.input = None  # the anchor hangs in front of the blur, and is no part of it
+            if isinstance(output, Tensor) and call.input is not None:
+                self.add(BLUR, (call.input,), (output,), call)
+                self.opaque.input = self.values[output]
         call.end, call.activations_after = len(self.nodes), self.activations
         if isinstance(output, Tensor):
             call.output = self.values.get(output)
-
-    def note_hooked(self, call: Call, output: Any) -> Value | None:
-        """Note an anchor that hangs in front of a blur, and is no part of it; return what the blur takes in."""
-        if not isinstance(output, Tensor) or call.input is None:
-            return None
-        self.add(BLUR, (call.input,), (output,), call, settings={})
-        return self.values[output]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -105,18 +96,6 @@ class _Recorder(TorchDispatchMode):
             read = (self.values.get(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
             self.opaque.input = next(filter(None, read), None)
         return result
-
-    def turn_in(self, method: Method) -> int | None:
-        """The number of the running activation among those of a forward; None in other methods."""
-        call = next((call for call in reversed(self.stack) if call.module is method.module), None)
-        return self.activations - call.activations if call is not None and method.name == "forward" else None
-
-    def go_on(self, node: Node, outputs: tuple[Tensor, ...], values: tuple[Value, ...]) -> None:
-        """Let `node` return `outputs` in place of what it returned so far."""
-        node.outputs = values
-        for tensor, value in zip(outputs, values, strict=True):
-            value.producer = node
-            self.values[tensor] = value
 
     def caller(self) -> tuple[str, Method | None, FrameType | None]:
         """Who runs the operation: file and line, the method of the model, and the function of dealias.functional."""
@@ -145,25 +124,18 @@ class _Recorder(TorchDispatchMode):
         inputs = tuple(self.values[tensor] for tensor in tensors if tensor in self.values)
         if not inputs:
             return
-        settings = {
-            argument.name: argument.default_value for argument in func._schema.arguments if argument.has_default_value()
-        }
-        settings |= dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+        known = func._schema.arguments
+        settings = {argument.name: argument.default_value for argument in known if argument.has_default_value()}
+        settings |= dict(zip((argument.name for argument in known), args, strict=False)) | kwargs
         settings = {name: value.shape if isinstance(value, Tensor) else value for name, value in settings.items()}
         outputs = tuple(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
         if op == "convolution" and len(tensors) > 1 and _is_blur_kernel(tensors[1], settings["groups"]):
-            self.add(BLUR, inputs[:1], outputs, self.stack[-1], settings={})  # in the graph of a converted model
+            self.add(BLUR, inputs[:1], outputs, self.stack[-1])  # in the graph of a converted model
             return
         in_place = op.endswith("_") and not op.startswith("_")
-        self.add(
-            op.rstrip("_") if in_place else op,
-            inputs,
-            outputs,
-            self.stack[-1],
-            pointwise=torch.Tag.pointwise in func.tags,
-            settings=settings,
-            norm=norm_of(tensors[0]) if op == "convolution" else None,
-        )
+        pointwise, norm = torch.Tag.pointwise in func.tags, norm_of(tensors[0]) if op == "convolution" else None
+        name = op.rstrip("_") if in_place else op
+        self.add(name, inputs, outputs, self.stack[-1], pointwise=pointwise, settings=settings, norm=norm)
         if in_place and outputs and outputs[0]._base is not None:  # written through a view
             self.values[outputs[0]._base] = self.values[outputs[0]]
 
@@ -175,24 +147,27 @@ class _Recorder(TorchDispatchMode):
         call: Call,
         *,
         pointwise: bool = False,
-        settings: dict[str, Any],
+        settings: dict[str, Any] | None = None,
         norm: float | None = None,
     ) -> None:
+        settings = settings or {}
         depth = max(value.depth for value in inputs) + (op == "convolution")
         values = tuple(Value(tuple(tensor.shape), tensor.dtype, depth=depth) for tensor in outputs)
         source, method, functional = self.caller() if op != BLUR else ("", None, None)
-        node = Node(len(self.nodes), op, inputs, values, call, pointwise, settings, self.window, method, source, norm)
-        if functional is not None:
-            earlier, self.functional = self.functional, functional
-            if earlier is functional:  # the first of its operations stands for all
-                self.go_on(self.nodes[-1], outputs, values)
-                return
-            node.op, node.settings, node.norm = BLUR, {}, None
-        if node.window is not None and node.window.kind == "activation" and method is not None:
-            node.turn = self.turn_in(method)
-        self.nodes.append(node)
-        for value in dict.fromkeys(inputs):
-            value.consumers.append(node)
+        if functional is not None and functional is self.functional:  # the first of its operations stands for all
+            node = self.nodes[-1]
+            node.outputs = values
+        else:
+            if functional is not None:
+                self.functional, op, settings, norm = functional, BLUR, {}, None
+            index, window = len(self.nodes), self.window
+            node = Node(index, op, inputs, values, call, pointwise, settings, window, method, source, norm)
+            if method is not None and method.name == "forward" and window == Window("activation"):
+                running = next((one for one in reversed(self.stack) if one.module is method.module), None)
+                node.turn = None if running is None else self.activations - running.activations
+            self.nodes.append(node)
+            for value in dict.fromkeys(inputs):
+                value.consumers.append(node)
         for tensor, value in zip(outputs, values, strict=True):
             value.producer = node
             self.values[tensor] = value
@@ -307,6 +282,10 @@ def _check_model(model: nn.Module) -> None:
 
 def record(model: nn.Module, example_input: ExampleInput) -> Trace:
     """Run `model` on `example_input` in evaluation mode and record what it did; the model is as before afterwards.
+
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+    >>> [(node.op, node.call.path) for node in record(model, torch.rand(1, 3, 8, 8)).nodes]
+    [('convolution', '0'), ('relu', '1')]
 
     Raises:
         InputError: `model` is no module that can be traced, or raised an error on `example_input`.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dealias.convert.downsampling import GROWING, Site
 from dealias.convert.plan import SitePlan
-from dealias.convert.recording import ExampleInput, call_arguments, undisturbed
+from dealias.convert.recording import ExampleInput, call_arguments, record, undisturbed
 from dealias.convert.trace import Node, Trace
 
 if TYPE_CHECKING:
@@ -104,24 +104,34 @@ def sites_table(sites: Sequence[Site], extra: Sequence[str] | None = None) -> Ta
     return table
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model, all plans for it, and the blurring layers of each plan that was placed.
+
+    `trace` is of the baseline; `anchors` are the sites of `method="polyphase"`, in the blurred model.
+    """
+
+    model: nn.Module
+    trace: Trace
+    plans: Sequence[SitePlan]
+    placed: Sequence[tuple[SitePlan, Sequence[nn.Module]]]
+    padding_mode: str
+    anchors: tuple[Site, ...] = ()
+
+
 def build_report(
-    models: tuple[nn.Module, nn.Module],
-    traces: tuple[Trace, Trace],
-    plans: Sequence[SitePlan],
-    placed: Sequence[tuple[SitePlan, Sequence[nn.Module]]],
-    example_input: ExampleInput,
-    **settings: Any,
+    baseline: nn.Module, done: Conversion, example_input: ExampleInput, **settings: Any
 ) -> ConversionReport:
-    """The report of a conversion: baseline and converted network, their traces, and the blurs of each placed plan."""
-    blurs_of = dict(placed)
-    costs = [_extra_flops(traces, plan, blurs_of.get(plan, ())) for plan in plans]
-    memory = [activation_bytes(model, example_input) for model in models]
+    """The report of a conversion; `settings` are arguments of `antialias`."""
+    traces, blurs_of = (done.trace, record(done.model, example_input)), dict(done.placed)
+    costs = [_extra_flops(traces, plan, blurs_of.get(plan, ())) for plan in done.plans]
     return ConversionReport(
-        tuple(site for plan in plans for site in plan.sites),
-        tuple(extra for cost in costs for extra in cost),
-        count_flops(models[0], example_input),
-        memory[0],
-        memory[1],
+        (*(site for plan in done.plans for site in plan.sites), *done.anchors),
+        (*(extra for cost in costs for extra in cost), *(0 for _ in done.anchors)),  # which multiply nothing
+        count_flops(baseline, example_input),
+        activation_bytes(baseline, example_input),
+        activation_bytes(done.model, example_input),
+        padding_mode=done.padding_mode,
         **settings,
     )
 

@@ -1,4 +1,4 @@
-"""See that planned edits do what was planned, before any is made: with blurs that do not filter nothing may change.
+"""See that planned edits do what was planned, before any is made.
 
 A dense layer that is subsampled behind its non-linearity is the strided layer. So the converted model without a filter
 computes what the model computed; where it does not, a plan is to blame.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import nn
 
@@ -25,12 +25,8 @@ _TOLERANCE = 1e-2
 _UNFILTERED = Blurring("none", "zeros", plain=True)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a converted model, and whose fault it is, where that is known."""
-
-    text: str
-    plan: SitePlan | None = None
+Problem: TypeAlias = tuple[str, SitePlan | None]
+"""What is wrong with a converted model, and whose fault it is, where that is known."""
 
 
 def verified(
@@ -48,10 +44,10 @@ def verified(
         return _problem(model, example_input, trace, placed, same_size) if placed else None
 
     while (problem := problem_of(current)) is not None:
-        if problem.plan is None:
-            current = _one_by_one(current, problem_of)
-            break
-        current[current.index(problem.plan)] = problem.plan.without(problem.text)
+        text, culprit = problem
+        if culprit is None:
+            return _one_by_one(current, problem_of)
+        current[current.index(culprit)] = culprit.without(text)
     return current
 
 
@@ -61,7 +57,7 @@ def _one_by_one(plans: list[SitePlan], problem_of: Callable[[Sequence[SitePlan]]
     chosen: list[SitePlan] = []
     for plan in plans:
         while plan.is_placed and (problem := problem_of([*good, *chosen, plan])) is not None:
-            plan = plan.without(problem.text)
+            plan = plan.without(problem[0])
         chosen.append(plan)
     return chosen
 
@@ -85,21 +81,20 @@ def _problem(
     try:
         after = record(converted, example_input)
     except InputError as error:
-        text = str(error).partition("it raised ")[2]
-        return Problem(f"the model does not run with a blur here: {text}")
+        return f"the model does not run with a blur here: {str(error).partition('it raised ')[2]}", None
     for plan, blurs in placed:
         if (wrong := _wrong_blur(after, plan, blurs, same_size)) is not None:
-            return Problem(wrong, plan)
+            return wrong, plan
     if not same_size:
         return None
     values = not any(plan.decision.gated for plan in plans)
     changed = _changed_convolution(before, after, plans, values) or _changed_output(before, after, values)
-    return None if changed is None else Problem(changed)
+    return None if changed is None else (changed, None)
 
 
 def _wrong_blur(after: Trace, plan: SitePlan, blurs: Sequence[nn.Module], same_size: bool) -> str | None:
     """What a blur does that was not planned, if anything."""
-    site, expected = plan.sites[0], plan.blurred_sizes
+    site, expected = plan.sites[0], [spot.output_size for spot in plan.groups[0].spots]
     for blur in blurs:
         calls = after.calls_of(blur)
         sizes = [call.output.shape[-len(site.stride) :] for call in calls if call.output is not None]
