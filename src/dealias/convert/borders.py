@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
-
 from dealias.convert.axes import FLAT
 from dealias.convert.circular import Wrapped
 from dealias.convert.coverage import Coverage, subsamples
@@ -115,8 +113,8 @@ def _padding(node: Node) -> Iterator[Reason]:
     settings, name = node.settings, _name(node)
     if isinstance(node.call.module, Wrapped):
         return
+    pads = settings.get("pad", settings.get("padding")) or ()
     for op, how in _PADDING.items():
-        pads = settings.get("pad", settings.get("padding", ()))
         if node.op.startswith(op) and any(one > 0 for one in pads):
             yield Reason(f"padding {how} in", name, _WRAP)
     if node.op == "convolution" and settings.get("transposed"):
@@ -124,8 +122,7 @@ def _padding(node: Node) -> Iterator[Reason]:
         if any(settings["padding"]) or any(taps > step for taps, step in steps):
             yield Reason("what reaches over the border is cut off in", name, _WRAP)
     elif node.op == "convolution" or "_pool" in node.op:
-        padding = settings.get("padding") or ()
-        if any([padding] if isinstance(padding, int) else padding):
+        if any([pads] if isinstance(pads, int) else pads):
             what = "zeros" if node.op == "convolution" or "avg" in node.op else "-inf"
             yield Reason(f"padding with {what} in", name, _WRAP)
         elif settings.get("ceil_mode") and _overhangs(node):
@@ -165,7 +162,5 @@ def _positions(node: Node, maps: Maps) -> Iterator[Reason]:
     source = node.inputs[0]
     axes = maps.grids.axes.get(source) or ((0, 0, *range(1, len(source.shape) - 1)) if source in maps.early else ())
     spatial = [position - len(axes) for position, axis in enumerate(axes) if axis > 0 and source.shape[position] > 1]
-    shapes = [shape for shape in node.settings.values() if isinstance(shape, torch.Size)]
-    fixed = [any(len(shape) >= -axis and shape[axis] > 1 for axis in spatial) for shape in shapes]
-    if sum(fixed) > len(node.inputs):
+    if node.reads_constant(spatial):
         yield Reason("a value for each place, as in a position embedding, in", _name(node), "leave it out")

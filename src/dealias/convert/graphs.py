@@ -1,13 +1,11 @@
-"""Give the operations of a graph modules of their own, so that graphs are converted as any other model.
+"""Give the operations of a graph, as of `torch.export`, modules of their own, so that it is converted as any model.
 
-What `torch.export` and `torch.fx` return is a `GraphModule` that calls functions on parameters: no layer to change, no
-module to hang a blur on. Here each convolution, pooling, resampling and activation becomes a module without state.
+Each convolution, pooling, resampling and activation becomes a module without state.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +23,7 @@ _ACTIVATIONS = (
     *("relu", "relu_", "silu", "silu_", "gelu", "sigmoid", "hardswish", "hardswish_", "hardtanh", "hardtanh_"),
     *("elu", "elu_", "leaky_relu", "leaky_relu_", "mish", "mish_", "tanh", "softplus", "glu", "clamp", "hardsigmoid"),
 )
+_STARTS = ("conv", "max_pool", "avg_pool", "lp_pool", "adaptive_", "interpolate")
 
 
 class Operation(nn.Module):
@@ -54,14 +53,6 @@ class _Slot:
         self.number = number
 
 
-def _slot_of(tensors: list[fx.Node], one: Any) -> Any:
-    """`one`, or its place among `tensors`, which it joins, where it is a node of the graph."""
-    if not isinstance(one, fx.Node):
-        return one
-    tensors.append(one)
-    return _Slot(len(tensors) - 1)
-
-
 def has_graphs(model: nn.Module) -> bool:
     """Whether a part of `model` is a graph."""
     return any(isinstance(module, fx.GraphModule) for module in model.modules())
@@ -72,27 +63,31 @@ def with_modules(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         if isinstance(module, fx.GraphModule):
-            make_modules(module)
+            for node in list(module.graph.nodes):
+                if (function := _function_of(node)) is not None:
+                    _give_module(module, node, function)
+            module.recompile()
     return model
 
 
-def make_modules(module: fx.GraphModule) -> None:
-    """Let `module` call a module for each convolution, pooling, resampling and activation of its graph."""
-    for node in list(module.graph.nodes):
-        function = _function_of(node)
-        if function is None:
-            continue
-        tensors: list[fx.Node] = []
+def _give_module(module: fx.GraphModule, node: fx.Node, function: Callable[..., Any]) -> None:
+    """Let `module` call a module for what `node` of its graph calls."""
+    tensors: list[fx.Node] = []
 
-        template = _map((node.args, dict(node.kwargs)), functools.partial(_slot_of, tensors))
-        name = node.name if not hasattr(module, node.name) else f"{node.name}_operation"
-        module.add_submodule(name, Operation(function, template))
-        with module.graph.inserting_before(node):
-            call = module.graph.call_module(name, tuple(tensors))
-        call.meta = dict(node.meta)
-        node.replace_all_uses_with(call)
-        module.graph.erase_node(node)
-    module.recompile()
+    def slot(one: Any) -> Any:
+        if not isinstance(one, fx.Node):
+            return one
+        tensors.append(one)
+        return _Slot(len(tensors) - 1)
+
+    operation = Operation(function, _map((node.args, dict(node.kwargs)), slot))
+    name = node.name if not hasattr(module, node.name) else f"{node.name}_operation"
+    module.add_submodule(name, operation)
+    with module.graph.inserting_before(node):
+        call = module.graph.call_module(name, tuple(tensors))
+    call.meta = dict(node.meta)
+    node.replace_all_uses_with(call)
+    module.graph.erase_node(node)
 
 
 def _function_of(node: fx.Node) -> Callable[..., Any] | None:
@@ -102,11 +97,6 @@ def _function_of(node: fx.Node) -> Callable[..., Any] | None:
     if node.target in _FUNCTIONS:
         return _FUNCTIONS[node.target]
     name = getattr(node.target, "__name__", "").partition(".")[0]
-    known = name in _ACTIVATIONS or name.startswith(
-        ("conv", "max_pool", "avg_pool", "lp_pool", "adaptive_", "interpolate")
-    )
-    return node.target if known and callable(node.target) and _returns_a_tensor(node) else None
-
-
-def _returns_a_tensor(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("val", torch.empty(0)), torch.Tensor)
+    known = name in _ACTIVATIONS or name.startswith(_STARTS)
+    returns_tensor = isinstance(node.meta.get("val", torch.empty(0)), torch.Tensor)
+    return node.target if known and returns_tensor and callable(node.target) else None

@@ -9,7 +9,6 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from dealias.convert.grids import Grids
@@ -161,7 +160,7 @@ class _Walk:
             return self.linear.issuperset(node.inputs) and not self.met
         if _is_norm(node):
             return True
-        if _depends_on_position(node):
+        if node.reads_constant(range(2 - len(node.inputs[0].shape), 0)):
             return False
         if node.op in ("softmax", "_softmax"):
             return not self.grids.axes[node.inputs[0]][node.settings["dim"]]
@@ -213,13 +212,6 @@ def _is_pixelwise_convolution(node: Node) -> bool:
         return False
     settings = node.settings
     return set(settings["weight"][2:]) | set(settings["stride"]) == {1} and not any(settings["padding"])
-
-
-def _depends_on_position(node: Node) -> bool:
-    """Whether a constant map, such as a position embedding, takes part: it fits one size only."""
-    axes = len(node.inputs[0].shape) - 2
-    shapes = [shape for shape in node.settings.values() if isinstance(shape, torch.Size)]
-    return sum(max(shape[-axes:], default=1) > 1 for shape in shapes if axes > 0) > len(node.inputs)
 
 
 def _is_norm(node: Node) -> bool:

@@ -134,16 +134,12 @@ class Rules:
         lead, blur = f"stride {kept[0]}, ", blur_name(stride)
         no_one = f": no non-linearity of its own stands behind{_answer_text(group)}"
         decisions, densify = [], group.densify()
-        if densify is None:
-            return [refuse(group.problem or "the layer cannot be made dense")]
+        assert densify is not None  # as the group has no problem
         if group.commutes_with_blur:
-            text = f"{lead}{blur} in front of it{no_one}"
+            edits: tuple[Edit, ...] = (densify, Blur(group.path, before=True, stride=stride))
             if group.answered:
-                decisions.append(
-                    Decision("placed", text, (AnswerConv(*group.caller, group.window, kept, "before", stride),))
-                )
-            else:
-                decisions.append(Decision("placed", text, (densify, Blur(group.path, before=True, stride=stride))))
+                edits = (AnswerConv(*group.caller, group.window, kept, "before", stride),)
+            decisions.append(Decision("placed", f"{lead}{blur} in front of it{no_one}", edits))
         for values in reversed(list(zip(*(region.in_front for region in regions), strict=False))):
             if hosts := hosts_of(self.trace, values):
                 text = f"{lead}{blur} {_where(hosts)}{no_one}"
@@ -158,13 +154,12 @@ class Rules:
             return [refuse("return_indices=True: a blurred maximum has no index")]
         if (problem := group.unanswerable) is not None:
             return [refuse(problem)]
-        decisions = self._pool_before_activation(group)
-        text = f"max at stride 1, then {blur_name(group.stride)}"
         if group.recipe == "zhang2019" and group.is_resnet_pool and not group.answered:
             text = f"max over 2x2 at stride 1 without padding, then {blur_name(group.stride)}"
             edit = ReplacePool(group.path, changes={"kernel_size": 2, "padding": 0})
             return [Decision("placed", text, (edit,))]
-        return [*decisions, *self._pooled(group, text)]
+        pooled = self._pooled(group, f"max at stride 1, then {blur_name(group.stride)}")
+        return [*self._pool_before_activation(group), *pooled]
 
     def _pool_before_activation(self, group: Group) -> list[Decision]:
         """Convolution, maximum, activation: the blur stands behind the activation."""
@@ -236,11 +231,10 @@ class Rules:
         """Why a resampling is no subsampling by a stride, if so."""
         floors = group.kind == "interpolate" and group.has_scale_factor  # so that a last pixel may be left out
         for spot in group.spots:
-            sizes = list(zip(spot.input_size, spot.output_size, strict=True))
-            whole = [
-                new * (old // new) == old or (floors and old // (old // new) == new) for old, new in sizes if old >= new
-            ]
-            if len(whole) < len(sizes) or not all(whole):
+            sizes = zip(spot.input_size, spot.output_size, strict=True)
+            if not all(
+                old >= new and (old % new == 0 or (floors and old // (old // new) == new)) for old, new in sizes
+            ):
                 before, after = ("x".join(map(str, size)) for size in (spot.input_size, spot.output_size))
                 return f"{group.title}: {before} to {after} pixels is no subsampling by a whole stride"
         if type(group.module) not in CONVERTED if group.is_layer else group.spots[0].node.window is None:
@@ -252,12 +246,8 @@ class Rules:
         spots = [other for one in self.groups for other in one.spots]
         phases = [other for other in spots if other.kind == "slice" and other.source is spot.source]
         if len(phases) > len(group.spots):
-            return [
-                refuse(
-                    f"{group.title}: {len(phases)} slices of one map keep its pixels, as a pixel-unshuffle does; "
-                    "a blur in front would remove what they are to keep"
-                )
-            ]
+            keep = f"{len(phases)} slices of one map keep its pixels, as a pixel-unshuffle does"
+            return [refuse(f"{group.title}: {keep}; a blur in front would remove what they are to keep")]
         if (problem := group.unanswerable) is not None:
             return [refuse(problem)]
         text = f"blur by {group.stride} in front of the slice{_answer_text(group)}"

@@ -5,6 +5,7 @@ An in-place operation makes a new value of the same tensor. What depends on para
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -45,6 +46,12 @@ class Node:
     source: str  # file and line in the user's code
     norm: float | None = None  # of what a convolution takes in, where it has values
     turn: int | None = None  # of an activation, among those that the forward in `method` runs
+
+    def reads_constant(self, axes: Iterable[int]) -> bool:
+        """Whether a constant has a value for each place along one of `axes`, which count from the last one, below 0."""
+        shapes = [shape for shape in self.settings.values() if isinstance(shape, torch.Size)]
+        spread = [any(len(shape) >= -axis and shape[axis] > 1 for axis in axes) for shape in shapes]
+        return sum(spread) > len(self.inputs)
 
 
 class Method(NamedTuple):
