@@ -66,7 +66,7 @@ class PoolCall(nn.Module):
 
     def extra_repr(self) -> str:
         """Which calls it answers."""
-        return f"{self.window.kind}, kernel_size={self.window.kernel}, stride={self.window.stride}"
+        return str(self.window)
 
 
 class SliceCall(nn.Module):
@@ -109,7 +109,7 @@ class SliceCall(nn.Module):
 
     def extra_repr(self) -> str:
         """Which calls it answers."""
-        return f"{self.index}; {self.blurring}"
+        return f"{self.window}; {self.blurring}"
 
 
 def _spread(index: Any, axes: int, whole: Any) -> list[Any]:
@@ -118,23 +118,6 @@ def _spread(index: Any, axes: int, whole: Any) -> list[Any]:
     at = next((number for number, part in enumerate(parts) if part is Ellipsis), len(parts))
     missing = axes - sum(part is not Ellipsis for part in parts)
     return [*parts[:at], *[whole] * missing, *parts[at + 1 :]]
-
-
-class ActivationCall(nn.Module):
-    """A blur behind activation number `turn` of the `of` activations that a forward runs."""
-
-    def __init__(self, turn: int, of: int, blur: nn.Module) -> None:
-        super().__init__()
-        self.window, self.turn, self.of, self.blur = Window("activation"), turn, of, blur
-
-    def forward(self, activated: Tensor) -> Tensor:
-        """Blur what the activation returned."""
-        blurred: Tensor = self.blur(activated)
-        return blurred
-
-    def extra_repr(self) -> str:
-        """Which activation it is."""
-        return f"activation {self.turn} of {self.of}"
 
 
 class ChangedCall(nn.Module):
@@ -164,10 +147,7 @@ class ChangedCall(nn.Module):
 
     def extra_repr(self) -> str:
         """Which calls it answers, and at which stride."""
-        window = (
-            f"{self.window.kind}, kernel_size={self.window.kernel}, stride={self.window.stride or self.window.rest}"
-        )
-        return f"{window} made {self.stride}" if self.stride else window
+        return f"{self.window} made {self.stride}" if self.stride else str(self.window)
 
 
 class _Answering(TorchFunctionMode):
@@ -187,10 +167,10 @@ class _Answering(TorchFunctionMode):
             turn = self.turns[0]
             self.turns[0] = turn + 1
             activated = func(*args, **kwargs)
-            for call in self.calls:
-                if isinstance(call, ActivationCall) and call.turn == turn:
+            for call in _behind_activations(self.calls):
+                if call.window.rest[0] == turn:
                     _refuse_checkpoints()
-                    activated = call(activated)
+                    activated = call.after(activated)
             return activated
         window = window_of(func, args, kwargs)
         others: Any = self.calls if window is not None else ()
@@ -199,6 +179,11 @@ class _Answering(TorchFunctionMode):
                 _refuse_checkpoints()
                 return call(func, FUNCTIONS[func].arguments(args, kwargs))
         return func(*args, **kwargs)
+
+
+def _behind_activations(calls: nn.ModuleList) -> list[Any]:
+    """The blurs behind activations; the window of each has its turn, and how many activations its forward runs."""
+    return [call for call in calls if cast(Window, call.window).kind == "activation"]
 
 
 def _refuse_checkpoints() -> None:
@@ -217,7 +202,7 @@ def _refuse_checkpoints() -> None:
 
 def _check_turns(calls: nn.ModuleList, turns: int, training: bool) -> None:
     """See that a forward ran as many activations as when its blurs were placed; in training it may run more."""
-    wanted = {call.of for call in calls if isinstance(call, ActivationCall)}
+    wanted = {call.window.rest[1] for call in _behind_activations(calls)}
     if any(turns < of if training else turns != of for of in wanted):
         raise InputError(
             f"a forward with a blur behind one of its activations ran {turns} of them, not {max(wanted)} as for the "

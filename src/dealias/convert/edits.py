@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dealias.convert.calls import ActivationCall, ChangedCall, PoolCall, SliceCall, answer_calls
+from dealias.convert.calls import ChangedCall, PoolCall, SliceCall, answer_calls
 from dealias.convert.layers import CONVERTED, Blurring, convert_layer
 from dealias.convert.windows import Window, layer_classes
 
@@ -75,8 +75,7 @@ class _BlurHook:
 
     def repeats(self, hooks: Iterable[Any]) -> bool:
         """Whether a copy stands in front of this hook: `fuse_modules` copies a module's hooks, then moves them too."""
-        first = next(hook for hook in hooks if isinstance(hook, type(self)) and hook.path == self.path)
-        return first is not self
+        return next(hook for hook in hooks if isinstance(hook, type(self)) and hook.path == self.path) is not self
 
     def run(self, x: Tensor) -> Tensor:
         for blur in self.blurs:
@@ -85,11 +84,10 @@ class _BlurHook:
         return x
 
 
-class BlurInput(_BlurHook):
+class _BlurInput(_BlurHook):
     """A forward pre-hook that blurs the first argument."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Blur the first argument."""
         inner = next(iter(module._modules.values()), None)  # of a convolution that was fused with its activation
         copied = None if inner is None else blur_hook(inner, before=True)
         if self.repeats(module._forward_pre_hooks.values()) or (copied is not None and copied.path == self.path):
@@ -97,18 +95,17 @@ class BlurInput(_BlurHook):
         return (self.run(args[0]), *args[1:])
 
 
-class BlurOutput(_BlurHook):
+class _BlurOutput(_BlurHook):
     """A forward hook that blurs what the module returns."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Blur the output."""
         return output if self.repeats(module._forward_hooks.values()) else self.run(output)
 
 
-def blur_hook(module: nn.Module, before: bool) -> BlurInput | BlurOutput | None:
+def blur_hook(module: nn.Module, before: bool) -> _BlurHook | None:
     """The hook that blurs what `module` takes in or returns, if it has one."""
     hooks = module._forward_pre_hooks if before else module._forward_hooks
-    return next((hook for hook in hooks.values() if isinstance(hook, BlurInput | BlurOutput)), None)
+    return next((hook for hook in hooks.values() if isinstance(hook, _BlurHook)), None)
 
 
 @dataclass(frozen=True)
@@ -137,9 +134,9 @@ def hang(module: nn.Module, path: str, layer: nn.Module, *, before: bool) -> Non
         hook.blurs.append(layer)
         return
     if before:  # both in front of the user's hooks, which are to see what enters and leaves the module
-        handle = module.register_forward_pre_hook(BlurInput(layer, path), prepend=True)
+        handle = module.register_forward_pre_hook(_BlurInput(layer, path), prepend=True)
     else:
-        handle = module.register_forward_hook(BlurOutput(layer, path), prepend=True)
+        handle = module.register_forward_hook(_BlurOutput(layer, path), prepend=True)
     # The handle travels with the module through pickle, and keeps the number of the hook from being given out
     # again in the process that loads it.
     setattr(module, f"{name}_hook", handle)
@@ -244,7 +241,7 @@ class AnswerActivation(Edit):
         for layer in module.modules():
             if type(layer).__module__ == nn.ReLU.__module__:
                 layer.__module__ = __name__  # torch.fx then traces into it, and its activation takes its turn
-        answer_calls(module, "forward", ActivationCall(self.turn, self.of, blur))
+        answer_calls(module, "forward", ChangedCall(Window("activation", rest=(self.turn, self.of)), after=blur))
         return blur
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -87,8 +88,7 @@ class Family:
     stride: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Rise:
+class Rise(NamedTuple):
     """An upsampling that brings maps back to the grid in front of `families`, the coarsest last.
 
     `scales` are the pixels of the result from one pixel of that grid to the next, for each family and axis.
@@ -153,7 +153,7 @@ class Frames:
             one, other = one[1:], other[1:]
         if not one or not other or self.merged(one) == self.merged(other):
             return
-        strides = [_product(level.left for level in levels) for levels in (one, other)]
+        strides = [functools.reduce(_times, (level.left for level in levels)) for levels in (one, other)]
         if strides[0] != strides[1]:
             return
         spots = [level.spot for level in (*one, *other)]
@@ -191,10 +191,3 @@ class Frames:
 
 def _times(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
     return tuple(a * b for a, b in zip(one, other, strict=True))
-
-
-def _product(strides: Iterator[tuple[int, ...]]) -> tuple[int, ...]:
-    total = next(strides)
-    for stride in strides:
-        total = _times(total, stride)
-    return total

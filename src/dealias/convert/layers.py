@@ -1,12 +1,4 @@
-"""The layers that conversion alone needs: PyTorch's own layers, anti-aliased, and still instances of their class.
-
->>> layer = nn.AvgPool2d(2)
->>> blurring = Blurring("bin4", "reflect")
->>> convert_layer(layer, blurring)
-AntiAliasedAvgPool2d(kernel_size=2, stride=2, padding=0; filter='bin4', padding_mode='reflect')
->>> isinstance(layer, nn.AvgPool2d), layer(torch.rand(1, 3, 7, 8)).shape
-(True, torch.Size([1, 3, 3, 4]))
-"""
+"""The layers that conversion alone needs: PyTorch's own layers, anti-aliased, and still instances of their class."""
 
 from __future__ import annotations
 
@@ -97,8 +89,8 @@ class Blurring:
 
     def pool(self, stride: tuple[int, ...], *, quantises: bool = True) -> nn.Module:
         """A blur that subsamples by `stride`; without `quantises` it refuses to let its parent be quantised."""
-        made: Any = (_BLUR_POOL if quantises else _FLOATING_BLUR_POOL)[len(stride)]
-        return cast(nn.Module, made(self.filter_at(stride), stride, self.padding_mode))
+        classes: dict[int, Any] = _BLUR_POOL if quantises else _FLOATING_BLUR_POOL
+        return cast(nn.Module, classes[len(stride)](self.filter_at(stride), stride, self.padding_mode))
 
     def blur(self, x: Tensor, stride: tuple[int, ...]) -> Tensor:
         """Blur `x` and subsample it by `stride`."""
@@ -291,7 +283,11 @@ CONVERTED[nn.Upsample] = subclass(globals(), "AntiAliased", nn.Upsample, 0, _Ups
 
 
 def convert_layer(layer: nn.Module, blurring: Blurring, **options: Any) -> nn.Module:
-    """Make `layer` an anti-aliased layer of the same class, with all its attributes, hooks and names; return it."""
+    """Make `layer` an anti-aliased layer of the same class, with all its attributes, hooks and names; return it.
+
+    >>> convert_layer(nn.AvgPool2d(2), Blurring("bin4", "reflect"))
+    AntiAliasedAvgPool2d(kernel_size=2, stride=2, padding=0; filter='bin4', padding_mode='reflect')
+    """
     layer.__class__ = CONVERTED[type(layer)]
     cast(Converted, layer).prepare(blurring, **options)
     return layer

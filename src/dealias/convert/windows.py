@@ -80,6 +80,10 @@ class Window:
     rest: tuple[Any, ...] = ()  # of a call without a kernel: its arguments but the input
     spatial: int = 0  # 0 where the input decides
 
+    def __str__(self) -> str:
+        parts = {"kernel_size": self.kernel, "stride": self.stride, "arguments": self.rest}
+        return ", ".join([self.kind, *(f"{name}={value}" for name, value in parts.items() if value)])
+
     def matches(self, other: Window) -> bool:
         """Whether a call with the window `other` is one of these; `torch.fx` does not know the size of a weight."""
         unsized = other.kind == "conv" and not other.kernel and self.stride == other.stride
