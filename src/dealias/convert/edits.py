@@ -104,7 +104,7 @@ class _BlurOutput(_BlurHook):
 
 def blur_hook(module: nn.Module, before: bool) -> _BlurHook | None:
     """The hook that blurs what `module` takes in or returns, if it has one."""
-    hooks = module._forward_pre_hooks if before else module._forward_hooks
+    hooks: dict[int, Any] = module._forward_pre_hooks if before else module._forward_hooks
     return next((hook for hook in hooks.values() if isinstance(hook, _BlurHook)), None)
 
 
