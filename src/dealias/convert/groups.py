@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from dealias.convert.downsampling import Spot
 from dealias.convert.edits import AnswerConv, AnswerPool, Edit, SetStride
+from dealias.convert.placement import caller_of
 from dealias.convert.trace import Call, Trace, Value
-from dealias.convert.windows import Window
 
 
-@dataclass(frozen=True, eq=False)
 class Group:
     """All spots where one layer subsamples, or where one module makes the same function call."""
 
-    trace: Trace
-    module: Any
-    path: str
-    spots: tuple[Spot, ...]
-    stem: bool
-    recipe: str
-    is_layer: bool
-
-    @property
-    def kind(self) -> str:
-        """What subsamples."""
-        return self.spots[0].kind
-
-    @property
-    def stride(self) -> tuple[int, ...]:
-        """For each spatial axis."""
-        return self.spots[0].stride
-
-    @property
-    def window(self) -> Window:
-        """The arguments of the first call."""
-        return self.spots[0].window
+    def __init__(self, trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> None:
+        self.trace, self.spots, self.stem, self.recipe = trace, tuple(spots), stem, recipe
+        first = self.spots[0]
+        self.kind, self.stride, self.window = first.kind, first.stride, first.window
+        self.is_layer = first.call is not None
+        self.module: Any = first.call.module if first.call is not None else caller_of(first.node).module
+        self.path = trace.paths[self.module]
 
     @property
     def is_stem(self) -> bool:

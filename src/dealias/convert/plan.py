@@ -61,7 +61,7 @@ def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> li
     spots: dict[Any, list[Spot]] = {}
     for spot in found:
         spots.setdefault(_key(spot, stem), []).append(spot)
-    groups = [_group(trace, members, stem, recipe) for members in spots.values()]
+    groups = [Group(trace, members, stem, recipe) for members in spots.values()]
     rules, plans, covered = Rules(trace, grids, groups), list[SitePlan](), set[Group]()
     for group in groups:
         if group in covered:
@@ -86,22 +86,13 @@ def _key(spot: Spot, stem: bool) -> Any:
     return spot
 
 
-def _group(trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> Group:
-    call = spots[0].call
-    module = call.module if call is not None else caller_of(spots[0].node)[0]
-    return Group(trace, module, trace.paths[module], tuple(spots), stem, recipe, call is not None)
-
-
 def _without_conflict(plan: SitePlan, plans: Sequence[SitePlan], trace: Trace) -> SitePlan:
     """Refuse to answer function calls where another site in the same module makes the same call and is to stay."""
+    staying = [spot for other in plans if other is not plan and not other.is_placed for spot in other.spots]
     for edit in plan.decision.edits:
-        if not isinstance(edit, AnswerConv | AnswerPool):
-            continue
-        calls = [call for call in trace.calls if call.path == edit.path]
-        for other in plans:
-            if other is plan or other.is_placed:
-                continue
-            for spot in other.spots:
-                if spot.node.window == edit.window and any(call.runs(spot.node) for call in calls):
-                    return plan.without(f"`{edit.path}` makes the same call at another site that stays as it is")
+        if isinstance(edit, AnswerConv | AnswerPool):
+            calls = [call for call in trace.calls if call.path == edit.path]
+            same = [spot.node for spot in staying if spot.node.window == edit.window]
+            if any(call.runs(node) for call in calls for node in same):
+                return plan.without(f"`{edit.path}` makes the same call at another site that stays as it is")
     return plan
