@@ -11,7 +11,7 @@ from torch import nn
 
 from dealias import sites
 from dealias.convert.axes import FLAT
-from dealias.convert.grids import find_grids
+from dealias.convert.grids import Grids
 from dealias.convert.recording import record
 
 
@@ -33,7 +33,7 @@ X = torch.rand(2, 3, 12, 16)
 def axes_of(how):
     """What the axes of the result of `how` are, as found in a trace of it."""
     trace = record(Network(how), X)
-    return find_grids(trace).axes.get(trace.nodes[-1].outputs[0])
+    return Grids(trace).axes.get(trace.nodes[-1].outputs[0])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_map_is_whole_with_all_its_axes_alone():
         return kept["blocks"].view(2, 8, 12, 16)
 
     trace = record(Network(how), X)
-    grids = find_grids(trace)
+    grids = Grids(trace)
     values = {(node.op, node.outputs[0].shape): node.outputs[0] for node in trace.nodes}
     whole = {shape: grids.is_whole(value) for (_, shape), value in values.items()}
     assert whole == {(2, 8, 12, 16): True, (2, 8, 192): False, (2, 8, 3, 4, 16): False}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dealias.convert.grids import find_grids
+from dealias.convert.grids import Grids
 from dealias.convert.placement import explore
 from dealias.convert.recording import record
 
@@ -54,7 +54,7 @@ class Tail(nn.Module):
 def test_cuts(tail, cuts):
     trace = record(Tail(tail), torch.randn(1, 3, 6, 6))
     start = trace.nodes[0].outputs[0]
-    region = explore(find_grids(trace), [start])
+    region = explore(Grids(trace), [start])
     assert region.cuts[0].value is start
     found = [(cut.value.producer.op.replace("_unsafe_view", "view"), cut.level) for cut in region.cuts[1:]]
     assert found == cuts
@@ -62,7 +62,7 @@ def test_cuts(tail, cuts):
 
 def test_a_sum_with_a_map_from_elsewhere_stops_there():
     trace = record(Tail(lambda m, y: F.relu(y + m.other(y.flip(1)))), torch.randn(1, 3, 6, 6))
-    grids, start = find_grids(trace), trace.nodes[0].outputs[0]
+    grids, start = Grids(trace), trace.nodes[0].outputs[0]
     assert explore(grids, [start]).behind == []
     other = next(node.outputs[0] for node in trace.nodes[1:] if node.op == "convolution")
     assert explore(grids, [start]).foreign == ()  # the flip moves pixels of a kind that is not known to stay
@@ -78,5 +78,5 @@ def test_gates_and_group_norms_are_known_to_measure_the_map():
         (lambda m, y: F.relu(y * 2), False),
     ):
         trace = record(Tail(tail), torch.randn(1, 3, 6, 6))
-        region = explore(find_grids(trace), [trace.nodes[0].outputs[0]])
+        region = explore(Grids(trace), [trace.nodes[0].outputs[0]])
         assert region.behind[0].gated is gated

@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from torch import nn
 
-from dealias.convert.axes import FLAT
-from dealias.convert.grids import VIEWS, Grids, Shrink, find_grids, is_stepped_further, step_of
+from dealias.convert.grids import VIEWS, Grids, Shrink, is_stepped_further, step_of
 from dealias.convert.trace import BLUR, Call, Node, Trace, Value
 from dealias.convert.windows import Window, layer_classes, per_axis
 
@@ -119,7 +118,7 @@ GROWING = ("conv_transpose", "upsample", "pixel_shuffle")
 
 def find_downsampling(trace: Trace) -> tuple[list[Spot], Grids]:
     """Every operation of `trace` that changes the resolution, in order, and the spatial axes of its maps."""
-    grids, spots = find_grids(trace), []
+    grids, spots = Grids(trace), []
     for node in trace.nodes:
         kind = _kind(node)
         spot = _SPOTTERS.get(kind, _resized)(kind, node, grids) if kind is not None and node.outputs else None
@@ -215,7 +214,7 @@ def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
         steps[axis] = steps.get(axis, 1) * step_of(earlier)
         source = earlier.inputs[0]
     axes = sorted(axis for axis, step in steps.items() if step > 1)
-    pixels = _pixels(source, grids)
+    pixels = grids.places(source)
     if pixels is None:
         last = len(source.shape) - 1
         # x[..., ::2] alone is how rotary embeddings take channels apart, and coordinates of boxes
@@ -228,14 +227,6 @@ def _sliced(kind: str, node: Node, grids: Grids) -> Spot | None:
         return None
     stride = tuple(steps.get(axis, 1) for axis in pixels)
     return _spot(kind, node, None, stride, source, node.outputs[0], pixels)
-
-
-def _pixels(value: Value, grids: Grids) -> list[int] | None:
-    """Where the spatial axes of a map are, in their order; None where `value` is not known to be one."""
-    if value not in grids.axes:
-        return None
-    positions = sorted((axis, position) for position, axis in enumerate(grids.axes[value]) if 0 < axis < FLAT)
-    return [position for _, position in positions]
 
 
 def _unfolded(kind: str, node: Node, grids: Grids) -> Spot | None:
@@ -256,7 +247,7 @@ def _unfolded(kind: str, node: Node, grids: Grids) -> Spot | None:
 def _unfolded_axis(node: Node, grids: Grids) -> Spot | None:
     source, result, step = node.inputs[0], node.outputs[0], int(node.settings["step"])
     axis = node.settings["dimension"] % max(len(source.shape), 1)
-    pixels = _pixels(source, grids)
+    pixels = grids.places(source)
     if pixels is None:
         pixels = list(range(2, len(source.shape)))
     if step == 1 or axis not in pixels or result.shape[axis] == 1:

@@ -5,7 +5,6 @@ A map begins where a convolution or a pooling returns it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
@@ -43,36 +42,40 @@ class _Piece(NamedTuple):
     stop: int
 
 
-@dataclass(eq=False)
 class Grids:
     """The spatial axes of the values of a trace, and what makes maps smaller without a stride.
 
-    Args:
+    Attributes:
         axes: of each value that is a map, or part of one.
         shrinks: by the operation that does it.
     """
 
-    axes: dict[Value, Axes] = field(default_factory=dict)
-    shrinks: dict[Node, Shrink] = field(default_factory=dict)
-    _finer: dict[Value, Form] = field(default_factory=dict)  # by a value with merged axes: its form before
-    _origins: dict[Value, Value] = field(default_factory=dict)  # by blocks: the map that was cut; by a spectrum: itself
-    _transformed: dict[Value, Value] = field(default_factory=dict)  # by a spectrum: the map that it is of
-    _pieces: dict[Value, _Piece] = field(default_factory=dict)
+    def __init__(self, trace: Trace) -> None:
+        self.axes: dict[Value, Axes] = {}
+        self.shrinks: dict[Node, Shrink] = {}
+        self._finer: dict[Value, Form] = {}  # by a value with merged axes: its form before
+        self._origins: dict[Value, Value] = {}  # by blocks: the map that was cut; by a spectrum: itself
+        self._transformed: dict[Value, Value] = {}  # by a spectrum: the map that it is of
+        self._pieces: dict[Value, _Piece] = {}
+        for node in trace.nodes:
+            self._follow(node)
+
+    def places(self, value: Value) -> list[int] | None:
+        """Where the spatial axes of a map are, in their order; None where `value` is not known to be one."""
+        if value not in self.axes:
+            return None
+        found = {axis: position for position, axis in enumerate(self.axes[value]) if 0 < axis < FLAT}
+        return [found[axis] for axis in sorted(found)]
 
     def size(self, value: Value) -> tuple[int, ...] | None:
         """The pixels of a map along its spatial axes, in their order; None where `value` is no map."""
-        axes = self.axes.get(value)
-        if axes is None:
-            return None
-        pixels = {axis: size for axis, size in zip(axes, value.shape, strict=True) if 0 < axis < FLAT}
-        return tuple(pixels[axis] for axis in sorted(pixels)) or None
+        return tuple(value.shape[position] for position in self.places(value) or ()) or None
 
     def is_whole(self, value: Value) -> bool:
         """Whether `value` is a map with all its spatial axes, none of them cut into blocks or merged."""
         return all(0 <= axis < FLAT for axis in self.axes.get(value, ())) and self.size(value) is not None
 
-    def follow(self, node: Node) -> None:
-        """Note the axes of what `node` returns."""
+    def _follow(self, node: Node) -> None:
         if node.op == BLUR or any(name in node.op for name in _RESAMPLING):
             self._begin(node)
             return
@@ -265,11 +268,3 @@ def _spatial_axes(node: Node) -> int:
         return len(weight) - 2
     digits = [int(one) for one, unit in zip(node.op, node.op[1:], strict=False) if one in "123" and unit == "d"]
     return digits[0] if digits else len(node.inputs[0].shape) - 2
-
-
-def find_grids(trace: Trace) -> Grids:
-    """Follow the maps of `trace`."""
-    grids = Grids()
-    for node in trace.nodes:
-        grids.follow(node)
-    return grids

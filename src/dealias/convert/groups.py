@@ -17,10 +17,15 @@ class Group:
     def __init__(self, trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> None:
         self.trace, self.spots, self.stem, self.recipe = trace, tuple(spots), stem, recipe
         first = self.spots[0]
-        self.kind, self.stride, self.window = first.kind, first.stride, first.window
+        self.kind, self.stride = first.kind, first.stride
         self.is_layer = first.call is not None
         self.module: Any = first.call.module if first.call is not None else caller_of(first.node).module
         self.path = trace.paths[self.module]
+
+    @property
+    def window(self) -> Window:
+        """The arguments of the first call."""
+        return self.spots[0].window
 
     @property
     def is_stem(self) -> bool:
