@@ -9,6 +9,7 @@ from dealias.convert.downsampling import Spot
 from dealias.convert.edits import AnswerConv, AnswerPool, Edit, SetStride
 from dealias.convert.placement import caller_of
 from dealias.convert.trace import Call, Trace, Value
+from dealias.convert.windows import Window
 
 
 class Group:
