@@ -61,8 +61,7 @@ def sites(
     _check_choice("method", method, METHODS)
     _check_choice("recipe", recipe, RECIPES)
     check_flag("stem", stem)
-    if isinstance(model, nn.Module) and has_graphs(model):
-        model = with_modules(model)
+    model = with_modules(model)
     if method == "polyphase":
         return AnchorPlans(record(model, example_input)).sites()
     return [site for plan in _plans(model, example_input, stem, recipe)[1] for site in plan.sites]
@@ -201,10 +200,9 @@ def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: st
 def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) -> Conversion:
     method, filter, strict = given["method"], given["filter"], given["strict"]
     _check_arguments(given)
-    if isinstance(model, nn.Module) and has_graphs(model):
-        if given["inplace"]:
-            raise InputError("inplace=True: a graph of torch.export or torch.fx is converted into a copy alone")
-        model = with_modules(model)
+    if given["inplace"] and has_graphs(model):
+        raise InputError("inplace=True: a graph of torch.export or torch.fx is converted into a copy alone")
+    model = with_modules(model)
     if method == "polyphase" and isinstance(filter, str) and filter == "none":  # the sites stay as they are
         trace, plans = record(model, example_input), list[SitePlan]()
     else:

@@ -27,16 +27,12 @@ class _State(NamedTuple):
 
 
 class Coverage:
-    """What the anchors of a network do for its subsamplings.
-
-    Attributes:
-        uncovered: subsamplings whose map moves by other than multiples of their stride.
-        parted: operations on two maps that have been rolled by different anchors, and these maps.
-    """
+    """What the anchors of a network do for its subsamplings."""
 
     def __init__(self, maps: Maps) -> None:
-        self.maps, self.uncovered = maps, set[Spot]()
-        self.parted: dict[Node, tuple[Value, Value]] = {}
+        self.maps = maps
+        self.uncovered: set[Spot] = set()  # whose map moves by other than multiples of their stride
+        self.parted: dict[Node, tuple[Value, Value]] = {}  # two maps that have been rolled by different anchors
         self._turns: dict[Call, int] = {}  # of each call of an anchor or an undo, among those of its module
         for call in maps.trace.calls:
             if isinstance(call.module, Anchor | Undo):

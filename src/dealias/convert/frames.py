@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from dealias.convert.downsampling import GROWING, Spot, find_downsampling
@@ -99,26 +99,14 @@ class Rise(NamedTuple):
     scales: tuple[tuple[int, ...], ...]
 
 
-@dataclass(eq=False)
 class Frames:
-    """The levels of all maps.
+    """The levels of all maps, where the subsamplings count that need an anchor."""
 
-    Args:
-        needs_anchor: whether a subsampling counts.
-        levels: of each map.
-        family: of each subsampling that counts.
-        ways: the levels behind each subsampling that counts, itself the last.
-        rises: the upsamplings.
-    """
-
-    maps: Maps
-    needs_anchor: Callable[[Spot], bool]
-    levels: dict[Value, Levels] = field(default_factory=dict)
-    family: dict[Spot, Family] = field(default_factory=dict)
-    ways: dict[Spot, Levels] = field(default_factory=dict)
-    rises: list[Rise] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, maps: Maps, needs_anchor: Callable[[Spot], bool]) -> None:
+        self.maps = maps
+        self.levels: dict[Value, Levels] = {}
+        self.family: dict[Spot, Family] = {}
+        self.ways: dict[Spot, Levels] = {}  # behind each subsampling that counts, itself the last
         risen: dict[Spot, tuple[Levels, Levels]] = {}
         for node, sources, results in self.maps.steps():
             known = [self.levels.setdefault(value, ()) for value in sources]
@@ -129,7 +117,7 @@ class Frames:
             if spot is not None and spot.kind in GROWING:
                 risen[spot] = self._risen(levels, spot.stride)
                 levels = risen[spot][0]
-            elif spot is not None and self.needs_anchor(spot):
+            elif spot is not None and needs_anchor(spot):
                 self.family.setdefault(spot, Family([spot], spot.stride))
                 levels = self.ways[spot] = (*levels, Level(spot, spot.stride))
             for value in results:

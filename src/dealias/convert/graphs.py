@@ -55,11 +55,13 @@ class _Slot:
 
 def has_graphs(model: nn.Module) -> bool:
     """Whether a part of `model` is a graph."""
-    return any(isinstance(module, fx.GraphModule) for module in model.modules())
+    return isinstance(model, nn.Module) and any(isinstance(module, fx.GraphModule) for module in model.modules())
 
 
 def with_modules(model: nn.Module) -> nn.Module:
-    """A copy of `model` in which the operations of graphs are modules; its parameters and buffers have their names."""
+    """`model`, or a copy in which the operations of its graphs are modules; parameters and buffers have their names."""
+    if not has_graphs(model):
+        return model
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         if isinstance(module, fx.GraphModule):

@@ -43,15 +43,10 @@ class _Piece(NamedTuple):
 
 
 class Grids:
-    """The spatial axes of the values of a trace, and what makes maps smaller without a stride.
-
-    Attributes:
-        axes: of each value that is a map, or part of one.
-        shrinks: by the operation that does it.
-    """
+    """The spatial axes of the values of a trace, and what makes maps smaller without a stride."""
 
     def __init__(self, trace: Trace) -> None:
-        self.axes: dict[Value, Axes] = {}
+        self.axes: dict[Value, Axes] = {}  # of each value that is a map, or part of one
         self.shrinks: dict[Node, Shrink] = {}
         self._finer: dict[Value, Form] = {}  # by a value with merged axes: its form before
         self._origins: dict[Value, Value] = {}  # by blocks: the map that was cut; by a spectrum: itself

@@ -57,20 +57,12 @@ _LINEAR_MODES = ("linear", "bilinear", "trilinear", "bicubic", "area")
 
 @dataclass(frozen=True)
 class Blurring:
-    """How to blur at a site.
-
-    Args:
-        filter: see `dealias.filters.resolve_filters`.
-        padding_mode: see `dealias.nn.BlurPool2d`.
-        scale: whether a named filter is as wide as the stride asks for, see `dealias.filters.scaled`.
-        plain: compute what the layer computed before, where a blur takes the place of an average: to compare the
-            converted network with the original.
-    """
+    """How to blur at a site; see `dealias.nn.BlurPool2d`."""
 
     filter: Filter
     padding_mode: Any
-    scale: bool = True
-    plain: bool = False
+    scale: bool = True  # whether a named filter is as wide as the stride asks for, see `dealias.filters.scaled`
+    plain: bool = False  # whether an average stays one: to compare the converted network with the original
 
     def filter_at(self, stride: Sequence[int]) -> Filter:
         """The filter for a blur that subsamples by `stride`."""

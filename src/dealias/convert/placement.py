@@ -36,34 +36,21 @@ _POOLED = ("adaptive_", "avg_pool", "max_pool", "mean", "sum", "var", "amax", "a
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A value on which all depends that is computed from a map later.
-
-    Args:
-        value: the map.
-        level: 1 behind its non-linearity, 0 in front.
-        gated: whether statistics of the map have changed it on the way there, as in squeeze-and-excite and group norms.
-    """
+    """A map on which all depends that is computed from a map later."""
 
     value: Value
-    level: int
-    gated: bool = False
+    level: int  # 1 behind its non-linearity, 0 in front
+    gated: bool = False  # whether its statistics have changed it on the way, as in squeeze-and-excite and group norms
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """What some maps become pixel by pixel, up to where something else takes part.
+    """What some maps become pixel by pixel, up to where something else takes part."""
 
-    Args:
-        values: the maps, and the statistics pooled from them.
-        cuts: in order; the first ones are the maps themselves, where there is only one.
-        foreign: maps from elsewhere that stand in the way of the next cut, e.g. another branch of a sum.
-        convolutions: 1x1 convolutions on the way.
-    """
-
-    values: frozenset[Value]
-    cuts: tuple[Cut, ...]
-    foreign: tuple[Value, ...] = ()
-    convolutions: tuple[Node, ...] = ()
+    values: frozenset[Value]  # the maps, and the statistics pooled from them
+    cuts: tuple[Cut, ...]  # in order; the first ones are the maps themselves, where there is only one
+    foreign: tuple[Value, ...] = ()  # maps from elsewhere in the way of the next cut, e.g. another branch of a sum
+    convolutions: tuple[Node, ...] = ()  # 1x1, on the way
 
     @property
     def behind(self) -> list[Cut]:

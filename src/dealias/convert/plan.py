@@ -20,17 +20,11 @@ RECIPES = ("same-size", "zhang2019")
 
 @dataclass(frozen=True, eq=False)
 class SitePlan:
-    """What is to be done at the sites of a layer, or of several layers whose maps meet.
-
-    Args:
-        decision: what is to be done.
-        groups: the spots that the decision covers, by layer or function call.
-        alternatives: what else might do, should this not, the best first.
-    """
+    """What is to be done at the sites of a layer, or of several layers whose maps meet."""
 
     decision: Decision
-    groups: tuple[Group, ...]
-    alternatives: tuple[Decision, ...] = ()
+    groups: tuple[Group, ...]  # by layer or function call
+    alternatives: tuple[Decision, ...] = ()  # should this not do, the best first
     unreached: tuple[Site, ...] = field(default=(), repr=False)
 
     @property

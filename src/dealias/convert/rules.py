@@ -30,21 +30,13 @@ from dealias.convert.trace import BLUR, Node, Trace, Value
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do at the sites of a group.
-
-    Args:
-        status: as of a site.
-        text: the action, or the reason why there is none.
-        edits: that make the action.
-        gated: whether a gate in front of the blur sees the mean of the dense map, not that of the subsampled one.
-        dense: the convolutions between the sites and the blur, which convolve the dense map.
-    """
+    """What to do at the sites of a group; `text` is the action, or the reason why there is none."""
 
     status: Status
     text: str
     edits: tuple[Edit, ...] = ()
-    gated: bool = False
-    dense: frozenset[Node] = frozenset()
+    gated: bool = False  # whether a gate in front of the blur sees the mean of the dense map, not of the subsampled one
+    dense: frozenset[Node] = frozenset()  # the convolutions between the sites and the blur, which run on the dense map
 
 
 class Rules:
