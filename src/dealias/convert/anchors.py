@@ -14,10 +14,9 @@ from torch import nn
 
 from dealias.convert.anchor_layers import Anchor, Step, Undo
 from dealias.convert.calls import ChangedCall, answer_calls
-from dealias.convert.coverage import Coverage, subsamples
 from dealias.convert.downsampling import GROWING, Site, Spot, Status
 from dealias.convert.edits import hang
-from dealias.convert.frames import Family, Frames, Maps, Rise
+from dealias.convert.frames import Coverage, Family, Frames, Maps, Rise, subsamples
 from dealias.convert.guard import watch_over
 from dealias.convert.placement import CONTAINERS, caller_of, can_take, enclosing, taking
 from dealias.convert.trace import Node, Trace, Value
@@ -36,13 +35,10 @@ class Place:
 
     def uses(self, trace: Trace) -> list[Any]:
         """The calls or operations at which a layer that is put here runs, in order."""
-        if self.side != "calls":
+        if self.window is None:
             return trace.calls_of(self.module)
-        return list({id(node.window): node for node in trace.nodes if self._answers(node)}.values())
-
-    def _answers(self, node: Node) -> bool:
-        known = self.window is not None and node.window is not None and self.window.matches(node.window)
-        return known and caller_of(node) == (self.module, self.method)
+        nodes = [node for node in trace.nodes if node.window is not None and self.window.matches(node.window)]
+        return list({id(node.window): node for node in nodes if caller_of(node) == (self.module, self.method)}.values())
 
     def __str__(self) -> str:
         where = f"`{self.path}`" if self.path else "the model"
@@ -102,10 +98,7 @@ class AnchorPlans:
         return [node for node in spot.source.consumers if spot.call.runs(node)]
 
     def _readers(self, value: Value, family: Family) -> list[Node]:
-        """The operations on `value` that lead to the subsamplings of `family` and to nothing else.
-
-        None if one leads elsewhere too, or if `value` is on another grid than that in front of the family.
-        """
+        """The operations on `value` that lead to `family`; none if one leads elsewhere too, or from another grid."""
         fates: dict[Node, set[str]] = {}
         inner = {spot.node for spot in family.spots}
         for call in (spot.call for spot in family.spots if spot.call is not None):
@@ -272,8 +265,8 @@ class _Dominators:
 
 def _put(model: nn.Module, place: Place, layer: Anchor | Undo) -> None:
     module = model.get_submodule(place.path)
-    if place.side != "calls":
+    if place.window is None:
         hang(module, place.path, layer, before=place.side == "before")
-    elif place.window is not None:
+    else:
         before, after = (layer, None) if isinstance(layer, Anchor) else (None, layer)
         answer_calls(module, place.method, ChangedCall(place.window, before=before, after=after))

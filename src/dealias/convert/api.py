@@ -98,8 +98,7 @@ def antialias(
     The class of the model and of its layers and the keys, shapes and order of its `state_dict` stay. Poolings
     become instances of subclasses of theirs; other blurs are children named `antialias_before` and `antialias_after`,
     which a hook applies, or layers in a child named `antialias_calls`, which answer function calls. First a copy runs
-    with blurs that do not filter: it must compute what the model computes. A site where it does not is left as it is
-    and named in one warning.
+    with blurs that do not filter. A site where it computes something else is left as it is and named in one warning.
 
     With `method="polyphase"` anchors stand in front of what subsamples, blurred or not: each sample's map is rolled so
     that its polyphase component of largest energy comes first. Where branches part whose maps meet again behind several

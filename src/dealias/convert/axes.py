@@ -90,16 +90,11 @@ def reduced(settings: dict[str, Any], form: Form, length: int) -> Axes | None:
 
 
 def multiplied(form: Form, value: Sequence[int], left: bool, made: Sequence[int]) -> Form | None:
-    """The form of the product of a map with a constant matrix.
+    """The form of a product of shape `made`: of a map, to the `left` of a constant matrix or to its right.
 
-    The axis that the product sums over becomes another one. Where it is one of pixels and does not become longer, its
-    pixels go on as fewer, each a sum of them, as long as there are channels or other pixels beside.
-
-    Args:
-        form: of the map, with at least the axes that it has as a matrix.
-        value: the shape of the map as a matrix, or as a batch of matrices.
-        left: whether the map stands to the left of the constant.
-        made: the shape of the product.
+    `value` is the shape of the map as a matrix or a batch of matrices. The axis that the product sums over becomes
+    another one. Where it is one of pixels and does not become longer, its pixels go on as fewer, each a sum of them, as
+    long as there are channels or other pixels beside.
     """
     groups = _groups(form, value)
     if groups is None:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from dealias.convert.axes import FLAT
 from dealias.convert.circular import Wrapped
-from dealias.convert.coverage import Coverage, subsamples
 from dealias.convert.downsampling import Spot
-from dealias.convert.frames import Maps
+from dealias.convert.frames import Coverage, Maps, subsamples
 from dealias.convert.grids import VIEWS
 from dealias.convert.placement import enclosing
 from dealias.convert.trace import Node, Value

@@ -33,13 +33,7 @@ class Answers(nn.ModuleList):
 
     def __init__(self) -> None:
         super().__init__()
-        self.methods: list[tuple[type[nn.Module], str]] = []
-
-    def watch(self, owner: type[nn.Module], method: str) -> None:
-        """Let the layers answer the calls of `method`, for modules of the class `owner` that have such layers."""
-        if (owner, method) not in self.methods:
-            self.methods.append((owner, method))
-        _wrap(owner, method)
+        self.methods: set[tuple[type[nn.Module], str]] = set()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves this one untyped
@@ -255,7 +249,8 @@ def answer_calls(module: nn.Module, method: str | None, call: nn.Module) -> None
     answers = cast(Answers, module.get_submodule(CALLS))
     answers.append(call)
     if method is not None:
-        answers.watch(type(module), method)
+        answers.methods.add((type(module), method))
+        _wrap(type(module), method)
     elif not isinstance(module.__dict__.get("forward"), _Forward):
         module.forward = _Forward(module, module.__dict__.get("forward"))
 

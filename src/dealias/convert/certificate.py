@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dealias.convert.borders import doubts_of, listed, reasons_of
-from dealias.convert.coverage import subsamples
-from dealias.convert.frames import Frames, Maps
+from dealias.convert.frames import Frames, Maps, subsamples
 from dealias.convert.recording import ExampleInput, call_arguments, record, undisturbed
 from dealias.errors import InputError, InputTypeError, as_int, shown
 
@@ -77,7 +76,7 @@ def certify(
         raise InputTypeError(f"model={shown(model)} must be a torch.nn.Module")
     args, kwargs = call_arguments(example_input)
     model = copy.deepcopy(model).double()
-    args, kwargs = tree_map(_wide, (args, kwargs))
+    args, kwargs = tree_map(lambda leaf: leaf.double() if _is_floating(leaf) else leaf, (args, kwargs))
     trace = record(model, kwargs or args)
     maps = Maps(trace)
     period = _period(maps)
@@ -94,8 +93,8 @@ def certify(
     return Certificate(exact, worst, worst_shift, tuple(reasons), period, len(tried))
 
 
-def _wide(leaf: Any) -> Any:
-    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
 def _period(maps: Maps) -> tuple[int, ...]:
@@ -129,13 +128,12 @@ def _largest_change(
     axes = len(shifts[0])
 
     def roll(leaf: Any, shift: tuple[int, ...]) -> Any:
-        movable = isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.ndim == axes + 2
+        movable = _is_floating(leaf) and leaf.ndim == axes + 2
         return leaf.roll(shift, tuple(range(2, axes + 2))) if movable else leaf
 
     def run(shift: tuple[int, ...]) -> list[Tensor]:
         shifted_args, shifted_kwargs = tree_map(lambda leaf: roll(leaf, shift), (args, kwargs))
-        leaves = tree_leaves(model(*shifted_args, **shifted_kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        return list(filter(_is_floating, tree_leaves(model(*shifted_args, **shifted_kwargs))))
 
     size = next(leaf.shape[2:] for leaf in tree_leaves((args, kwargs)) if roll(leaf, (0,) * axes) is not leaf)
     worst, worst_shift = 0.0, shifts[0]

@@ -154,10 +154,7 @@ def _layer_call(kind: str, node: Node) -> Call | None:
 
 
 def _ends(kind: str, node: Node) -> tuple[Call | None, Value, Value]:
-    """The layer's call, what it takes in and what it returns; of a function, what its operation takes and returns.
-
-    They differ where PyTorch runs a 1-D layer on a 2-D map.
-    """
+    """The layer's call, input and output; not those of the operation where PyTorch runs a 1-D layer on a 2-D map."""
     call = _layer_call(kind, node)
     source, result = node.inputs[0], node.outputs[0]
     return call, (call and call.input) or source, (call and call.output) or result

@@ -66,8 +66,7 @@ class KeepStride(Edit):
 class _BlurHook:
     """Applies blurs to what a module takes in or returns.
 
-    The hook holds the blurs itself: it still works where PyTorch moves it to another module (`fuse_modules`,
-    quantisation in eager mode). The child of the module is what users see.
+    It holds them itself, so that it works where `fuse_modules` moves it; the child of the module is what users see.
     """
 
     def __init__(self, blur: nn.Module, path: str) -> None:

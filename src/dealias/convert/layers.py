@@ -22,13 +22,10 @@ torch.fx.wrap("apply_max_blur")
 
 
 class _Floating(nn.Module):
-    """Refuses to let PyTorch quantise its parent: a layer with a child gets no observer, and would lose its scale.
-
-    Quantisation in eager mode sets `qconfig` on a layer that it will replace, and on all its children.
-    """
+    """Refuses to let PyTorch quantise its parent: a layer with a child gets no observer, and would lose its scale."""
 
     @property
-    def qconfig(self) -> NoReturn:
+    def qconfig(self) -> NoReturn:  # set in eager mode on a layer that will be replaced, and on its children
         raise AttributeError("qconfig")
 
     @qconfig.setter

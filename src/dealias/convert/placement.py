@@ -68,8 +68,7 @@ def explore(grids: Grids, starts: Sequence[Value], *, pooled: Sequence[Value] = 
 
     Norms, activations, operations on channels and gates by pooled statistics (squeeze-and-excite) do; with `mixing`,
     1x1 convolutions too, in front of the non-linearity and of where the starts meet. A sum or a concatenation with a
-    map from elsewhere does not: that map is `foreign`. Of the starts, those that are `pooled` need no non-linearity in
-    front of their blur.
+    map from elsewhere does not. Of the starts, the `pooled` ones need no non-linearity in front of their blur.
     """
     walk = _Walk(grids, starts, mixing)
     walk.linear -= set(pooled)
@@ -272,9 +271,8 @@ def _readers(trace: Trace, values: Sequence[Value]) -> list[Host] | None:
         call = next((call for call in enclosing(node) if call.input in wanted and call.path is not None), None)
         if call is None or isinstance(call.module, CONTAINERS):
             return None
-        if any(other.input not in wanted for other in trace.calls_of(call.module)):
-            return None
-        if len(trace.calls_of(call.module)) != len(values):
+        calls = trace.calls_of(call.module)
+        if len(calls) != len(values) or any(other.input not in wanted for other in calls):
             return None
         hosts[call.module] = Host(call.module, call.path or "", True)
     return list(hosts.values())

@@ -73,10 +73,7 @@ class Rules:
     # Where the blur goes ----------------------------------------------------------------------------------------------
 
     def _behind(self, groups: Sequence[Group], regions: Sequence[Region], *, runners: bool = False) -> list[Decision]:
-        """One blur behind the non-linearity that follows all of `groups`, a decision for each place that will do.
-
-        With `runners` the places are the activations themselves, wherever they run.
-        """
+        """One blur behind the non-linearity of all `groups`, at modules or, with `runners`, at the running activations."""
         group = groups[0]
         kept, stride = group.steps
         densify = [one for one in (group.densify() for group in groups) if one is not None]

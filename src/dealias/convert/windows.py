@@ -1,8 +1,4 @@
-"""Tell one call of a subsampling function from another: by its kind and the arguments that shape its output.
-
->>> window_of(F.max_pool2d, (torch.rand(1, 1, 4, 4), 2), {}).stride
-(2, 2)
-"""
+"""Tell one call of a subsampling function from another: by its kind and the arguments that shape its output."""
 
 from __future__ import annotations
 
@@ -135,7 +131,11 @@ def per_axis(value: int | Sequence[int], spatial: int) -> tuple[int, ...]:
 
 
 def window_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Window | None:
-    """The window of a call; None where the function is not one of `FUNCTIONS`, or the call cannot subsample."""
+    """The window of a call; None where the function is not one of `FUNCTIONS`, or the call cannot subsample.
+
+    >>> window_of(F.max_pool2d, (torch.rand(1, 1, 4, 4), 2), {}).stride
+    (2, 2)
+    """
     known = FUNCTIONS.get(function)
     if known is None:
         return None
