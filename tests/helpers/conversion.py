@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from dealias import antialias, sites
+from dealias.convert.downsampling import find_downsampling
+from dealias.convert.groups import Group
+from dealias.convert.recording import record
 
 
 def randomize(model):
@@ -29,3 +32,13 @@ def check_no_filter(model, x, **arguments):
     args = x if isinstance(x, tuple) else (x,)
     with torch.no_grad():
         torch.testing.assert_close(antialias(model, x, filter="none", **arguments)(*args), model(*args))
+
+
+def groups_of(model, x, *, stem=False, recipe="same-size"):
+    """The trace of a model, its grids, and by path a group for each layer that subsamples."""
+    trace = record(model.eval(), x)
+    found, grids = find_downsampling(trace)
+    spots = {}
+    for spot in found:
+        spots.setdefault(spot.call.path, []).append(spot)
+    return trace, grids, {path: Group(trace, some, stem, recipe) for path, some in spots.items()}

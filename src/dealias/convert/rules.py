@@ -73,7 +73,7 @@ class Rules:
     # Where the blur goes ----------------------------------------------------------------------------------------------
 
     def _behind(self, groups: Sequence[Group], regions: Sequence[Region], *, runners: bool = False) -> list[Decision]:
-        """One blur behind the non-linearity of all `groups`, at modules or, with `runners`, at the running activations."""
+        """One blur behind the non-linearity of all `groups`, by place; `runners` are the activations as they run."""
         group = groups[0]
         kept, stride = group.steps
         densify = [one for one in (group.densify() for group in groups) if one is not None]
