@@ -57,6 +57,13 @@ def test_differences_are_those_of_paired_images(plain: Path) -> None:
     assert [float(row["value"]) for row in shown] == [values["blurred"]]
 
 
+def test_anchored_networks_are_recorded_with_their_method(pictures: Path, tmp_path: Path) -> None:
+    settings = {**QUICK, "metrics": ("circular",), "limit": 2}
+    results = evaluate([f"{BLURRED},method=polyphase"], pictures, tmp_path / "run", **settings)
+    assert results["networks"]["blurred"]["method"] == "polyphase"
+    assert "anti-aliased with bin4 (polyphase)" in write_report(tmp_path / "run").read_text()
+
+
 def test_batch_size_and_workers_change_nothing(plain: Path, pictures: Path, tmp_path: Path) -> None:
     other = evaluate([MODEL, BLURRED], pictures, tmp_path / "run", **{**QUICK, "batch_size": 3, "workers": 2})
     for label, figures in read(plain)["metrics"].items():

@@ -42,6 +42,7 @@ class NetworkRecord:
     num_classes: int | None = None
     in_chans: int | None = None
     task: str = "classes"
+    method: str | None = None
 
 
 @dataclass(frozen=True)

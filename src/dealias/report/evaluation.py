@@ -244,7 +244,8 @@ def _notes(results: Results) -> Iterator[str]:
 def _network_note(label: str, network: NetworkRecord) -> str:
     size = network.preprocessing
     made = [network.name]
-    made += [f"anti-aliased with {network.antialias}"] if network.antialias else []
+    method = f" ({network.method})" if network.method else ""
+    made += [f"anti-aliased with {network.antialias}{method}"] if network.antialias else []
     made.append(f"weights {network.weights}" if network.weights else "random weights unless its name gives some")
     return (
         f"{label}: {', '.join(made)}; short side resized to {size.image_size} ({size.interpolation}), "
