@@ -40,10 +40,6 @@ class EvaluationPlan:
             for start in range(0, len(task.source), task.images_per_unit)
         ]
 
-    def task(self, group: int, name: str) -> Task:
-        """The task of that name for the networks of that group."""
-        return next(task for task in self.tasks[group] if task.name == name)
-
 
 def plan_evaluation(request: Request, networks: Sequence[Network]) -> EvaluationPlan:
     """The tasks of the metrics for each preprocessing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -162,7 +163,14 @@ def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequenc
         },
         baseline=baseline,
         metrics={label: {key: each.figure for key, each in mine.items()} for label, mine in estimates.items()},
-        differences={label: _differences(estimates[label], estimates[baseline]) for label in others},
+        differences={
+            label: {
+                key: difference(estimate, estimates[baseline][key])
+                for key, estimate in estimates[label].items()
+                if key in estimates[baseline]
+            }
+            for label in others
+        },
         **details,
         images=images,
         notes=plan.notes,
@@ -175,10 +183,6 @@ def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequenc
     )
 
 
-def _differences(mine: Mapping[str, Estimate], baseline: Mapping[str, Estimate]) -> dict[str, Figure]:
-    return {key: difference(estimate, baseline[key]) for key, estimate in mine.items() if key in baseline}
-
-
 def _images(records: Sequence[Record], plan: EvaluationPlan, networks: Sequence[Network]) -> ImagesRecord:
     source, skipped = plan.request.source, _skipped_names(plan, records)
     if not any(record.positions for record in records):
@@ -186,54 +190,49 @@ def _images(records: Sequence[Record], plan: EvaluationPlan, networks: Sequence[
             f"images={source.place!r} has no readable image: all {len(skipped)} files were skipped, "
             f"the first one {skipped[0][0]}: {skipped[0][1]}"
         )
+    enlarged: Counter[str] = Counter()
+    for record in records:
+        if record.group == 0:
+            enlarged[record.task] += record.enlarged
     broken = {network.spec.label: Answers(records, network.spec.label).broken() for network in networks}
-    return ImagesRecord(printable(source.place), len(source), skipped, _enlarged(records), broken)
+    return ImagesRecord(printable(source.place), len(source), skipped, max(enlarged.values(), default=0), broken)
 
 
 def _skipped_names(plan: EvaluationPlan, records: Iterable[Record]) -> list[tuple[str, str]]:
     """Each file that could not be read, once."""
+    sources = [{task.name: task.source for task in tasks} for tasks in plan.tasks]
     found: dict[str, str] = {}
     for record in records:
         for number, reason in record.skipped:
-            found.setdefault(plan.task(record.group, record.task).source.names[number], reason)
+            found.setdefault(sources[record.group][record.task].names[number], reason)
     return sorted(found.items())
-
-
-def _enlarged(records: Iterable[Record]) -> int:
-    """How many images are smaller than what the first network sees."""
-    totals: dict[str, int] = {}
-    for record in records:
-        if record.group == 0:
-            totals[record.task] = totals.get(record.task, 0) + record.enlarged
-    return max(totals.values(), default=0)
 
 
 def results_table(results: Results) -> list[list[Any]]:
     """All figures, one in a row: network, metric, part, severity, value, low, high, images."""
     rows: list[list[Any]] = [["network", "metric", "part", "severity", "value", "low", "high", "images"]]
 
-    def add(label: str, metric: str, part: str, severity: str, figure: Figure) -> None:
+    def add(label: str, metric: str, part: str, figure: Figure, severity: str = "") -> None:
         low, high = figure.interval or ("", "")
         images = "" if figure.images is None else figure.images
         rows.append([label, metric, part, severity, figure.value, low, high, images])
 
     for label, figures in results.metrics.items():
         for metric, figure in figures.items():
-            add(label, metric, "", "", figure)
+            add(label, metric, "", figure)
         for metric, figure in results.differences.get(label, {}).items():
-            add(label, f"{metric}_difference", results.baseline, "", figure)
+            add(label, f"{metric}_difference", results.baseline, figure)
         for name, row in results.corruptions.get(label, {}).items():
             for severity, figure in row.items():
-                add(label, "corruption_error", name, severity, figure)
+                add(label, "corruption_error", name, figure, severity)
         for name, row in results.perturbations.get(label, {}).items():
             for metric, figure in row.items():
-                add(label, metric, name, "", figure)
-        if label in results.profiles:
-            for site in results.profiles[label].sites:
-                for key in ("before", "after", "added"):
-                    add(label, f"feature_distance_{key}", site.path, "", Figure(getattr(site, key), None))
+                add(label, metric, name, figure)
+        for site in results.profiles[label].sites if label in results.profiles else ():
+            for key in ("before", "after", "added"):
+                add(label, f"feature_distance_{key}", site.path, Figure(getattr(site, key), None))
         for offset, value in enumerate(results.curves.get(label, [])):
-            add(label, "mean_probability", f"diagonal offset {offset}", "", Figure(value, None))
+            add(label, "mean_probability", f"diagonal offset {offset}", Figure(value, None))
     return rows
 
 

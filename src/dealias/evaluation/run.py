@@ -168,8 +168,8 @@ def _count_all(
             found = next(loaded)
             waited += time.perf_counter() - before
             if found.skipped:
-                units[found.unit].task.source.check_exists()
-            record = count_unit(units[found.unit], found, networks)
+                units[step].task.source.check_exists()
+            record = count_unit(units[step], found, networks)
         for each in gather(record, rank, processes):
             if each is not None and store is not None:
                 store.append(each)

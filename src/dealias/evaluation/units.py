@@ -41,14 +41,12 @@ class Loaded:
     """The views of a unit's images.
 
     Attributes:
-        unit: its place among the units loaded.
         views: bytes (N, views, C, H, W) of the images that could be read; None if none could.
         numbers: of those images in the source.
         skipped: numbers of the others, and why.
         enlarged: how many images are smaller than what the network sees.
     """
 
-    unit: int
     views: Pixels | None
     numbers: list[int]
     skipped: list[tuple[int, str]]
@@ -62,7 +60,6 @@ class Units(Dataset[Loaded]):
         self._units = units
 
     def __len__(self) -> int:
-        """Number of units."""
         return len(self._units)
 
     def __getitem__(self, index: int) -> Loaded:
@@ -79,7 +76,7 @@ class Units(Dataset[Loaded]):
             enlarged += isinstance(picture, Image.Image) and min(picture.size) < preprocessing.crop_size
             views.append(unit.task.views(picture, source.positions[number], preprocessing))
             numbers.append(number)
-        return Loaded(index, np.stack(views) if views else None, numbers, skipped, enlarged)
+        return Loaded(np.stack(views) if views else None, numbers, skipped, enlarged)
 
 
 def load_units(units: Sequence[Unit], workers: int) -> Iterator[Loaded]:

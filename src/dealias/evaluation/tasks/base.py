@@ -7,6 +7,7 @@ numbers for each image. (Curves of probabilities are not counts; they are kept f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,10 +121,9 @@ class Answers:
 
     def broken(self) -> int:
         """Images with NaN in the logits of a view, in the task that has most of them."""
-        totals: dict[str, int] = {}
+        totals: Counter[str] = Counter()
         for record in self.records:
-            nan = record.counts.get(self.label, {}).get("nan", [])
-            totals[record.task] = totals.get(record.task, 0) + sum(nan)
+            totals[record.task] += sum(record.counts.get(self.label, {}).get("nan", []))
         return max(totals.values(), default=0)
 
 
