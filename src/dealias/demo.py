@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from dealias.convert import antialias
 from dealias.data import Digits, digits_split, photos
+from dealias.data.pictures import picture_url
 from dealias.evaluation.estimates import Figure, fraction
+from dealias.evaluation.results import Slide
 from dealias.files import OutputFolder
 from dealias.metrics import measure_consistencies
 from dealias.metrics.site_profile import Profile, profile_model
@@ -32,6 +33,7 @@ from dealias.runtime import versions
 from dealias.training import fit
 
 PHOTO_SIZE, CROP_SIZE = 256, 224
+PHOTO_NETWORK = "EfficientNet-Lite0"
 SHIFTS = list(range(PHOTO_SIZE - CROP_SIZE + 1))
 DIGIT_SHIFTS = list(range(-16, 16))
 REACHES: dict[Mode, int] = {"circular": 16, "zero_fill": 3}
@@ -110,7 +112,9 @@ def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) 
         metrics[LABELS[name]] = _figures(network, held_out, seed)
         variation = float(np.abs(np.diff(curves[name], axis=1)).mean())
         metrics[LABELS[name]]["probability_variation"] = Figure(variation, None)
-        profiles[LABELS[name]] = _profile(network, held_out.images, quick, advance)
+        shifts = range(-8, 8) if quick else range(-16, 16)
+        seen = held_out.images[: 4 if quick else 16]
+        profiles[LABELS[name]] = profile_model(network, seen, shifts=(shifts, shifts), progress=advance)
 
     advance = stages.start("writing the report")
     shown = _typical_images(curves["baseline"])
@@ -124,7 +128,10 @@ def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) 
             label: {site.path: {"max": site.maximum, "subsampled": site.after} for site in profile.sites}
             for label, profile in profiles.items()
         },
-        photos=[{key: slide[key] for key in ("name", "label", "shifts", "probabilities")} for slide in slides],
+        photos=[
+            {"name": each.name, "label": each.label, "shifts": SHIFTS, "probabilities": each.curves[PHOTO_NETWORK]}
+            for each in slides
+        ],
         seed=seed,
         quick=quick,
         epochs=epochs,
@@ -139,32 +146,22 @@ def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) 
     return results
 
 
-def _slide_photos(limit: int | None, advance: Advance) -> list[dict[str, Any]]:
+def _slide_photos(limit: int | None, advance: Advance) -> list[Slide]:
     """P(label) of each photograph for each shift of a 224-pixel window along the diagonal; most unstable first."""
     network, labels = efficientnet_lite0(), imagenet_labels()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in default_normalization(network))
     slides = []
-    pictures = photos(PHOTO_SIZE)
-    chosen = list(pictures.items())[-(limit or 0) :]
+    chosen = list(photos(PHOTO_SIZE).items())[-(limit or 0) :]
     for index, (name, image) in enumerate(chosen):
         crops = torch.stack([crop(image, shift, shift, CROP_SIZE) for shift in SHIFTS])
         with torch.no_grad():
             probabilities = torch.softmax(network((crops - mean) / std), dim=1)
         best = int(probabilities.mean(dim=0).argmax())
-        picture = Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
-        slides.append(
-            {
-                "name": name,
-                "label": labels[best],
-                "shifts": SHIFTS,
-                "probabilities": [round(value, 4) for value in probabilities[:, best].tolist()],
-                "crop": CROP_SIZE,
-                "size": PHOTO_SIZE,
-                "source": picture_source(picture_bytes(picture)),
-            }
-        )
+        curves = {PHOTO_NETWORK: [round(value, 4) for value in probabilities[:, best].tolist()]}
+        source = picture_url((image * 255).round().byte().numpy())
+        slides.append(Slide(name, labels[best], SHIFTS, curves, CROP_SIZE, PHOTO_SIZE, source))
         advance(index + 1, len(chosen))
-    return sorted(slides, key=lambda slide: -np.abs(np.diff(slide["probabilities"])).max())
+    return sorted(slides, key=lambda slide: -np.abs(np.diff(slide.curves[PHOTO_NETWORK])).max())
 
 
 def _train_both(digits: Digits, epochs: int, seed: int, stages: Stages) -> dict[str, nn.Module]:
@@ -180,18 +177,12 @@ def _train_both(digits: Digits, epochs: int, seed: int, stages: Stages) -> dict[
 
 
 def _train(network: nn.Module, digits: Digits, epochs: int, seed: int, advance: Advance) -> nn.Module:
-    batch_size = 64
-    steps = epochs * (len(digits.images) // batch_size)
-    done = count(1)
-    return fit(
-        network,
-        *digits,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=0.1,
-        seed=seed,
-        on_step=lambda loss: advance(next(done), steps),
-    )
+    steps, done = epochs * (len(digits.images) // 64), count(1)
+
+    def tell(loss: float) -> None:
+        advance(next(done), steps)
+
+    return fit(network, *digits, epochs=epochs, batch_size=64, learning_rate=0.1, seed=seed, on_step=tell)
 
 
 def _figures(network: nn.Module, digits: Digits, seed: int) -> dict[str, Figure]:
@@ -202,11 +193,6 @@ def _figures(network: nn.Module, digits: Digits, seed: int) -> dict[str, Figure]
     for mode, result in measure_consistencies(network, digits.images, modes).items():
         figures[f"{mode}_consistency"] = Figure(result.consistency, result.interval, result.images)
     return figures
-
-
-def _profile(network: nn.Module, images: Tensor, quick: bool, advance: Advance) -> Profile:
-    shifts = range(-8, 8) if quick else range(-16, 16)
-    return profile_model(network, images[: 4 if quick else 16], shifts=(shifts, shifts), progress=advance)
 
 
 def diagonal_probabilities(network: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray[Any, Any]:
@@ -240,14 +226,11 @@ def _finding(metrics: Mapping[str, Mapping[str, Figure]]) -> str:
     )
 
 
-def _page(results: DemoResults, profiles: Mapping[str, Profile], slides: list[dict[str, Any]], curves: str) -> str:
+def _page(results: DemoResults, profiles: Mapping[str, Profile], slides: list[Slide], curves: str) -> str:
     return render_page(
         title="dealias demo",
         finding=results.finding,
-        photos=(
-            "The problem: slide a photograph, and the network changes its mind",
-            [slide | {"curves": {"EfficientNet-Lite0": slide["probabilities"]}} for slide in slides],
-        ),
+        photos=("The problem: slide a photograph, and the network changes its mind", slides),
         figures=[
             {
                 "heading": "The cure: the same digit, the same training, two networks",

@@ -2,9 +2,11 @@ import json
 import re
 from html.parser import HTMLParser
 
-from PIL import Image
+import numpy as np
 
-from dealias.report import picture_bytes, picture_source, render_page
+from dealias.data.pictures import picture_url
+from dealias.evaluation.results import Slide
+from dealias.report import render_page
 
 
 class _Tags(HTMLParser):
@@ -20,16 +22,8 @@ HOSTILE = "</script><script>alert(1)</script>"
 
 
 def _page() -> str:
-    source = picture_source(picture_bytes(Image.new("RGB", (8, 8), "red")))
-    photo = {
-        "name": HOSTILE,
-        "label": HOSTILE,
-        "shifts": [0, 1],
-        "curves": {"network": [0.2, 0.7]},
-        "crop": 6,
-        "size": 8,
-        "source": source,
-    }
+    source = picture_url(np.zeros((3, 8, 8), np.uint8))
+    photo = Slide(HOSTILE, HOSTILE, [0, 1], {"network": [0.2, 0.7]}, crop=6, size=8, source=source)
     return render_page(
         title="t",
         finding=f"finding {HOSTILE}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -47,7 +46,7 @@ def render_evaluation(results: Results, slides: Sequence[Slide]) -> str:
     return render_page(
         title=f"dealias evaluation of {', '.join(labels)}",
         finding=evaluation_finding(results),
-        photos=("Your images, the least stable first", [asdict(slide) for slide in slides]),
+        photos=("Your images, the least stable first", slides),
         figures=drawn(evaluation_figures(results)),
         summary={"columns": evaluation_columns(results), "rows": evaluation_rows(results)}
         if any(results.metrics.values())

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,8 +15,8 @@ from dealias.report.theme import DARK_SERIES_COLORS, SERIES_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL.Image import Image
 
+    from dealias.evaluation.results import Slide
 
 Table: TypeAlias = Mapping[str, Sequence[Sequence[str]] | Sequence[str] | str]
 
@@ -31,13 +32,10 @@ def vector_source(figure: Figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def picture_bytes(picture: Figure | Image) -> bytes:
-    """The PNG of a Matplotlib figure or the JPEG of a Pillow image."""
+def picture_bytes(figure: Figure) -> bytes:
+    """The PNG of a Matplotlib figure."""
     buffer = io.BytesIO()
-    if hasattr(picture, "savefig"):
-        picture.savefig(buffer, format="png", dpi=180, facecolor="white")
-    else:
-        picture.save(buffer, format="JPEG", quality=88)
+    figure.savefig(buffer, format="png", dpi=180, facecolor="white")
     return buffer.getvalue()
 
 
@@ -51,7 +49,7 @@ def render_page(
     *,
     title: str,
     finding: str,
-    photos: tuple[str, Sequence[Mapping[str, Any]]] = ("", ()),
+    photos: tuple[str, Sequence[Slide]] = ("", ()),
     figures: Sequence[Mapping[str, str]],
     notes: Sequence[str],
     summary: Table | None = None,
@@ -63,9 +61,7 @@ def render_page(
     Args:
         title: title of the page.
         finding: the result in one sentence, at the top of the page.
-        photos: heading of the shift slider, and its photographs, each with `name`, `label`, `shifts`, `curves`
-            (probabilities by name), `source` (data URL of a square picture), `size` (its side in pixels) and `crop`
-            (side of the window).
+        photos: heading of the shift slider, and its slides.
         figures: figures, each with `heading`, `text`, `source` (data URL), `alt` and perhaps `dark`, the source for
             dark pages.
         notes: paragraphs on how the results were measured.
@@ -78,13 +74,12 @@ def render_page(
     template = resources.files("dealias.report").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     heading, slides = photos
-    data = json.dumps([dict(photo) for photo in slides]).replace("<", "\\u003c")
     html: str = environment.from_string(template).render(
         title=title,
         finding=finding,
         photos_heading=heading,
         photos=slides,
-        photos_json=data,
+        photos_json=json.dumps([asdict(slide) for slide in slides]).replace("<", "\\u003c"),
         figures=figures,
         summary=summary,
         tables=tables,
