@@ -10,11 +10,10 @@ from dealias.errors import InputError
 from dealias.evaluation.estimates import Figure
 from dealias.evaluation.results import NetworkRecord, Results, Slide, read_results
 from dealias.files import write_report_file
-from dealias.metrics.site_profile import SiteProfile
 from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share, shown_texts
 from dealias.report.page import Table, render_page
 from dealias.report.plots import plot_accuracy_consistency, plot_bars, plot_lines, plot_severities
-from dealias.report.profiles import Plot, drawn, profile_figures
+from dealias.report.profiles import Plot, drawn, profile_figures, site_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
@@ -185,7 +184,7 @@ def site_tables(results: Results) -> list[Table]:
     tables: list[Table] = []
     for label, found in results.sites.items():
         profile = results.profiles.get(label)
-        measured = {site.path: site for site in profile.sites} if profile else {}
+        measured = {path: [before, *rest] for path, _, _, before, _, *rest in site_rows(profile)} if profile else {}
         columns = ["site", "kind", "stride", "size", "anti-aliasing"]
         columns += ["distance before", "after", "added", "periodicity"] if measured else []
         rows = []
@@ -194,21 +193,12 @@ def site_tables(results: Results) -> list[Table]:
             done = site.action or site.reason or site.status
             stride = "x".join(map(str, site.stride))
             row = [site.path or "(function)", site.kind.replace("_", " "), stride, sizes, done]
-            rows.append(row + _distances(measured.get(site.path)) if measured else row)
+            rows.append([*row, *measured.get(site.path, ["-"] * 4)] if measured else row)
         text = "What dealias.antialias does there, or why it does nothing."
-        if measured:
-            text += (
-                " Distances: means over the shifts mapped; periodicity 1: the distance vanishes on the strides' grid."
-            )
+        more = " Distances: means over the shifts mapped; periodicity 1: the distance vanishes on the strides' grid."
+        text += more if measured else ""
         tables.append({"heading": f"Downsampling sites of {label}", "text": text, "columns": columns, "rows": rows})
     return tables
-
-
-def _distances(site: SiteProfile | None) -> list[str]:
-    if site is None:
-        return ["-"] * 4
-    distances = [f"{value:.4f}" for value in (site.before, site.after, site.added)]
-    return [*distances, "-" if site.periodicity is None else f"{site.periodicity:.2f}"]
 
 
 def _corruption_tables(results: Results) -> Iterator[Table]:
