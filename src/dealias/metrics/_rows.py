@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -131,13 +132,11 @@ def _by_image(table: Table) -> Table:
     """The sums of the rows of each image; a pair without a number is an image of its own."""
     keys = [pair if math.isnan(image) else f"{image:.0f}" for pair, image in enumerate(table["image"])]
     places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    sums = {}
+    parts: dict[str, list[list[float]]] = {name: [[] for _ in places] for name in table}
     for name, values in table.items():
-        parts: list[list[float]] = [[] for _ in places]
         for key, value in zip(keys, values, strict=True):
-            parts[places[key]].append(value)
-        sums[name] = [math.fsum(part) for part in parts]
-    return sums
+            parts[name][places[key]].append(value)
+    return {name: list(map(math.fsum, of_image)) for name, of_image in parts.items()}
 
 
 def _as_images(image: Any, count: int) -> list[float]:
@@ -176,11 +175,11 @@ class ValueMetric(RowMetric):
         found = {}
         for column, ending in enumerate(self.values):
             known = singles[:, column][~singles[:, column].isnan()]
+            # torch.quantile takes no more than 2**24 values
+            p95, largest = np.quantile(known.cpu().numpy(), (0.95, 1.0)) if len(known) else (math.nan, math.nan)
             found[f"mean{ending}"] = means[f"mean{ending}"]
-            nothing = torch.tensor(math.nan, device=self.device)
-            # NumPy's default; torch.quantile takes no more than 2**24 values
-            found[f"p95{ending}"] = _percentile(known, 0.95).float() if len(known) else nothing
-            found[f"largest{ending}"] = known.max().float() if len(known) else nothing
+            found[f"p95{ending}"] = torch.tensor(float(p95), device=self.device)
+            found[f"largest{ending}"] = torch.tensor(float(largest), device=self.device)
         return found
 
     def _add_values(self, values: Tensor) -> None:
@@ -191,11 +190,3 @@ class ValueMetric(RowMetric):
         if not self.singles:
             self.singles = [torch.zeros(0, len(self.values), dtype=torch.float64, device=self.device)]
         super()._sync_dist(*args, **kwargs)
-
-
-def _percentile(values: Tensor, share: float) -> Tensor:
-    """The value below which that share lies, linear between two."""
-    ordered = values.sort().values
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    return torch.lerp(ordered[below], ordered[min(below + 1, len(ordered) - 1)], place - below)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dealias.errors import InputError, InputTypeError, shown
+from dealias.errors import InputError, InputTypeError, check_kind
 from dealias.optional import require
 
 
@@ -54,10 +54,7 @@ class Detections:
         """
         if isinstance(found, Detections):
             return found
-        if not isinstance(found, Mapping):
-            raise InputTypeError(
-                f"{name}={shown(found)} must be a dictionary of boxes, scores and labels, got {type(found).__name__}"
-            )
+        check_kind(name, found, Mapping, "a dictionary of boxes, scores and labels")
         if missing := [key for key in ("boxes", "labels") if key not in found]:
             raise InputError(f"{name} has no {' and no '.join(missing)}: give boxes (n, 4), scores (n,), labels (n,)")
         boxes = _array(name, found, "boxes").double()
@@ -67,10 +64,10 @@ class Detections:
         count = len(boxes)
         labels = _array(name, found, "labels").long()
         scores = _array(name, found, "scores").double() if "scores" in found else torch.ones(count).double()
-        masks = _array(name, found, "masks") if found.get("masks") is not None else None
-        points = _array(name, found, "keypoints") if found.get("keypoints") is not None else None
-        parts = {"scores": scores, "labels": labels, "masks": masks, "keypoints": points}
-        for key, part in parts.items():
+        masks, points = (
+            _array(name, found, key) if found.get(key) is not None else None for key in ("masks", "keypoints")
+        )
+        for key, part in {"scores": scores, "labels": labels, "masks": masks, "keypoints": points}.items():
             if part is not None and len(part) != count:
                 raise InputError(f"{name} has {count} boxes and {key} of shape {tuple(part.shape)}: give one for each")
         if masks is not None:
@@ -100,14 +97,8 @@ class Detections:
     def take(self, chosen: Tensor | Sequence[int]) -> Detections:
         """The chosen ones, by a mask or by their numbers."""
         which = chosen if isinstance(chosen, Tensor) else torch.tensor(chosen, dtype=torch.long)
-        return Detections(
-            self.boxes[which],
-            self.scores[which],
-            self.labels[which],
-            None if self.masks is None else self.masks[which],
-            None if self.points is None else self.points[which],
-            self.invalid,
-        )
+        parts: dict[str, Any] = {key: part[which] for key, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, **parts)
 
     def moved_back(self, shift: tuple[float, float]) -> Detections:
         """Boxes and key points less the shift (dy, dx); masks stay as they are."""

@@ -39,7 +39,7 @@ class EmbeddingConsistency(ValueMetric):
 
         Args:
             a, b: float (N, D).
-            image: the number of the image, one for all pairs or one for each, as for `DetectionConsistency`.
+            image: as for `DetectionConsistency.update`.
 
         Raises:
             InputError: another shape, or a value is NaN or infinite.

@@ -51,10 +51,8 @@ class EquivariancePSNR(RowMetric):
 
         Args:
             a, b: images, float (N, C, H, W).
-            shift: (dy, dx) in pixels of these images, one for all pairs or (N, 2): what stands at (y, x) in view a
-                stands at (y + dy, x + dx) in view b. A fraction is undone in `b`, which is interpolated
+            shift, image: as for `DetectionConsistency.update`. A fraction is undone in `b`, which is interpolated
                 (`dealias.perturb.pans`, Lanczos), five pixels beside the border left out.
-            image: the number of the image, one for all pairs or one for each, as for `DetectionConsistency`.
 
         Raises:
             InputError: another shape, the views have nothing in common, or a pixel is NaN or infinite.

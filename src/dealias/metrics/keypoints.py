@@ -53,11 +53,9 @@ class KeypointConsistency(ValueMetric):
 
         Args:
             a, b: points, float (N, K, 2): x, y in pixels; NaN where a point is not found.
-            shift: (dy, dx) in pixels, one for all pairs or (N, 2): what stands at (y, x) in view a stands at
-                (y + dy, x + dx) in view b.
+            shift, image: as for `DetectionConsistency.update`.
             boxes: (N, 4) x1, y1, x2, y2: the box around the points of each row, in either view.
             size: (height, width) of the views: points outside what both views show are left out, and counted.
-            image: the number of the image, one for all pairs or one for each, as for `DetectionConsistency`.
 
         Raises:
             InputError: another shape, or the views have nothing in common.

@@ -50,10 +50,9 @@ class SegmentationConsistency(RowMetric):
 
         Args:
             a, b: class scores, float (N, C, H, W), or classes, integer or bool (N, H, W), as large as the views.
-            shift: (dy, dx) in pixels, one for all pairs or (N, 2): what stands at (y, x) in view a stands at
-                (y + dy, x + dx) in view b. A fraction is undone in the class scores of `b`, which are interpolated
-                (`dealias.perturb.pans`, Lanczos), five pixels beside the border left out; classes take whole pixels.
-            image: the number of the image, one for all pairs or one for each, as for `DetectionConsistency`.
+            shift, image: as for `DetectionConsistency.update`. A fraction is undone in the class scores of `b`, which
+                are interpolated (`dealias.perturb.pans`, Lanczos), five pixels beside the border left out; classes
+                take whole pixels.
 
         Raises:
             InputError: another shape, or the views have nothing in common.

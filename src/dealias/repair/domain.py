@@ -57,15 +57,12 @@ class Domain:
             raise InputError(f"crop_size={crop_size!r} must be at least 1 and below the images' {side}")
         self.images, self.prepare, self.crop_size = images, prepare, crop_size
         self.device, self.batch_size = device, batch_size
-        self.mode: Mode
-        self.shifts: dict[str, Any]
+        self.mode: Mode = "crop" if crop_size is not None else "circular" if circular else "zero_fill"
+        self.shifts: dict[str, Any] = {"seed": seed}
         if crop_size is not None:
-            self.mode, self.shifts = "crop", {"crop_size": crop_size, "image_size": side}
-        elif circular:
-            self.mode, self.shifts = "circular", {"max_shift": side // 2}
+            self.shifts |= {"crop_size": crop_size, "image_size": side}
         else:
-            self.mode, self.shifts = "zero_fill", {"max_shift": 3}
-        self.shifts["seed"] = seed
+            self.shifts["max_shift"] = side // 2 if circular else 3
         # two pairs: four shifts of each image
         self._averaged = make_views(self.mode, pairs=2, **self.shifts)
 
@@ -105,9 +102,8 @@ def split_held_out(images: Tensor, held_out: float | Sequence[int], seed: int) -
     """
     keys = [hashlib.blake2b(image.contiguous().view(torch.uint8).numpy().tobytes()).digest() for image in images.cpu()]
     if isinstance(held_out, float | int):
-        order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist()
         groups: dict[bytes, list[int]] = {}
-        for index in order:
+        for index in torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist():
             groups.setdefault(keys[index], []).append(index)
         held: list[int] = []
         wanted = max(round(held_out * len(keys)), 1)

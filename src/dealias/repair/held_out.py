@@ -91,17 +91,16 @@ class HeldOut:
         Of other networks than classifiers the agreement is the task's figure (see `FIGURES`) between the original's
         answers and this network's, the consistency that between its answers to shifted views.
         """
-        answers = self._answers(network.eval())
+        answers, domain = self._answers(network.eval()), self._domain
         found = self._compared(answers)
+        images = (domain.whole(part) for part in domain.batches(self._indices))
         if self.task != "classes":
-            return found | self._stability(network)
-        domain = self._domain
+            views = make_views(domain.mode, **domain.shifts)
+            stable = measure_stability(network, images, task=self.task, views=views, batch_size=domain.batch_size)
+            found |= self._named("consistency", stable.values, stable.intervals)
+            return {**found, "stability": {name: each for name, each in stable.values.items() if math.isfinite(each)}}
         consistent = measure_consistency(
-            network,
-            (domain.whole(part) for part in domain.batches(self._indices)),
-            mode=domain.mode,
-            batch_size=domain.batch_size,
-            **domain.shifts,
+            network, images, mode=domain.mode, batch_size=domain.batch_size, **domain.shifts
         )
         found |= {"consistency": consistent.consistency, "consistency_interval": list(consistent.interval)}
         if self._targets is not None:
@@ -110,8 +109,7 @@ class HeldOut:
 
     def agreement(self, network: nn.Module) -> float:
         """The agreement alone."""
-        agreement: float = self._compared(self._answers(network.eval()))["agreement"]
-        return agreement
+        return float(self._compared(self._answers(network.eval()))["agreement"])
 
     @torch.no_grad()
     def _answers(self, network: nn.Module) -> list[Predictions]:
@@ -144,18 +142,6 @@ class HeldOut:
                 number += 1
         found = comparison.findings()
         return self._named("agreement", found.values, found.intervals)
-
-    def _stability(self, network: nn.Module) -> dict[str, Any]:
-        domain = self._domain
-        found = measure_stability(
-            network,
-            (domain.whole(part) for part in domain.batches(self._indices)),
-            task=self.task,
-            views=make_views(domain.mode, **domain.shifts),
-            batch_size=domain.batch_size,
-        )
-        values = {name: value for name, value in found.values.items() if math.isfinite(value)}
-        return {**self._named("consistency", found.values, found.intervals), "stability": values}
 
     def _named(
         self, name: str, values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]

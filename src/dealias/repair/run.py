@@ -53,8 +53,7 @@ class RepairResult:
     @property
     def succeeded(self) -> bool:
         """Whether the repaired network reached its aims on the held-out images: see `dealias.repair.verdict`."""
-        succeeded: bool = self.results["succeeded"]
-        return succeeded
+        return bool(self.results["succeeded"])
 
 
 def repair(
@@ -159,8 +158,7 @@ class _Run:
         """Repair the model; returns the measurements before, between and after."""
         weights = {"measuring": 1, "statistics": 1, "repairing": 4 * self._options.epochs, "measuring again": 1}
         stages = Stages(weights, on_progress)
-        state = folder.load(self._identity()) if folder is not None else None
-        if state is None:
+        if folder is None or (state := folder.load(self._identity())) is None:
             found = self._figures_before(stages)
         else:
             self._distillation.load(state)
@@ -188,7 +186,9 @@ class _Run:
         with StopSignals() as signals:
             for step in self._distillation.remaining_steps():
                 if step % steps_per_epoch == 0:
-                    found["curve"].append(self._point(step // steps_per_epoch))
+                    held, trained_on = (each.agreement(self._model) for each in (self._held_out, self._trained_on))
+                    point = {"epoch": step // steps_per_epoch, "agreement": held, "trained_on": trained_on}
+                    found["curve"].append({**point, "images": len(self._held)})
                 advance(step, steps)
                 is_due = signals.caught or step == steps or time.monotonic() - saved > SAVE_SECONDS
                 if folder is not None and is_due:
@@ -196,11 +196,6 @@ class _Run:
                     saved = time.monotonic()
                 if signals.caught:
                     leave(signals.caught)
-
-    def _point(self, epoch: int) -> dict[str, Any]:
-        """The agreement on held-out images, and on as many that were trained on."""
-        held, trained_on = (each.agreement(self._model) for each in (self._held_out, self._trained_on))
-        return {"epoch": epoch, "agreement": held, "trained_on": trained_on, "images": len(self._held)}
 
     def _identity(self) -> dict[str, Any]:
         """The settings and images that a saved state must have in common with the run."""
@@ -210,10 +205,10 @@ class _Run:
     def outcome(self, figures: Mapping[str, Any]) -> RepairResult:
         """The result of the repair with these figures."""
         options = self._options
-        verdict = judge(figures, FIGURES[self._task], options.min_agreement, options.min_consistency)
+        reasons = judge(figures, FIGURES[self._task], options.min_agreement, options.min_consistency)
         results = {
-            "succeeded": verdict.succeeded,
-            "reasons": verdict.reasons,
+            "succeeded": not reasons,
+            "reasons": reasons,
             "min_agreement": options.min_agreement,
             **figures,
             "task": self._task,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dealias.metrics import wilson_interval
@@ -13,22 +12,9 @@ FEW = 30
 """Fewer held-out images than this are no evidence: a 95% interval is then wider than 30 points."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a repair reached its aims.
-
-    Attributes:
-        succeeded: both aims were reached.
-        reasons: one sentence for each aim that was not reached, and one for what would likely help.
-    """
-
-    succeeded: bool
-    reasons: list[str]
-
-
 def judge(
     figures: Mapping[str, Any], figure: Figure, min_agreement: float, min_consistency: float | None = None
-) -> Verdict:
+) -> list[str]:
     """Judge a repair by its figures on the held-out images.
 
     Args:
@@ -38,6 +24,9 @@ def judge(
         min_agreement: the aim of the agreement, where the figure is a share. Otherwise the aim is the original's
             consistency: how much its answers to shifted images differ.
         min_consistency: the aim of the consistency, which its interval must reach; None: the original's.
+
+    Returns:
+        A sentence for each aim that was not reached, and one for what would likely help; none if the repair succeeded.
     """
     repaired, natural = figures["repaired"], figures["original"]["consistency"]
     wanted = min_agreement if figure.is_share else natural
@@ -51,7 +40,7 @@ def judge(
         reasons.append(_distance("consistency", repaired["consistency"], wanted, figure) + whose)
     if reasons and figures["curve"]:
         reasons.append(_remedy(figures["curve"], figure))
-    return Verdict(not reasons, reasons)
+    return reasons
 
 
 def _short(value: float, wanted: float, figure: Figure) -> bool:

@@ -18,12 +18,9 @@ from dealias.runtime import broadcast, default_workers, pick_device
 
 @dataclass(frozen=True)
 class ProcessPart:
-    """The part of the images that a process reads.
+    """The part of the images that a process reads: the `rank`-th of `processes`, by so many `workers` of its own.
 
-    Attributes:
-        rank: number of this process among `processes`.
-        workers: number of further processes that read images for this one.
-        pin_memory: read into page-locked memory, for a GPU.
+    `pin_memory`: into page-locked memory, for a GPU.
     """
 
     rank: int

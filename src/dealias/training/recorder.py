@@ -27,13 +27,9 @@ AGREE_EVERY = 1.0  # seconds
 
 @dataclass
 class Progress:
-    """The progress of a run.
+    """The progress of a run: the steps and epochs done, the highest accuracy and the last measurement.
 
-    Attributes:
-        step, epoch: number of steps and epochs done.
-        best: the highest accuracy so far.
-        window: the losses since the last record of the log.
-        found: the last measurement.
+    `window` holds the losses since the last record of the log.
     """
 
     step: int = 0

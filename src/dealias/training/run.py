@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,52 +65,35 @@ def train(
             trainer.load(state)
         recorder = Recorder(config, data.batches.steps, folder, accelerator, signals)
         recorder.begin(state)
-        _Walk(trainer, recorder, data.batches, config.settings.epochs, on_progress).walk()
+        _walk(trainer, recorder, data.batches, config.settings.epochs, on_progress)
     progress = recorder.progress
     about = {"description": data.description, "is_main_process": folder is not None}
     return {**progress.found, "best_accuracy": progress.best, "steps": progress.step, **about}
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """Leads the trainer through the epochs that are left, and hands what it did to the recorder."""
+def _walk(trainer: Trainer, recorder: Recorder, batches: Batches, epochs: int, on_progress: OnProgress) -> None:
+    """Lead the trainer through the steps and epochs that are left, and hand what it did to the recorder."""
+    progress = recorder.progress
 
-    trainer: Trainer
-    recorder: Recorder
-    batches: Batches
-    epochs: int
-    on_progress: OnProgress
+    def save(*, is_best: bool = False, signal: int = 0) -> None:
+        recorder.save(trainer.state(), trainer.weights(), is_best=is_best)
+        if signal:
+            recorder.leave(signal)
 
-    def walk(self) -> None:
-        if self.recorder.progress.step == 0:
-            self._save()
-        while self.recorder.progress.epoch < self.epochs:
-            self._learn_epoch()
-            started = time.perf_counter()
-            found = self.trainer.measure(self._heed_signal)
-            is_best = self.recorder.after_epoch(found, time.perf_counter() - started)
-            self._save(is_best=is_best)
-            self.recorder.log_timing()
+    def heed_signal() -> None:
+        if signal := recorder.signal_during_evaluation():
+            save(signal=signal)
 
-    def _learn_epoch(self) -> None:
-        """The steps of the current epoch that are left."""
-        recorder, progress = self.recorder, self.recorder.progress
-        stage, total = f"epoch {progress.epoch + 1} of {self.epochs}", self.epochs * self.batches.steps
-        for batch in recorder.timed(self.batches.of(progress.epoch, recorder.steps_in_epoch)):
-            request = recorder.after_step(*self.trainer.learn(batch, progress.step))
-            if request.signal:
-                self._save_and_leave(request.signal)
-            elif request.save:
-                self._save()
-            self.on_progress(stage, progress.step / total)
-
-    def _heed_signal(self) -> None:
-        if signal := self.recorder.signal_during_evaluation():
-            self._save_and_leave(signal)
-
-    def _save_and_leave(self, signal: int) -> None:
-        self._save()
-        self.recorder.leave(signal)
-
-    def _save(self, *, is_best: bool = False) -> None:
-        self.recorder.save(self.trainer.state(), self.trainer.weights(), is_best=is_best)
+    if progress.step == 0:
+        save()
+    while progress.epoch < epochs:
+        stage = f"epoch {progress.epoch + 1} of {epochs}"
+        for batch in recorder.timed(batches.of(progress.epoch, recorder.steps_in_epoch)):
+            request = recorder.after_step(*trainer.learn(batch, progress.step))
+            if request.save or request.signal:
+                save(signal=request.signal)
+            on_progress(stage, progress.step / (epochs * batches.steps))
+        started = time.perf_counter()
+        found = trainer.measure(heed_signal)
+        save(is_best=recorder.after_epoch(found, time.perf_counter() - started))
+        recorder.log_timing()
