@@ -14,13 +14,7 @@ from dealias.metrics import clustered_wilson_interval, mean_interval, wilson_int
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as it is kept and shown.
-
-    Attributes:
-        value: the figure.
-        interval: its 95% interval; None where there is none.
-        images: how many it was measured on.
-    """
+    """A figure as it is kept and shown, its 95% interval if it has one, and the number of images measured."""
 
     value: float
     interval: tuple[float, float] | None

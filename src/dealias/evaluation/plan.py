@@ -16,13 +16,9 @@ from dealias.models import Preprocessing
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """The work of an evaluation.
+    """The work of an evaluation: the metrics that can be measured, and `notes` on those that cannot.
 
-    Attributes:
-        request: with the metrics that can be measured.
-        groups: the preprocessings; the networks of a group see the same views.
-        tasks: for each group.
-        notes: sentences on metrics that cannot be measured.
+    `groups` are the preprocessings: the networks of a group see the same views. Each has its `tasks`.
     """
 
     request: Request

@@ -116,7 +116,6 @@ class Slide:
     """An image of the report's slider.
 
     Attributes:
-        name: of the file.
         label: the class whose probabilities are shown.
         shifts: in pixels, along the diagonal.
         curves: for each network, P(class) at each shift.

@@ -13,6 +13,7 @@ from dealias.files import OutputFolder
 from dealias.records import read_json, read_json_lines
 
 UnitKey: TypeAlias = tuple[str, int, int]
+"""Task, group of networks, first image."""
 SETTINGS, COUNTS = "settings.json", "counts.jsonl"
 
 
@@ -21,11 +22,8 @@ class Record:
     """The counts of a unit of work: a line of `counts.jsonl`.
 
     Attributes:
-        task: its name.
         group: of the networks with one preprocessing.
-        start: the first image.
-        positions: numbers of the images that could be read, among all that the place has.
-        numbers: of the same images, in the source.
+        positions, numbers: of the images that could be read, among all that the place has, and in the source.
         skipped: numbers of the others, and the reasons.
         enlarged: number of images that are smaller than the window.
         counts: for each network; see `dealias.evaluation.tasks.base.Task.count`.
@@ -42,7 +40,7 @@ class Record:
 
     @property
     def key(self) -> UnitKey:
-        """The unit of work: task, group of networks, first image."""
+        """The unit of work."""
         return self.task, self.group, self.start
 
 
@@ -72,7 +70,8 @@ class RunStore:
         else:  # a run that counted nothing is replaced
             folder.write(SETTINGS, json.dumps(wanted, indent=1) + "\n")
         self._lines = folder.own(COUNTS)
-        self._drop_half_a_line()
+        if self._lines.exists():  # a killed run may leave the beginning of a line
+            os.truncate(self._lines, self._lines.read_bytes().rfind(b"\n") + 1)
 
     def records(self) -> list[Record]:
         """The records so far, each unit once, in order.
@@ -95,24 +94,13 @@ class RunStore:
         self.folder.check_exists()
         line = json.dumps(vars(record), separators=(",", ":")).encode() + b"\n"
         try:
-            with open(self._lines, "ab", buffering=0) as file:
-                written = file.write(line)
-                if written != len(line):
-                    raise OSError(28, os.strerror(28))
+            with open(self._lines, "ab") as file:
+                file.write(line)
         except OSError as error:
             raise InputError(
                 f"output={str(self.folder.path)!r} cannot be written ({error.strerror}): earlier counts are kept; "
                 "make room and continue with --resume"
             ) from None
-
-    def _drop_half_a_line(self) -> None:
-        """A killed run may leave the beginning of a line."""
-        if not self._lines.exists():
-            return
-        content = self._lines.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(self._lines, whole)
 
 
 def _check_same(output: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

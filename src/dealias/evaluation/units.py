@@ -38,13 +38,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The views of a unit's images.
+    """The views of a unit's images, bytes (N, views, C, H, W), and the images' numbers; None if none could be read.
 
-    Attributes:
-        views: bytes (N, views, C, H, W) of the images that could be read; None if none could.
-        numbers: of those images in the source.
-        skipped: numbers of the others, and why.
-        enlarged: how many images are smaller than what the network sees.
+    `skipped` has the numbers of the others and why; `enlarged` counts images smaller than what the network sees.
     """
 
     views: Pixels | None

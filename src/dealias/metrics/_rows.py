@@ -21,12 +21,9 @@ Table: TypeAlias = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """A value of a metric: the sum of a column over that of another.
+    """A value of a metric, `largest` at most: the sum of a column over that of another.
 
-    Attributes:
-        numerator, denominator: the columns.
-        is_share: the numerator counts some of the denominator.
-        largest: the value's upper bound.
+    `is_share`: the numerator counts some of the denominator.
     """
 
     numerator: str

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +15,6 @@ from dealias.errors import InputError
 from dealias.metrics._torchmetrics import Metric
 from dealias.metrics.intervals import wilson_interval
 from dealias.metrics.predictions import checked_classes
-
-_Count = TypeVar("_Count", int, Tensor)
 
 
 def shift_consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:
@@ -72,7 +70,8 @@ class ShiftConsistency(Metric):
 
     def compute(self) -> Tensor:
         """The share of pairs with the same top-1, a float32 scalar."""
-        return self.agreements / _check_updated(self.total)
+        _check_updated(self.total)
+        return self.agreements / self.total
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Wilson's confidence interval of the share, which takes the rows of all updates as independent pairs.
@@ -81,13 +80,13 @@ class ShiftConsistency(Metric):
         """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             agreements, total = int(self.agreements), int(self.total)
-        return wilson_interval(agreements, _check_updated(total), level)
+        _check_updated(total)
+        return wilson_interval(agreements, total, level)
 
 
-def _check_updated(total: _Count) -> _Count:
+def _check_updated(total: int | Tensor) -> None:
     if not total:
         raise InputError("ShiftConsistency has no pairs yet: call update(logits_a, logits_b) first")
-    return total
 
 
 def _agreements(logits_a: Tensor, logits_b: Tensor) -> Tensor:

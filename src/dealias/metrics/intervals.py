@@ -82,11 +82,7 @@ def clustered_wilson_interval(
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean of independent values; from a single one, without ends.
-
-    >>> low, high = mean_interval([1.0, 2.0, 3.0, 4.0])
-    >>> round(low, 1), round(high, 1)
-    (0.4, 4.6)
+    """Student's interval of the mean of independent values: `ratio_interval` of one value for each image.
 
     Raises:
         InputError: there are no values, or `level` is out of range.

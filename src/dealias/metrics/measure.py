@@ -29,22 +29,17 @@ class ConsistencyResult:
     """The findings of `measure_consistency`: shares, with confidence intervals at `level`; images are their units.
 
     Attributes:
-        mode: as given.
+        mode, level: as given.
         reach: the range of the shifts, in words.
         consistency: share of the pairs with the same top-1; 1 - consistency is the flip probability.
-        interval: of `consistency`.
-        level: as given.
+        interval: of `consistency`; the others are of the values that they are named after.
         agreements, total: numbers of pairs.
-        images: number of images.
+        images, views: number of images, and of the views of each.
         unanimity: share of the images of which all views have the same top-1 (k-way agreement, k = `views`).
-        unanimity_interval: of `unanimity`.
-        views: number of views of an image.
         correct_consistency: of the pairs with at least one right prediction, the share with the same; None without
             targets, or without such a pair. It does not reward a network for being wrong in the same way twice.
-        correct_consistency_interval: of `correct_consistency`.
         accuracy: share of right predictions over all views; None without targets.
         worst_case_accuracy: share of the images right in every view; None without targets.
-        worst_case_accuracy_interval: of `worst_case_accuracy`.
         probabilities: diagonal mode: P(correct) of every image at every shift, float32 (images, shifts).
         variation: diagonal mode: mean over the images and neighbouring shifts of |P(correct) - P(correct one pixel
             on)|: the total variation along the diagonal over the number of its steps.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dealias.convert import sites
 from dealias.convert.downsampling import Site
 from dealias.metrics._evaluation import placed_like
-from dealias.metrics.equivariance import Layer, Shifts, Stage, check_shifts, internal_feature_distances
+from dealias.metrics.equivariance import Shifts, Stage, check_shifts, internal_feature_distances
 from dealias.nn import MaxBlurPool2d
 
 SAMPLED_SHIFTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -110,8 +110,10 @@ def profile_model(
     listed = sites(model, images[:1])
     # a site that runs several times has one map, of its last run
     profiled = {site.path: site for site in listed if site.path and len(site.stride) == 2}
-    stages = {path: _stages(model, path) for path in profiled}
-    layers: list[Layer] = [(path, stage) for path in profiled for stage in stages[path]]
+    pools = {path for path in profiled if isinstance(model.get_submodule(path), nn.MaxPool2d | MaxBlurPool2d)}
+    layers: list[tuple[str, Stage]] = [
+        (path, stage) for path in profiled for stage in get_args(Stage) if stage != "max" or path in pools
+    ]
     if not layers:
         return Profile([], [site.path or site.kind for site in listed], dy, dx)
     total = len(images) * len(dy) * len(dx)
@@ -121,14 +123,9 @@ def profile_model(
     )
     profiles = []
     for path, site in profiled.items():
-        maps = {stage: distances[path, stage].numpy() for stage in stages[path]}
+        maps = {stage: distances[path, stage].numpy() for of, stage in layers if of == path}
         profiles.append(_profile(site, maps, (height, width), dy, dx))
     return Profile(profiles, [site.path or site.kind for site in listed if site.path not in profiled], dy, dx)
-
-
-def _stages(model: nn.Module, path: str) -> tuple[Stage, ...]:
-    pooling = isinstance(model.get_submodule(path), nn.MaxPool2d | MaxBlurPool2d)
-    return ("input", "max", "output") if pooling else ("input", "output")
 
 
 def _profile(

@@ -25,10 +25,8 @@ class Distillation:
     """The training of the copy; it can stop at any step and go on: a step's random numbers depend on its number alone.
 
     Args:
-        original: in evaluation mode.
-        model: the copy.
+        original, model: the original, in evaluation mode, and the copy; `task` says what they return.
         train_on: numbers of the images of `domain` to train on.
-        task: what the networks return.
 
     Raises:
         InputError: the shifts of another task than "classes" are to be averaged.
@@ -103,14 +101,9 @@ class Distillation:
 
     def state(self) -> dict[str, Any]:
         """The state that `load` goes on from."""
-        return {
-            "step": self.step,
-            "first": self._first,
-            "last": self.steps,
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-        }
+        parts = {"model": self.model, "optimizer": self._optimizer, "schedule": self._schedule}
+        steps = {"step": self.step, "first": self._first, "last": self.steps}
+        return {**steps, **{name: part.state_dict() for name, part in parts.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state; a finished training goes on with another cycle of the learning rate.

@@ -24,11 +24,7 @@ from dealias.repair.domain import Domain
 class Figure:
     """The figure by which a repair is judged, for the agreement with the original and for the stability under shifts.
 
-    Attributes:
-        name: of the value of the task's metric: see `dealias.metrics.measure_stability`.
-        unit: of its values.
-        is_share: whether it is a fraction, of images, boxes or pixels.
-        larger_is_better: whether a larger value is a better one.
+    `name` is that of a value in `dealias.metrics.measure_stability`; a share is one of images, boxes or pixels.
     """
 
     name: str

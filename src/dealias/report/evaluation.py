@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from dealias.errors import InputError
 from dealias.evaluation.estimates import Figure
 from dealias.evaluation.results import NetworkRecord, Results, Slide, read_results
+from dealias.evaluation.tasks import FIGURE_TEXTS, PLOT_TEXTS
 from dealias.files import write_report_file
-from dealias.report.metric_text import FIGURE_TEXTS, PLOT_TEXTS, format_figure, format_share, shown_texts
+from dealias.report.metric_text import format_figure, shown_texts
 from dealias.report.page import Table, render_page
 from dealias.report.plots import plot_accuracy_consistency, plot_bars, plot_lines, plot_severities
 from dealias.report.profiles import Plot, drawn, profile_figures, site_rows
@@ -102,7 +103,7 @@ def evaluation_finding(results: Results) -> str:
 
 
 def _plain(key: str, figure: Figure) -> str:
-    return format_share(figure.value) if FIGURE_TEXTS[key].is_fraction else f"{figure.value:.4f}"
+    return format_figure(key, Figure(figure.value, None))
 
 
 def evaluation_figures(results: Results) -> list[Plot]:

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from dealias.evaluation.estimates import Figure
-from dealias.evaluation.tasks import FIGURE_TEXTS, PLOT_TEXTS
+from dealias.evaluation.tasks import FIGURE_TEXTS
 from dealias.evaluation.tasks.base import FigureText
-
-__all__ = ["FIGURE_TEXTS", "PLOT_TEXTS", "figure_rows", "format_figure", "format_share", "shown_texts"]
 
 Metrics: TypeAlias = Mapping[str, Mapping[str, Figure]]
 """Figures of networks, by the network's label and the figure's name."""

@@ -1,4 +1,4 @@
-"""Plots, each a function that returns a Matplotlib figure."""
+"""Plots, each a function that returns a Matplotlib figure in the theme of its page."""
 
 from __future__ import annotations
 
@@ -70,7 +70,6 @@ def plot_accuracy_consistency(
         networks: `accuracy` and `consistency` of each network.
         published: draw the paper's networks on ImageNet: rings for baselines, dots for anti-aliased networks, lines
             between them, small dots for other filters.
-        theme: theme of the page.
     """
     with _panel(4.3, "consistency (%)", "accuracy (%)", theme) as (figure, axis):
         if published:
@@ -150,7 +149,6 @@ def plot_bars(
         values: the values of each network by row: errors of corruptions, flip rates, distances of sites.
         label: label of the axis of values.
         intervals: ends of the whiskers of each network by row.
-        theme: theme of the page.
     """
     rows = list(dict.fromkeys(row for by_row in values.values() for row in by_row))
     if not rows:
@@ -176,12 +174,7 @@ def plot_bars(
 
 
 def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Share]]], *, theme: Theme = "light") -> Figure:
-    """Error against severity: a panel for each corruption, a line for each network.
-
-    Args:
-        table: for each network, each corruption and each severity the error.
-        theme: theme of the page.
-    """
+    """Error against severity: a panel for each corruption, a line for each network."""
     names = list(dict.fromkeys(name for errors in table.values() for name in errors))
     columns = 5
     rows = -(-len(names) // columns)
@@ -208,9 +201,7 @@ def plot_severities(table: Mapping[str, Mapping[str, Mapping[str, Share]]], *, t
 def plot_site_maps(profiles: Mapping[str, Profile], *, theme: Theme = "light") -> Figure:
     """Internal feature distance as heat maps over shifts: a column for each site, rows for each network and stage.
 
-    Args:
-        profiles: the profile of each network; the first `MAPPED_SITES` sites are drawn.
-        theme: theme of the page.
+    The first `MAPPED_SITES` sites of each network are drawn.
 
     Source: Zhang (2019), figure 5: light is far from shift-equivariant, dark is equivariant. One scale for all.
     """

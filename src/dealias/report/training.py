@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from dealias.errors import InputError, reason, shown
+from dealias.evaluation.tasks import FIGURE_TEXTS
 from dealias.files import write_report_file
 from dealias.optional import require
 from dealias.records import read_json_lines
-from dealias.report.metric_text import FIGURE_TEXTS, format_share
+from dealias.report.metric_text import format_share
 from dealias.report.page import render_page
 from dealias.report.plots import plot_lines
 from dealias.report.profiles import Plot, drawn
@@ -25,15 +26,7 @@ SMOOTHED = 200  # the most points in a curve of losses
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The records in the folder of a run.
-
-    Attributes:
-        label: the name in tables and plots.
-        config: the configuration of the run.
-        steps: the log's records of steps.
-        epochs: the log's records of epochs.
-        timing: the records of `timing.jsonl`.
-    """
+    """The content of a run's folder: its config, the log's records of steps and of epochs, and `timing.jsonl`."""
 
     label: str
     config: Mapping[str, Any]

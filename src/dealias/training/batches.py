@@ -128,12 +128,7 @@ class EpochOrder:
 class Batches:
     """The batches of a training, epoch by epoch, for one of its processes.
 
-    Args:
-        dataset: reads the batches.
-        count: images of an epoch, on all processes.
-        batch_size: of a step, on all processes, at most.
-        seed: of the order.
-        part: of this process.
+    `count` and `batch_size` are images of an epoch and, at most, of a step, on all processes.
 
     Attributes:
         steps: batches of an epoch.

@@ -79,12 +79,7 @@ class RunFolder(OutputFolder):
         return None
 
     def begin(self, size: int, epochs_done: int) -> None:
-        """Write the config, and cut off the records of the logs that are newer than the state to go on from.
-
-        Args:
-            size: bytes of `log.jsonl` that are kept.
-            epochs_done: number of epochs whose timings are kept.
-        """
+        """Write the config, and keep so many bytes of `log.jsonl` and epochs of `timing.jsonl`: the rest is newer."""
         for name in FILES:
             self.own(name)
         self.write("config.yaml", require("yaml").safe_dump(self._config.to_dict(), sort_keys=False))

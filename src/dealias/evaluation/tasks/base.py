@@ -33,12 +33,9 @@ Rates: TypeAlias = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that `metrics` may name.
+    """A metric that `metrics` may name: its `text`, and whether it needs the images' classes.
 
-    Attributes:
-        text: says in a line what it measures.
-        labelled: whether it needs the images' classes.
-        default: whether it is measured unless others are named.
+    `default`: it is measured unless others are named.
     """
 
     text: str

@@ -15,18 +15,11 @@ from dealias.evaluation.tasks import base
 from dealias.metrics import clustered_wilson_interval
 from dealias.metrics.measure import ViewCounts
 from dealias.metrics.predictions import correct_probabilities, top1
-from dealias.metrics.views import KINDS, Mode, ShiftedViews, network_views
+from dealias.metrics.views import KINDS, MODES, Mode, ShiftedViews, network_views
 from dealias.models import Preprocessing
 from dealias.models.inputs import Pixels
 
-_MODES: Mapping[str, Mode] = {
-    "circular": "circular",
-    "fractional": "fractional",
-    "zero-fill": "zero_fill",
-    "diagonal": "diagonal",
-    "one-pixel": "one_pixel",
-    "grid": "grid",
-}
+_MODES: Mapping[str, Mode] = {mode.replace("_", "-"): mode for mode in MODES if mode != "crop"}
 _PAIRS: Mapping[Mode, str] = {
     "crop": "two random windows of one image (Zhang 2019)",
     "circular": "two random circular shifts of one image",
