@@ -101,7 +101,7 @@ class Distillation:
 
     def state(self) -> dict[str, Any]:
         """The state that `load` goes on from."""
-        parts = {"model": self.model, "optimizer": self._optimizer, "schedule": self._schedule}
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self._optimizer, "schedule": self._schedule}
         steps = {"step": self.step, "first": self._first, "last": self.steps}
         return {**steps, **{name: part.state_dict() for name, part in parts.items()}}
 
