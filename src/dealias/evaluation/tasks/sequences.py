@@ -28,7 +28,7 @@ from dealias.perturb.sequences import NOISE_PERTURBATIONS, PERTURBATIONS, VALIDA
 
 @dataclass(frozen=True)
 class SequenceTask(base.Task):
-    """Flips and top-5 distances along one perturbation sequence."""
+    """Flips and top-5 distances along one perturbation sequence, or along released videos of so many `frames`."""
 
     METRICS: ClassVar[Mapping[str, base.Metric]] = {
         "imagenet-p": base.Metric("flip rate and T5D on 10 perturbation sequences"),
@@ -56,6 +56,7 @@ class SequenceTask(base.Task):
 
     perturbation: str = field(default="", kw_only=True)
     difficulty: int = field(default=1, kw_only=True)
+    frames: int | None = field(default=None, kw_only=True)
 
     @classmethod
     def plan(cls, request: base.Request, preprocessing: Preprocessing) -> Iterator[base.Task]:
@@ -63,15 +64,28 @@ class SequenceTask(base.Task):
         names = list(PERTURBATIONS) if "imagenet-p" in request.metrics else []
         names += VALIDATION_PERTURBATIONS if "imagenet-p-extra" in request.metrics else ()
         for name in names:
-            settings: dict[str, Any] = {"images_per_unit": 8, "perturbation": name, "difficulty": request.difficulty}
-            if request.imagenet_p is None:
-                yield cls(f"imagenet-p/{name}", request.source, request.seed, **settings)
-            else:
-                stored, frames = _released(request, request.imagenet_p, name)
-                yield ReleasedSequenceTask(f"imagenet-p/{name}", stored, request.seed, **settings, frames=frames)
+            source, frames = request.source, None
+            if request.imagenet_p is not None:
+                source, frames = _released(request, request.imagenet_p, name)
+            settings: dict[str, Any] = {"difficulty": request.difficulty, "frames": frames, "images_per_unit": 8}
+            yield cls(f"imagenet-p/{name}", source, request.seed, perturbation=name, **settings)
+
+    def open(self, number: int) -> Any:
+        """A picture; or all frames of a released video, bytes (frames, H, W, 3)."""
+        if self.frames is None:
+            return super().open(number)
+        path = self.source.opener(self.source.positions[number])
+        assert isinstance(path, Path)  # released videos are files
+        found = read_video(path)
+        if len(found) != self.frames:
+            raise InputError(f"it has {len(found)} frames and the first video {self.frames}: all need the same number")
+        return found
 
     def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
         """The frames."""
+        if self.frames is not None:  # they have the size of the network's input; others are resized to it
+            pictures = map(Image.fromarray, picture)
+            return np.stack([preprocessing.square(frame, preprocessing.crop_size) for frame in pictures])
         image = preprocessing.square(picture, preprocessing.image_size).transpose(1, 2, 0)
         frames = sequence(
             image,
@@ -126,27 +140,6 @@ def _mean_rates(
         ratio = mean_normalised(values, {name: row[key] for name, row in rates.items()})
         found[normalised] = Estimate(ratio, None, len(each))
     return found
-
-
-@dataclass(frozen=True)
-class ReleasedSequenceTask(SequenceTask):
-    """The same on the released videos, all of so many `frames`."""
-
-    frames: int = field(default=0, kw_only=True)
-
-    def open(self, number: int) -> Any:
-        """All frames of a video, bytes (frames, H, W, 3)."""
-        path = self.source.opener(self.source.positions[number])
-        assert isinstance(path, Path)  # released videos are files
-        found = read_video(path)
-        if len(found) != self.frames:
-            raise InputError(f"it has {len(found)} frames and the first video {self.frames}: all need the same number")
-        return found
-
-    def views(self, picture: Any, position: int, preprocessing: Preprocessing) -> Pixels:
-        """The frames have the size of the network's input already; others are resized to it."""
-        frames = [Image.fromarray(frame) for frame in picture]
-        return np.stack([preprocessing.square(frame, preprocessing.crop_size) for frame in frames])
 
 
 def _released(request: base.Request, place: str | Path, name: str) -> tuple[Source, int]:
