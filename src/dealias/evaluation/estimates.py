@@ -1,8 +1,4 @@
-"""Estimates: fractions and means with 95% intervals, from what each image adds; differences of paired images.
-
->>> fraction({0: 1, 1: 0, 2: 1, 3: 1}).value
-0.75
-"""
+"""Estimates: fractions and means with 95% intervals, from what each image adds; differences of paired images."""
 
 from __future__ import annotations
 

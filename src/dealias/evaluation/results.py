@@ -133,11 +133,7 @@ class Slide:
 
 
 def summarise(records: Sequence[Record], plan: EvaluationPlan, networks: Sequence[Network]) -> Results:
-    """The figures of all networks.
-
-    Raises:
-        InputError: not one image could be read.
-    """
+    """The figures of all networks; `InputError` if not one image could be read."""
     images = _images(records, plan, networks)
     estimates: dict[str, dict[str, Estimate]] = {}
     details: dict[str, Any] = {}

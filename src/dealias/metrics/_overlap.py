@@ -24,8 +24,7 @@ def as_shifts(shift: Any, count: int, name: str = "shift") -> list[tuple[float, 
     """The shift (dy, dx) of each of `count` pairs, from one for all, (2,), or one for each, (count, 2).
 
     Raises:
-        InputError: another shape, or a number is not finite.
-        InputTypeError: not numbers.
+        InputError, InputTypeError: another shape, a number is not finite, or it is none.
     """
     try:
         values = torch.as_tensor(shift, dtype=torch.float64).cpu()
@@ -39,11 +38,7 @@ def as_shifts(shift: Any, count: int, name: str = "shift") -> list[tuple[float, 
 
 
 def as_size(size: Any) -> tuple[int, int]:
-    """The height and the width of the network's input.
-
-    Raises:
-        InputError: they are not two positive ints.
-    """
+    """The height and the width of the network's input; `InputError` if they are not two positive ints."""
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
         raise InputTypeError(f"size={shown(size)} must be (height, width) of the input, in pixels")
     height, width = (as_int("size", side, given=size, valid="(height, width)") for side in size)
@@ -51,11 +46,7 @@ def as_size(size: Any) -> tuple[int, int]:
 
 
 def overlap(shift: tuple[float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Top, left, bottom and right of what view a shares with view b, in a's pixels.
-
-    Raises:
-        InputError: they share nothing.
-    """
+    """Top, left, bottom and right of what view a shares with b, in a's pixels; `InputError` if they share nothing."""
     (dy, dx), (height, width) = shift, size
     top, left = float(max(0, -dy)), float(max(0, -dx))
     bottom, right = float(min(height, height - dy)), float(min(width, width - dx))
@@ -96,12 +87,7 @@ def shared_parts(a: Tensor, b: Tensor, shift: tuple[float, float]) -> tuple[Tens
 
 
 def check_same_shape(a: Any, b: Any, valid: str, dimensions: tuple[int, ...]) -> None:
-    """Check that `a` and `b` are tensors of one shape, with so many dimensions, none of them 0.
-
-    Raises:
-        InputError: they are not.
-        InputTypeError: one is not a tensor.
-    """
+    """Check that `a` and `b` are tensors (else `InputTypeError`) of one shape without 0 and of so many dimensions."""
     for name, value in (("a", a), ("b", b)):
         if not isinstance(value, Tensor):
             raise InputTypeError(f"{name} must be a torch.Tensor {valid}, got {type(value).__name__}")
@@ -112,12 +98,7 @@ def check_same_shape(a: Any, b: Any, valid: str, dimensions: tuple[int, ...]) ->
 
 
 def check_finite(a: Tensor, b: Tensor, valid: str) -> None:
-    """Check that `a` and `b` are float and finite.
-
-    Raises:
-        InputError: a value is NaN or infinite.
-        InputTypeError: another dtype.
-    """
+    """Check that `a` and `b` are float (else `InputTypeError`) and finite (else `InputError`)."""
     for name, value in (("a", a), ("b", b)):
         if not value.is_floating_point():
             raise InputTypeError(f"{name} is {value.dtype}: use {valid}")

@@ -1,10 +1,4 @@
-"""Detected boxes: their checks, IoU, and the matching of two sets.
-
->>> one = Detections.of("a", {"boxes": [[0, 0, 10, 10]], "scores": [0.9], "labels": [1]})
->>> other = Detections.of("b", {"boxes": [[5, 0, 15, 10], [1, 0, 11, 10]], "scores": [0.8, 0.7], "labels": [1, 1]})
->>> match_boxes(one, other)
-([0], [1])
-"""
+"""Detected boxes: their checks, IoU, and the matching of two sets."""
 
 from __future__ import annotations
 

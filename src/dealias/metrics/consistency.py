@@ -1,8 +1,4 @@
-"""Shift consistency of predictions: the share of image pairs with the same top-1.
-
->>> shift_consistency(torch.tensor([3, 7, 7, 1]), torch.tensor([3, 7, 2, 1])).item()
-0.75
-"""
+"""Shift consistency of predictions: the share of image pairs with the same top-1."""
 
 from __future__ import annotations
 
@@ -19,6 +15,9 @@ from dealias.metrics.predictions import checked_classes
 
 def shift_consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     """The share of pairs whose two predictions have the same top-1 class (Zhang 2019, section 4.2).
+
+    >>> shift_consistency(torch.tensor([3, 7, 7, 1]), torch.tensor([3, 7, 2, 1])).item()
+    0.75
 
     Args:
         logits_a, logits_b: the predictions for two shifts of the same N images, each float (N, classes) or the classes

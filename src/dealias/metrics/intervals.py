@@ -1,9 +1,4 @@
-"""Confidence intervals of shares, means and ratios.
-
->>> low, high = wilson_interval(successes=90, total=100)
->>> round(low, 4), round(high, 4)
-(0.8256, 0.9448)
-"""
+"""Confidence intervals of shares, means and ratios."""
 
 from __future__ import annotations
 
@@ -16,6 +11,10 @@ from dealias.errors import InputError, check_kind
 
 def wilson_interval(successes: float, total: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a share, from independent trials (Wilson 1927, equation 5).
+
+    >>> low, high = wilson_interval(successes=90, total=100)
+    >>> round(low, 4), round(high, 4)
+    (0.8256, 0.9448)
 
     Args:
         successes, total: counts; fractions are allowed, as an effective sample size is one.
@@ -146,14 +145,7 @@ def student_t_quantile(probability: float, freedom: int) -> float:
 
 
 def upper_tail(level: float) -> float:
-    """The probability below the upper end of a two-sided interval.
-
-    >>> upper_tail(0.5)
-    0.75
-
-    Raises:
-        InputError: `level` is not in (0, 1).
-    """
+    """The probability below the upper end of a two-sided interval; `InputError` if `level` is not in (0, 1)."""
     check_kind("level", level, (int, float), "a number between 0 and 1")
     if not 0 < level < 1:
         raise InputError(f"level={level!r} must lie between 0 and 1, for example 0.95")

@@ -1,10 +1,4 @@
-"""Run a network on shifted images and measure how consistent its predictions are.
-
->>> from dealias.models import vgg_small
->>> result = measure_consistency(vgg_small(), torch.rand(4, 1, 32, 32), mode="circular", pairs=3)
->>> result.total
-12
-"""
+"""Run a network on shifted images and measure how consistent its predictions are."""
 
 from __future__ import annotations
 
@@ -201,11 +195,9 @@ class ViewCounts:
     """Counts of the views of images: whole numbers, one of each for each image.
 
     Attributes:
-        agreements: compared pairs with the same top-1.
-        unanimous: 1 where all views have the same top-1.
+        agreements, unanimous: compared pairs with the same top-1; 1 where all views have it.
         right_views: views with the right top-1; empty without targets, as the others below.
-        right_pairs: compared pairs with at least one right top-1.
-        right_agreements: compared pairs with two.
+        right_pairs, right_agreements: compared pairs with at least one right top-1, and with two.
     """
 
     agreements: list[int] = field(default_factory=list)

@@ -1,9 +1,4 @@
-"""Predictions: the top-1 class of logits, and checks of what networks return.
-
->>> import torch
->>> top1(torch.tensor([[0.1, 0.9], [torch.nan, 2.0]])).tolist()
-[1, -1]
-"""
+"""Predictions: the top-1 class of logits, and checks of what networks return."""
 
 from __future__ import annotations
 
@@ -40,11 +35,7 @@ def checked_classes(name: str, predictions: Tensor) -> Tensor:
 
 
 def check_logits(output: object) -> Tensor:
-    """The output of a classifier.
-
-    Raises:
-        InputError: it is not a tensor (N, classes).
-    """
+    """The output of a classifier; `InputError` if it is not a tensor (N, classes)."""
     if not isinstance(output, Tensor) or output.ndim != 2:
         found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"the model's output is {found}: use a classifier with logits (N, classes), or name its task")
@@ -52,11 +43,7 @@ def check_logits(output: object) -> Tensor:
 
 
 def correct_probabilities(logits: Tensor, classes: Tensor) -> Tensor:
-    """P(correct) (N, views) of logits (N, views, classes).
-
-    Raises:
-        InputError: a class is out of range.
-    """
+    """P(correct) (N, views) of logits (N, views, classes); `InputError` if a class is out of range."""
     known = logits.shape[-1]
     if int(classes.min()) < 0 or int(classes.max()) >= known:
         raise InputError(

@@ -1,9 +1,5 @@
 """The metrics of ImageNet-C and ImageNet-P: robustness to corruptions, stability under perturbations.
 
->>> classes = torch.tensor([[3, 3, 7, 7, 3]])
->>> flip_rate(classes).item(), flip_rate(classes, noise=True).item(), flip_rate(classes, difficulty=2).item()
-(0.5, 0.5, 1.0)
-
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
 2019, sections 4.1 and 4.2.
 """
@@ -42,6 +38,10 @@ def alexnet_corruption_errors() -> dict[str, float]:
 
 def flip_rate(logits: Tensor, *, noise: bool = False, difficulty: int = 1) -> Tensor:
     """The share of frame pairs whose top-1 class differs (flip probability, section 4.2).
+
+    >>> classes = torch.tensor([[3, 3, 7, 7, 3]])
+    >>> flip_rate(classes).item(), flip_rate(classes, noise=True).item(), flip_rate(classes, difficulty=2).item()
+    (0.5, 0.5, 1.0)
 
     Args:
         logits: float (sequences, frames, classes), or the classes themselves, integer (sequences, frames).
@@ -110,15 +110,12 @@ class _SequenceMetric(RowMetric):
 
 
 class FlipRate(_SequenceMetric):
-    """`flip_rate` over many batches, as a torchmetrics Metric.
+    """`flip_rate` over many batches, as a torchmetrics Metric with the arguments `noise` and `difficulty`.
 
     >>> metric = FlipRate()
     >>> metric.update(torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]]))
     >>> metric.compute()
     tensor(0.5000)
-
-    Args:
-        noise, difficulty: as for `flip_rate`.
     """
 
     plot_upper_bound = 1.0
@@ -129,15 +126,12 @@ class FlipRate(_SequenceMetric):
 
 
 class T5D(_SequenceMetric):
-    """`top5_distance` over many batches, as a torchmetrics Metric.
+    """`top5_distance` over many batches, as a torchmetrics Metric with the arguments `noise` and `difficulty`.
 
     >>> metric = T5D(noise=True)
     >>> metric.update(torch.rand(4, 31, 10))
     >>> 0 <= metric.compute().item() <= 15
     True
-
-    Args:
-        noise, difficulty: as for `flip_rate`.
     """
 
     plot_upper_bound = 15.0

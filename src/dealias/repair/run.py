@@ -1,11 +1,4 @@
-"""Repair an anti-aliased copy of a trained network with unlabelled images: it learns to agree with the original.
-
->>> import torch
->>> from dealias.models import vgg_small
->>> outcome = repair(vgg_small(), torch.rand(20, 1, 32, 32), epochs=1, min_agreement=0, min_consistency=0)
->>> outcome.succeeded, outcome.results["images"]["held_out"]
-(True, 4)
-"""
+"""Repair an anti-aliased copy of a trained network with unlabelled images: it learns to agree with the original."""
 
 from __future__ import annotations
 
@@ -75,6 +68,11 @@ def repair(
     Batch-norm statistics are re-estimated first. Then the copy is trained on what the original returns (see
     `dealias.repair.losses.output_loss`) and on its features at the downsampling sites. A part of the images is held
     out: the copy never sees it while training, and every figure is measured there.
+
+    >>> from dealias.models import vgg_small
+    >>> outcome = repair(vgg_small(), torch.rand(20, 1, 32, 32), epochs=1, min_agreement=0, min_consistency=0)
+    >>> outcome.succeeded, outcome.results["images"]["held_out"]
+    (True, 4)
 
     Args:
         original: a trained network of any task; it is not changed.

@@ -15,11 +15,7 @@ from dealias.training.settings import Settings
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    """The optimizer of timm that the settings name.
-
-    Raises:
-        InputError: timm has no optimizer of that name.
-    """
+    """The optimizer of timm that the settings name; `InputError` if timm has no optimizer of that name."""
     factory = require("timm.optim")
     if settings.optimizer not in factory.list_optimizers():
         raise InputError(f"optimizer={settings.optimizer!r} is unknown to timm: use momentum, sgd, adamw, ...")

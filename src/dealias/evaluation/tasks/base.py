@@ -177,11 +177,7 @@ class Task(ABC):
         """The findings about a network, from its counts."""
 
     def open(self, number: int) -> Any:
-        """The image as `views` takes it: a Pillow picture.
-
-        Raises:
-            InputError: the image cannot be read.
-        """
+        """The image as `views` takes it: a Pillow picture; `InputError` if the image cannot be read."""
         return self.source.read(number)
 
     @abstractmethod
