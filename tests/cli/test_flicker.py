@@ -15,7 +15,7 @@ MODEL = "helpers.networks_of_tasks:SquareDetector"
 def test_photos_to_a_page(run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pans(tmp_path / "photos")
     output = tmp_path / "out"
-    other = "helpers.networks_of_tasks:Detector,label=other"
+    other = "helpers.networks_of_tasks:Detector,label=other"  # its boxes have scores of about .5
     arguments = ("flicker", MODEL, "--photos", tmp_path / "photos", "--against", other, "--frames", 9)
     arguments += ("--crop-size", 64, "--output", output)
     assert run(*arguments) == 0
@@ -27,6 +27,9 @@ def test_photos_to_a_page(run: Callable[..., int], capsys: pytest.CaptureFixture
     page = (output / "report.html").read_text()
     assert page.count("data:image/jpeg") == 2 * 3 * 9
     assert run(*arguments, "--resume") == 0
+    capsys.readouterr()
+    assert run(*arguments[:-1], tmp_path / "sure", "--least-score", 0.95) == 0
+    assert capsys.readouterr().out.startswith("No network found a box")
 
 
 def test_a_repaired_copy_is_shown_beside_the_two_on_photographs_that_it_has_not_seen(

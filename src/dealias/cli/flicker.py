@@ -45,6 +45,10 @@ def flicker_of_networks(
     ] = False,
     epochs: Annotated[int, typer.Option(help="Of the repair.", min=1)] = 5,
     task: common.Task = "auto",
+    least_score: Annotated[
+        float | None,
+        typer.Option(help="Leave out boxes with a lower score. Default: none; of raw outputs as their libraries do."),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Of the pan over each photograph.", min=2)] = 17,
     step: Annotated[
         float, typer.Option(help="Pixels that the window moves down and to the right in each frame.")
@@ -156,7 +160,10 @@ def _networks(specs: Sequence[ModelSpec], asked: Mapping[str, Any]) -> list[Netw
 
     task, device = check_task(asked["task"]), pick_device(asked["device"])
     sizes = {"crop_size": asked["crop_size"], "seed": asked["seed"]}
-    return [build_network(spec, device, asked["batch_size"], task=task, **sizes) for spec in specs]
+    networks = [build_network(spec, device, asked["batch_size"], task=task, **sizes) for spec in specs]
+    for network in networks:
+        network.least_score = asked["least_score"]
+    return networks
 
 
 def _opened(asked: Mapping[str, Any]) -> Video | Source:

@@ -30,6 +30,7 @@ class Network:
         task: what it returns: one of `dealias.metrics.outputs.TASKS`.
         classes: number of its logits; 0 where it returns something else.
         labels: its class of each class of the images; None where they do not match.
+        least_score: of its detections, as for `dealias.metrics.outputs.recognise`.
     """
 
     spec: ModelSpec
@@ -40,6 +41,7 @@ class Network:
     task: AnyTask = "classes"
     classes: int = 0
     labels: Sequence[int] | None = field(default=None, repr=False)
+    least_score: float | None = None
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of bytes or normalised images, on the CPU; a row with NaN is NaN throughout."""
@@ -60,6 +62,7 @@ class Network:
                 channels=seen.shape[1],
                 task=self.task,
                 model=self.model,
+                least_score=self.least_score,
             )
             return found.compact() if compact else found
 

@@ -73,7 +73,10 @@ def write_flicker_report(
 def flicker_finding(results: Flicker) -> str:
     """The result in one sentence."""
     if results.task == "detection" and not any(found.counts["boxes"] for found in results.networks.values()):
-        return "No network found a box that could be compared with the next frame: there is nothing to measure."
+        return (
+            "No network found a box that could be compared with the next frame: there is nothing to measure. A lower "
+            "--least-score keeps more of their boxes."
+        )
     texts = _texts(results)
     key = next(iter(texts))
     known = all(clip["known_motion"] for clip in results.clips)
