@@ -83,7 +83,8 @@ def _with_detections(scene: Pixels, found: Detections) -> Pixels:
     )
     if found.masks is not None:
         scene = supervision.MaskAnnotator().annotate(scene, detections)
-    drawn: Pixels = supervision.BoxAnnotator(thickness=2).annotate(scene, detections)
+    thickness = 2 if scene.shape[1] >= 320 else 1
+    drawn: Pixels = supervision.BoxAnnotator(thickness=thickness).annotate(scene, detections)
     return drawn if found.points is None else _with_points(drawn, found.points.numpy())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -114,8 +115,10 @@ def _value(key: str, found: NetworkFlicker, results: Flicker) -> str:
     def shown(value: float) -> str:
         return f"{100 * value:.1f}%" if is_share else f"{value:.3g}"
 
-    interval = "" if figure.interval is None else f" ({shown(figure.interval[0])} to {shown(figure.interval[1])})"
-    return shown(figure.value) + interval
+    low, high = figure.interval or (0.0, math.inf)
+    # all that is possible, which one photograph or a short video leaves
+    is_empty = low == 0 and high in (1, math.inf)
+    return shown(figure.value) + ("" if is_empty else f" ({shown(low)} to {shown(high)})")
 
 
 def _group_tables(results: Flicker) -> list[Table]:
