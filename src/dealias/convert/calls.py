@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from types import CodeType, FrameType, FunctionType
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ torch.fx.wrap("apply_blur")
 
 CALLS = "antialias_calls"
 """The name of the child that holds a module's layers for its function calls."""
+
+_Layer: TypeAlias = nn.Module | None
 
 
 class Answers(nn.ModuleList):
@@ -118,12 +120,7 @@ class ChangedCall(nn.Module):
     """All calls with one window, at another stride if one is given, with a layer in front or behind if there is one."""
 
     def __init__(
-        self,
-        window: Window,
-        *,
-        stride: tuple[int, ...] = (),
-        before: nn.Module | None = None,
-        after: nn.Module | None = None,
+        self, window: Window, stride: tuple[int, ...] = (), *, before: _Layer = None, after: _Layer = None
     ) -> None:
         super().__init__()
         self.window, self.stride, self.before, self.after = window, stride, before, after

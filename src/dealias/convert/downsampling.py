@@ -171,7 +171,7 @@ def _strided(kind: str, node: Node, grids: Grids) -> Spot | None:
     call, source, result = _ends(kind, node)
     steps = node.settings.get("stride") or node.settings["kernel_size"]
     if call is not None:
-        stride = per_axis(getattr(call.module, "stride", None) or steps, spatial_axes(call.module))
+        stride = per_axis(getattr(call.module, "stride", None) or steps, _axes_of(call.module))
     else:
         is_1d = node.window is None or len(node.window.stride) == 1
         unsqueezed = source.producer is not None and source.producer.op == "unsqueeze" and source.shape[-2] == 1
@@ -306,8 +306,8 @@ _SPOTTERS: dict[str, Callable[[str, Node, Grids], Spot | None]] = {
 }
 
 
-def spatial_axes(module: nn.Module) -> int:
-    """How many spatial axes a convolution or pooling layer of PyTorch has."""
+def _axes_of(module: nn.Module) -> int:
+    """How many spatial axes a layer with a stride has."""
     return next(axes for kind in _STRIDED for axes, one in enumerate(_LAYERS[kind], 1) if isinstance(module, one))
 
 
@@ -318,6 +318,6 @@ def unreached_layers(trace: Trace, model: nn.Module) -> Iterator[Site]:
     for path, module in model.named_modules():
         for kind in _STRIDED:
             if isinstance(module, _LAYERS[kind]) and module not in called:
-                stride = per_axis(cast(Any, module).stride, spatial_axes(module))
+                stride = per_axis(cast(Any, module).stride, _axes_of(module))
                 if max(stride) > 1:
                     yield Site(kind, path, stride, (), (), "not placed", reason=reason)

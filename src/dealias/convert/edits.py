@@ -223,7 +223,7 @@ class AnswerConv(AnswerCalls):
     def _change(self, module: Any, blurring: Blurring) -> nn.Module | None:
         blur = None if self.blur is None else blurring.pool(self.blur_stride)
         sides = {} if self.blur is None else {self.blur: blur}
-        answer_calls(module, self.method, ChangedCall(self.window, stride=self.stride, **sides))
+        answer_calls(module, self.method, ChangedCall(self.window, self.stride, **sides))
         return blur
 
 

@@ -180,7 +180,7 @@ class Frames:
         return Rise(spot, tuple(families), tuple(scales))
 
 
-class Rolled(NamedTuple):
+class _Rolled(NamedTuple):
     """What an anchor rolls, and its period: two anchors for which these are the same roll alike."""
 
     value: Value | None
@@ -190,7 +190,7 @@ class Rolled(NamedTuple):
 class _State(NamedTuple):
     """A map, and its copies under shifts, differ by shifts that are multiples of `period` from `rolled` on."""
 
-    rolled: tuple[Rolled, ...] = ()
+    rolled: tuple[_Rolled, ...] = ()
     period: tuple[int, ...] = ()  # empty for 1 on each axis
 
 
@@ -218,7 +218,7 @@ class Coverage:
     def _behind(self, node: Node, state: _State) -> _State:
         module, spot = node.call.module, self.maps.spots.get(node)
         if isinstance(module, Anchor) and node.call in self._turns:
-            return _State((*state.rolled, Rolled(node.inputs[0], module.stride)), module.stride)
+            return _State((*state.rolled, _Rolled(node.inputs[0], module.stride)), module.stride)
         if isinstance(module, Undo) and node.call in self._turns:
             undone = {self._rolled(module, step.anchor, step.call) for step in module.turns[self._turns[node.call]]}
             return _State(tuple(one for one in state.rolled if one not in undone))
@@ -232,9 +232,9 @@ class Coverage:
             return _State(state.rolled)
         return _State(state.rolled, tuple(map(operator.floordiv, state.period, spot.stride)))
 
-    def _rolled(self, undo: Undo, number: int, turn: int) -> Rolled:
+    def _rolled(self, undo: Undo, number: int, turn: int) -> _Rolled:
         anchor = cast(Anchor, undo.anchors[number])
-        return Rolled(self.maps.trace.calls_of(anchor)[turn].input, anchor.stride)
+        return _Rolled(self.maps.trace.calls_of(anchor)[turn].input, anchor.stride)
 
 
 def subsamples(spot: Spot) -> bool:

@@ -136,7 +136,7 @@ def build_report(
     )
 
 
-def _extra_flops(traces: tuple[Trace, Trace], plan: SitePlan, blurs: Sequence[nn.Module]) -> list[int]:
+def _extra_flops(traces: tuple[Trace, Trace], plan: SitePlan, blurs: Sequence[Any]) -> list[int]:
     """By site: the convolution's FLOPs after less those before, and the blur's; a shared blur counts at the first."""
     extra = [0] * len(plan.sites)
     if not plan.is_placed:
@@ -148,15 +148,10 @@ def _extra_flops(traces: tuple[Trace, Trace], plan: SitePlan, blurs: Sequence[nn
             extra[number] = _convolution_flops(pairs[spot.node]) - _convolution_flops(spot.node)
     for blur in blurs:
         maps = [call.output.shape for call in after.calls_of(blur) if call.output is not None]
+        taps = blur.taps if hasattr(blur, "taps") else blur.blurring.taps(plan.sites[0].stride)
         for number, shape in enumerate(maps[: len(extra)]):
-            extra[number] += 2 * _taps_of_a_window(blur, plan) * prod(shape)
+            extra[number] += 2 * prod(map(len, taps)) * prod(shape)
     return extra
-
-
-def _taps_of_a_window(blur: Any, plan: SitePlan) -> int:
-    """How many samples a blur adds up for each that it returns."""
-    taps = blur.taps if hasattr(blur, "taps") else blur.blurring.taps(plan.sites[0].stride)
-    return prod(len(one) for one in taps)
 
 
 def _convolution_flops(node: Node) -> int:

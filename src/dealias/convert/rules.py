@@ -78,7 +78,7 @@ class Rules:
         kept, stride = group.steps
         densify = [one for one in (group.densify() for group in groups) if one is not None]
         meeting = f" where {len(groups)} branches that subsample meet" if len(groups) > 1 else ""
-        lead = f"stride {kept[0]}, {blur_name(stride)}"
+        lead = f"stride {kept[0]}, {_blur_name(stride)}"
         dense = frozenset(node for region in regions for node in region.convolutions)
         decisions = []
         for cuts in zip(*(region.behind for region in regions), strict=False):
@@ -120,7 +120,7 @@ class Rules:
     def _linear_conv(self, group: Group, regions: Sequence[Region]) -> list[Decision]:
         """A convolution without a non-linearity behind it: a blur in front where that is the same, else behind."""
         kept, stride = group.steps
-        lead, blur = f"stride {kept[0]}, ", blur_name(stride)
+        lead, blur = f"stride {kept[0]}, ", _blur_name(stride)
         no_one = f": no non-linearity of its own stands behind{_answer_text(group)}"
         decisions, densify = [], group.densify()
         assert densify is not None  # as the group has no problem
@@ -144,10 +144,10 @@ class Rules:
         if (problem := group.unanswerable) is not None:
             return [refuse(problem)]
         if group.recipe == "zhang2019" and group.is_resnet_pool and not group.answered:
-            text = f"max over 2x2 at stride 1 without padding, then {blur_name(group.stride)}"
+            text = f"max over 2x2 at stride 1 without padding, then {_blur_name(group.stride)}"
             edit = ReplacePool(group.path, changes={"kernel_size": 2, "padding": 0})
             return [Decision("placed", text, (edit,))]
-        pooled = self._pooled(group, f"max at stride 1, then {blur_name(group.stride)}")
+        pooled = self._pooled(group, f"max at stride 1, then {_blur_name(group.stride)}")
         return [*self._pool_before_activation(group), *pooled]
 
     def _pool_before_activation(self, group: Group) -> list[Decision]:
@@ -179,7 +179,7 @@ class Rules:
             return [Decision("left alone", "global: the window covers the whole map, so that nothing is subsampled")]
         if (problem := group.unanswerable) is not None:
             return [refuse(problem)]
-        blur = blur_name(group.stride)
+        blur = _blur_name(group.stride)
         if window.averages_blocks:
             return self._pooled(group, f"{blur} in place of the average")
         if window.ceil_mode and set(window.kernel) != {1}:
@@ -191,14 +191,14 @@ class Rules:
             return [refuse(problem)]
         if group.window.ceil_mode:
             return [refuse(f"{group.title}: ceil_mode=True")]
-        return self._pooled(group, f"power average at stride 1, then {blur_name(group.stride)}")
+        return self._pooled(group, f"power average at stride 1, then {_blur_name(group.stride)}")
 
     def _adaptive_pool(self, group: Group) -> list[Decision]:
         if (problem := self._whole_steps(group)) is not None:
             return [refuse(problem)]
         if group.uses_indices:
             return [refuse("return_indices=True: a blurred maximum has no index")]
-        blur = blur_name(group.stride)
+        blur = _blur_name(group.stride)
         maximum = "max" in type(group.module).__name__.lower() if group.is_layer else "max" in group.window.kind
         what = f"max at stride 1, then {blur}" if maximum else f"{blur} in place of the average"
         return self._pooled(group, f"{what}, where the sizes divide")
@@ -213,7 +213,7 @@ class Rules:
         window = group.spots[0].node.window
         if group.module.align_corners if group.is_layer else window is not None and window.rest[3]:
             return [refuse(f"{group.title}: align_corners=True takes other pixels than a blur with this stride")]
-        text = f"{blur_name(group.stride)} in place of the resampling, where the sizes divide"
+        text = f"{_blur_name(group.stride)} in place of the resampling, where the sizes divide"
         return self._pooled(group, text)
 
     def _whole_steps(self, group: Group) -> str | None:
@@ -252,8 +252,7 @@ def _no_rule(group: Group) -> str:
     return f"{group.title}: antialias has no rule for it; low-pass filter in front of it where it matters"
 
 
-def blur_name(stride: tuple[int, ...]) -> str:
-    """How reports call the blur of this stride."""
+def _blur_name(stride: tuple[int, ...]) -> str:
     return f"BlurPool{len(stride)}d(stride={stride[0] if len(set(stride)) == 1 else stride})"
 
 
