@@ -127,6 +127,7 @@ class AnchorPlans:
         return None if spot is None or node.window is None else (self._calls(node, node.window), spot.node)
 
     def _calls(self, node: Node, window: Window) -> Place:
+        """The calls with `window` in the method that makes the one behind `node`."""
         module, method = caller_of(node)
         return Place(module, self.trace.paths[module], "calls", method, window)
 
