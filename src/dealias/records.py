@@ -12,6 +12,7 @@ Point(name='corner', place=(0, 3))
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -29,12 +30,8 @@ def read_json(kind: type[_Record], path: Path) -> _Record:
         InputError: the file cannot be read or is not JSON, a key is missing, or a value has another type.
         FileNotFoundError: there is no such file.
     """
-    try:
+    with _readable(path):
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
     return from_json(kind, content, str(path))
 
 
@@ -42,19 +39,23 @@ def read_json_lines(kind: type[_Record], path: Path) -> list[_Record]:
     """The records in a file, one in each line; half a last line, which a killed process left, is left out.
 
     Raises:
-        InputError: the file cannot be read, or a line is not such a record.
-        FileNotFoundError: there is no such file.
+        InputError, FileNotFoundError: as for `read_json`.
     """
     return list(iterate_json_lines(kind, path))
 
 
 def iterate_json_lines(kind: type[_Record], path: Path) -> Iterator[_Record]:
     """The records of `read_json_lines` one by one: the file may be larger than the memory."""
+    with _readable(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield from_json(kind, line, f"{path}, line {number}")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.endswith(b"\n"):
-                    yield from_json(kind, line, f"{path}, line {number}")
+        yield
     except FileNotFoundError:
         raise
     except OSError as error:

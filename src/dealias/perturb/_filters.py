@@ -1,7 +1,6 @@
 """Filters of images (C, H, W) in float32: blurs, zoom, sampling at given places, fractal noise.
 
-SciPy's functions do the work where they are fast; its `zoom`, its 2-D `correlate` and its widest Gaussians take 10 to
-100 times as long as those here.
+SciPy's `zoom`, 2-D `correlate` and widest Gaussians take 10 to 100 times as long as those here.
 """
 
 from __future__ import annotations

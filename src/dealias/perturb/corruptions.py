@@ -6,17 +6,11 @@
 >>> first.shape, first.dtype, np.array_equal(first, again)
 ((28, 28), dtype('uint8'), True)
 
-All random draws come from the generator that is passed. With a generator made from (seed, index of the image), an image
-has the same pixels in any order and with any number of workers.
-
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
 2019. The parameters of the severities are theirs, for images of 224 pixels. At other sizes lengths in pixels are
-multiplied by min(height, width) / 224, at least by 1/4: radii and sigmas of the blurs, the reach of glass blur, the
-size of snow flakes, the needles of frost, the drops of spatter, the sigma and the size of elastic displacements, the
-blocks of pixelate beyond their first pixel. The random affine map of elastic transform scales with the image, without
-this limit; zoom and fog have no lengths. Gaussians of less than a pixel keep their variance; the sigma of gaussian_blur
-is at least 0.4 pixels, and splashes of mud are not smaller than pixels. Noise is drawn for each pixel, and JPEG has
-blocks of 8, at any size. Images of 32 pixels therefore differ from CIFAR-10-C's, which has parameters of its own.
+multiplied by min(height, width) / 224, at least by 1/4; only the affine map of elastic transform has no such limit, and
+noise and the blocks of JPEG do not scale. Gaussians of less than a pixel keep their variance. Images of 32 pixels
+therefore differ from CIFAR-10-C's, which has parameters of its own.
 
 Differences from the released images: frost is computed, theirs is one of five photographs; defocus_blur at other sizes
 than 224 integrates its disk over the pixels; pixelate takes the exact mean of each block, Pillow's box filter that of
@@ -316,13 +310,7 @@ _CORRUPTIONS: dict[str, tuple[_Corruption, Sequence[tuple[Any, ...]]]] = {
     "elastic_transform": (
         _elastic_transform,
         # multiples of 244, not 224, as published
-        [
-            (488, 170.8, 24.4),
-            (488, 19.52, 48.8),
-            (12.2, 2.44, 4.88),
-            (17.08, 2.44, 4.88),
-            (29.28, 2.44, 4.88),
-        ],
+        [(488, 170.8, 24.4), (488, 19.52, 48.8), (12.2, 2.44, 4.88), (17.08, 2.44, 4.88), (29.28, 2.44, 4.88)],
     ),
     "pixelate": (_pixelate, [(0.6,), (0.5,), (0.4,), (0.3,), (0.25,)]),
     "jpeg_compression": (_jpeg_compression, [(25,), (18,), (15,), (10,), (7,)]),

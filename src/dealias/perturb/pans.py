@@ -109,12 +109,7 @@ class Pan(Sequence[Tensor]):
 
 
 def slide(
-    photo: Tensor,
-    size: tuple[int, int],
-    *,
-    frames: int = 17,
-    step: Place = (1.0, 1.0),
-    kernel: Kernel = "lanczos",
+    photo: Tensor, size: tuple[int, int], *, frames: int = 17, step: Place = (1.0, 1.0), kernel: Kernel = "lanczos"
 ) -> Pan:
     """The pan of a window that moves by `step` (dy, dx) pixels a frame along a straight path through the middle.
 

@@ -1,11 +1,5 @@
 """Find the images and videos of the released ImageNet-C and ImageNet-P in their unpacked archives.
 
->>> import tempfile
->>> root = Path(tempfile.mkdtemp())
->>> (root / "weather" / "fog" / "3").mkdir(parents=True)
->>> released_corruption(root, "fog", 3).relative_to(root).as_posix()
-'weather/fog/3'
-
 The archives are unpacked into one folder, or each into a subfolder of its own.
 """
 
@@ -26,6 +20,12 @@ VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov")
 
 def released_corruption(root: str | PathLike[str], corruption: str, severity: int) -> Path:
     """The folder of one corruption and severity, which has a subfolder of images for each class.
+
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> (root / "weather" / "fog" / "3").mkdir(parents=True)
+    >>> released_corruption(root, "fog", 3).relative_to(root).as_posix()
+    'weather/fog/3'
 
     Args:
         root: where the archives were unpacked: `root`/CORRUPTION/SEVERITY, or one folder deeper.

@@ -6,15 +6,10 @@
 >>> frames.shape, frames[:, 0, 16].tolist()
 ((11, 32, 32), [21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11])
 
-The released sequences were made from images resized to 256 pixels; each frame shows the middle 224:
-`sequence(image, name, size=224, generator=...)`.
-
-Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations, ICLR
-2019. Lengths in pixels are theirs for frames of 224 pixels and scale as those of `dealias.perturb.corruptions`.
+Source: Hendrycks and Dietterich, as in `dealias.perturb.corruptions`, by whose rule lengths scale. The released
+sequences are `sequence(image, name, size=224, generator=...)` of images resized to 256 pixels, but that tilt turns the
+picture about its centre, seen from a distance of its diagonal, and that theirs are stored as compressed videos.
 Translation moves one pixel a frame at any size; on small images it moves less far and has fewer frames.
-
-Differences from the released sequences: tilt turns the picture about its centre, seen from a distance of its diagonal;
-frames are exact, theirs are stored as compressed videos.
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ def fourier_shift(images: Tensor, dy: SubpixelShift, dx: SubpixelShift) -> Tenso
     working = batch if batch.dtype == torch.float64 else batch.float()
     for axis, name, shift in ((2, "dy", dy), (3, "dx", dx)):
         size = batch.shape[axis]
-        turns = _fractions(name, shift, working) * torch.fft.rfftfreq(size, dtype=working.dtype, device=images.device)
+        frequencies = torch.fft.rfftfreq(size, dtype=working.dtype, device=images.device)
+        turns = _one_or_each(name, shift, working, whole=False) * frequencies
         phases = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
         if size % 2 == 0:  # samples of the Nyquist frequency are a cosine
             phases = torch.cat([phases[:, :-1], torch.complex(phases[:, -1:].real, torch.zeros_like(turns[:, :1]))], 1)
@@ -115,7 +116,7 @@ def crop(images: Tensor, top: Shift, left: Shift, size: int | tuple[int, int]) -
     height, width = batch.shape[2:]
     sides = size if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
     window = tuple(as_int("size", side, given=size, valid="an int, or height and width") for side in sides)
-    starts = _per_image("top", top, batch), _per_image("left", left, batch)
+    starts = _one_or_each("top", top, batch), _one_or_each("left", left, batch)
     for name, start, length, available in zip(("top", "left"), starts, window, (height, width), strict=True):
         if length < 1 or int(start.min()) < 0 or int(start.max()) + length > available:
             raise InputError(
@@ -155,8 +156,8 @@ def resize_and_crop(images: Tensor, size: int) -> Tensor:
 def _sources(images: Tensor, dy: Shift, dx: Shift) -> tuple[Tensor, Tensor]:
     """The rows (N or 1, H) and the columns (N or 1, W) that move to each place; some lie outside the images."""
     batch = _as_batch(images)
-    rows = torch.arange(batch.shape[2], device=images.device) - _per_image("dy", dy, batch)
-    columns = torch.arange(batch.shape[3], device=images.device) - _per_image("dx", dx, batch)
+    rows = torch.arange(batch.shape[2], device=images.device) - _one_or_each("dy", dy, batch)
+    columns = torch.arange(batch.shape[3], device=images.device) - _one_or_each("dx", dx, batch)
     return rows, columns
 
 
@@ -169,38 +170,22 @@ def _as_batch(images: Tensor) -> Tensor:
     return images if images.ndim == 4 else images.unsqueeze(0)
 
 
-def _per_image(name: str, shift: Shift, images: Tensor) -> Tensor:
-    """The shifts as (N, 1) or (1, 1)."""
-    values = _numbers(name, shift, "an int or a sequence of ints", images)
-    if values.is_floating_point():
-        raise InputTypeError(f"{name}={shown(shift)} must be an int or a sequence of ints")
-    return _one_or_each(name, values, images)
-
-
-def _fractions(name: str, shift: SubpixelShift, images: Tensor) -> Tensor:
-    """The shifts as (N, 1) or (1, 1), in the dtype of the images."""
-    values = _numbers(name, shift, "a real number or a sequence of them", images)
-    if not values.isfinite().all():
-        raise InputError(f"{name}={shown(shift)} must be finite")
-    return _one_or_each(name, values.to(images.dtype), images)
-
-
-def _numbers(name: str, shift: Any, valid: str, images: Tensor) -> Tensor:
+def _one_or_each(name: str, shift: Any, images: Tensor, *, whole: bool = True) -> Tensor:
+    """The shifts as (N, 1) or (1, 1): integers, or unless `whole` fractions in the dtype of the images."""
     try:
         values = torch.as_tensor(shift, device=images.device)
     except (TypeError, ValueError, RuntimeError):  # as PyTorch raises for text, None, sets and huge numbers
         values = None
-    if values is None or values.is_complex() or values.dtype == torch.bool:
+    if values is None or values.is_complex() or values.dtype == torch.bool or (whole and values.is_floating_point()):
+        valid = "an int or a sequence of ints" if whole else "a real number or a sequence of them"
         raise InputTypeError(f"{name}={shown(shift)} must be {valid}")
-    return values
-
-
-def _one_or_each(name: str, values: Tensor, images: Tensor) -> Tensor:
+    if not values.isfinite().all():
+        raise InputError(f"{name}={shown(shift)} must be finite")
     if values.ndim > 1 or (values.ndim == 1 and len(values) != len(images)):
         raise InputError(
             f"{name} has shape {tuple(values.shape)}: use one number, or {len(images)}, one for each image"
         )
-    return values.reshape(-1, 1)
+    return (values if whole else values.to(images.dtype)).reshape(-1, 1)
 
 
 def _take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
