@@ -1,17 +1,8 @@
 """Compare the time of the fused operations with others: ratios within one run, so that the machine's speed cancels.
 
->>> times = race({"long": lambda: sum(range(9000)), "short": lambda: sum(range(3000))}, rounds=5)
->>> median_ratio(times["long"], times["short"]) > 1
-True
-
-Every round times all forms, one after the other. A ratio is the median over the rounds of the ratios within a round.
-With one thread the clock is the CPU time of the thread, so that other load on the machine does not count.
-
-The bound is the time to move the data of an operation once. The forward reads the input and writes the output. The
-backward also reads the output's gradient and writes the input's gradient; for a ReLU or a maximum it reads the input
-again. The bound is measured in the same rounds, as a copy of half as many bytes, which reads and writes as many bytes
-in all. Both buffers of the copy have been written before: a copy from memory that was never written reads the zero
-page and is three times too fast.
+Every round times all forms; with one thread the clock is the thread's CPU time, so that other load does not count.
+The bound is the time to move an operation's data once, measured as a copy of half as many bytes, which reads and writes
+as many in all, between buffers that were written before: memory never written is read three times too fast.
 """
 
 from __future__ import annotations
@@ -61,9 +52,12 @@ class Contest:
     """Whether the backward reads the input."""
 
     def traffic(self, backward: bool) -> float:
-        """Elements that cross the memory bus, for each element of the input."""
-        forward = 1.25
-        return forward + (1.25 + self.reads_input_twice) * backward
+        """Elements that cross the memory bus, for each element of the input.
+
+        The forward reads the input and writes the output, a quarter as large. The backward reads the output's gradient
+        and writes the input's; for a ReLU or a maximum it reads the input again.
+        """
+        return 1.25 + (1.25 + self.reads_input_twice) * backward
 
 
 def contests() -> list[Contest]:
@@ -109,6 +103,10 @@ def race(
     steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2, least: float = 0.0
 ) -> dict[str, list[float]]:
     """Seconds of each step in each of `rounds`, after `warmup` rounds that do not count.
+
+    >>> times = race({"long": lambda: sum(range(9000)), "short": lambda: sum(range(3000))}, rounds=5)
+    >>> median_ratio(times["long"], times["short"]) > 1
+    True
 
     With `least`, a step is called in a row for at least that many seconds, after as many calls that do not count. It
     then reuses memory that it freed itself, as in a loop of its own, and not memory of the step before.

@@ -1,10 +1,4 @@
-"""Low-pass filters of one axis, by name, by number of taps or by their taps.
-
->>> resolve_filter("bin4")
-(0.125, 0.375, 0.375, 0.125)
->>> resolve_filter(3) == resolve_filter("tri3") == resolve_filter([1, 2, 1])
-True
-"""
+"""Low-pass filters of one axis, by name, by number of taps or by their taps."""
 
 from __future__ import annotations
 
@@ -36,6 +30,11 @@ FILTERS: dict[str, Taps] = {
 
 def resolve_filter(filter: Filter) -> Taps:
     """The taps of `filter` as Python floats that sum to 1.
+
+    >>> resolve_filter("bin4")
+    (0.125, 0.375, 0.375, 0.125)
+    >>> resolve_filter(3) == resolve_filter("tri3") == resolve_filter([1, 2, 1])
+    True
 
     Args:
         filter: a key of `FILTERS`; an int k >= 1 for the binomial filter of k taps; or any non-empty 1-D

@@ -1,7 +1,4 @@
-"""Labelled images by number, from class folders, WebDataset shards or Hugging Face datasets.
-
-Shards are indexed here, not streamed by the package webdataset: limits and workers do not change which images are read.
-"""
+"""Labelled images by number, from class folders, WebDataset shards or Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -158,7 +155,7 @@ def _open_member(members: Sequence[_Member], number: int) -> BinaryIO:
 
 
 def _open_shards(place: str | PathLike[str], shards: Sequence[str]) -> Source:
-    """Index the images of all shards."""
+    """Index the images of all shards: no stream, so that limits and workers do not change which images are read."""
     members, labels, names = [], [], []
     for shard in shards:
         for key, files in _samples(shard).items():

@@ -50,10 +50,7 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     check_kind("weights", path, (str, PathLike), "a path")
     if not Path(path).is_file():
         raise InputError(f"weights={str(path)!r} is not a file: give the path of a .safetensors or .pth checkpoint")
-    try:
-        content = _read(Path(path))
-    except OSError as error:
-        raise InputError(f"weights={str(path)!r} cannot be read: {error.strerror or error}") from None
+    content = _read(Path(path))
     for _ in range(2):  # training scripts wrap {"model": {"state_dict": ...}} at most
         if isinstance(content, Mapping):
             content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
@@ -73,22 +70,19 @@ def checkpoint_content(tensors: Mapping[str, Tensor], **metadata: str) -> bytes:
 
 
 def _read(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        safetensors = require("safetensors.torch")
-        try:
-            tensors: dict[str, Tensor] = safetensors.load_file(path)
-        except require("safetensors").SafetensorError as error:
-            reason = f"safetensors cannot read it ({error})"
-            raise InputError(f"weights={str(path)!r} is not a checkpoint: {reason}{_kind_of(path)}") from None
-        return tensors
+    safetensors = require("safetensors.torch") if path.suffix == ".safetensors" else None
     try:
+        if safetensors is not None:
+            return safetensors.load_file(path)
         # PyTorch warns of odd files; the error below names the cause
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # unpickling arbitrary bytes raises almost anything
-        if "weights_only" in str(error) or "Weights only" in str(error):
+    except OSError as error:
+        raise InputError(f"weights={str(path)!r} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # reading arbitrary bytes raises almost anything
+        if safetensors is not None:
+            reason = f"safetensors cannot read it ({error})"
+        elif "weights_only" in str(error) or "Weights only" in str(error):
             reason = "it has objects other than tensors and plain containers; save model.state_dict() alone"
         else:
             reason = "torch.load cannot read it"
@@ -134,8 +128,8 @@ def load_weights(model: nn.Module, path: str | PathLike[str], *, new_head: bool 
     stored = _unwrapped(model, read_state_dict(path))
     if any(key.endswith(_FILTER) for key in stored):
         _load_zhang(model, stored, path, new_head)
-        return
-    _load(model, stored, path, {}, new_head)
+    else:
+        _load(model, stored, path, {}, new_head)
 
 
 def _unwrapped(model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -206,9 +200,8 @@ def _cure(differing: Mapping[str, tuple[torch.Size, torch.Size]]) -> str:
             f"{_first_few('tensor', list(differing))}, or build the model with num_classes={classes}"
         )
     theirs, ours = shapes[0]
-    if len(shapes) == 1 and len(theirs) > 2 and (theirs[0], theirs[2:]) == (ours[0], ours[2:]):
-        return f": build the model with in_chans={theirs[1]}"
-    return ""
+    is_first_conv = len(shapes) == 1 and len(theirs) > 2 and (theirs[0], theirs[2:]) == (ours[0], ours[2:])
+    return f": build the model with in_chans={theirs[1]}" if is_first_conv else ""
 
 
 def _classes(shapes: list[tuple[torch.Size, torch.Size]]) -> int | None:

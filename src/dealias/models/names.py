@@ -1,7 +1,4 @@
-"""The names of networks: "torchvision:NAME", "timm:NAME", "dealias:NAME" and "package.module:factory".
-
-torchvision and timm look up their own names alone; here are dealias's, factories, and hints for misspelt names.
-"""
+"""The names of networks: "torchvision:NAME", "timm:NAME", "dealias:NAME" and "package.module:factory"."""
 
 from __future__ import annotations
 
