@@ -5,13 +5,6 @@ import pytest
 import torch
 
 
-def test_info_names_versions_and_backends(run: Callable[..., int], capsys: pytest.CaptureFixture[str]):
-    assert run("info") == 0
-    shown = capsys.readouterr().out
-    assert torch.__version__ in shown
-    assert "backend reference" in shown
-
-
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["demo", "--no-such-option"], ["audit"]])
 def test_wrong_usage_exits_with_2(run: Callable[..., int], arguments: list[str]):
     assert run(*arguments) == 2

@@ -1,7 +1,6 @@
 """The command line: one module for each command, each a few lines over the library.
 
-`main` handles Ctrl-C before it imports the commands, which takes seconds. This module therefore imports only modules
-that Python loads when it starts.
+This module imports only modules that Python loads when it starts: `main` handles Ctrl-C before it imports the others.
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` wraps it, and takes milliseconds to import

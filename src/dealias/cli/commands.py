@@ -17,7 +17,7 @@ from dealias.cli.common import app, say
 from dealias.errors import InputError, MissingExtraError, printable, reason
 
 _MODULES = (
-    *("demo", "audit", "evaluate", "flicker", "report", "profile", "sites", "convert", "certify"),
+    *("demo", "evaluate", "audit", "flicker", "report", "profile", "sites", "convert", "certify"),
     *("train", "finetune", "recipes", "repair", "bench", "models", "info"),
 )
 for _module in _MODULES:  # each adds its commands to the app; `dealias --help` lists them in this order

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from dealias.errors import InputError, shown, users_code
 from dealias.progress import OnProgress
@@ -98,6 +99,14 @@ TrainingDevice = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or
 def say(line: object, style: str = "", *, error: bool = False) -> None:
     """Print a line as it is, on stderr for an `error`: paths are not wrapped, and brackets are no markup."""
     Console(stderr=error, highlight=False).print(line, style=style, markup=False, soft_wrap=True)
+
+
+def show_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **style: Any) -> None:
+    """Print a table; `style` are the settings of `rich.table.Table`."""
+    table = Table(*columns, **style)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 @contextmanager

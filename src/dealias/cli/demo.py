@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from dealias.cli.common import Output, Seed, app, say, show_progress
+from dealias.cli.common import Output, Seed, app, say, show_progress, show_table
 
 
 @app.command("demo")
@@ -24,10 +22,6 @@ def show_demo(
 
     with show_progress() as on_progress:
         results = run_demo(output, seed=seed, quick=quick, on_progress=on_progress)
-    table = Table("", *results.metrics)
-    for row in figure_rows(results.metrics):
-        table.add_row(*row)
-    console = Console()
-    console.print(results.finding, style="bold", markup=False, highlight=False)
-    console.print(table)
+    say(results.finding, style="bold")
+    show_table(("", *results.metrics), figure_rows(results.metrics))
     say(output / "report.html")

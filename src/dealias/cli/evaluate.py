@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dealias.cli import common
-from dealias.cli.common import app, say, show_progress
+from dealias.cli.common import app, say, show_progress, show_table
 
 Images = Annotated[str, typer.Option(help="Class folders, WebDataset shards or a Hugging Face dataset on disk.")]
 
@@ -64,12 +62,8 @@ def show_evaluation(folder: Path) -> None:
 
     page = write_report(folder)
     results, _ = read_results(folder)
-    console = Console()
-    console.print(evaluation_finding(results), style="bold", markup=False, highlight=False)
-    table = Table(*evaluation_columns(results))
-    for row in evaluation_rows(results):
-        table.add_row(*row)
-    console.print(table)
+    say(evaluation_finding(results), style="bold")
+    show_table(evaluation_columns(results), evaluation_rows(results))
     if skipped := results.images.skipped:
         say(f"{len(skipped)} files were skipped: see the report")
     say(page)

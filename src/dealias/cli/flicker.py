@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dealias.cli import common
-from dealias.cli.common import app, say, show_progress
+from dealias.cli.common import app, say, show_progress, show_table
 
 if TYPE_CHECKING:
     from dealias.data import Source, Video
@@ -202,10 +200,7 @@ def _print(results: Flicker, output: Path) -> None:
     from dealias.report.flicker import PAGE, flicker_finding, flicker_rows
 
     say(flicker_finding(results), style="bold")
-    table = Table("", *results.networks)
-    for row in flicker_rows(results):
-        table.add_row(*row)
-    Console().print(table)
+    show_table(("", *results.networks), flicker_rows(results))
     if skipped := sum(len(clip["skipped"]) for clip in results.clips):
         say(f"{skipped} frames were skipped: see the report")
     say(output / PAGE)

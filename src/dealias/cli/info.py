@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
-
-from dealias.cli.common import app
+from dealias.cli.common import app, show_table
 
 
 @app.command("info")
@@ -18,13 +15,12 @@ def print_info() -> None:
     import dealias
     from dealias import ops
 
-    table = Table(show_header=False, box=None)
-    table.add_row("dealias", dealias.__version__)
-    table.add_row("python", platform.python_version())
-    table.add_row("torch", torch.__version__)
-    table.add_row("threads", str(torch.get_num_threads()))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    table.add_row("CUDA device", device)
-    for name, state in ops.backends().items():
-        table.add_row(f"backend {name}", state)
-    Console().print(table)
+    rows = {
+        "dealias": dealias.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "threads": str(torch.get_num_threads()),
+        "CUDA device": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        **{f"backend {name}": state for name, state in ops.backends().items()},
+    }
+    show_table((), rows.items(), show_header=False, box=None)

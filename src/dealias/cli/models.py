@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from dealias.cli.common import app, say
+from dealias.cli.common import app, say, show_table
 from dealias.errors import InputError
 
 
@@ -26,8 +24,5 @@ def list_networks(
     hint = f"; not installed: {' and '.join(missing)} (pip install 'dealias[zoo]')" if missing else ""
     if not names:
         raise InputError(f"pattern={pattern!r} matches no network: dealias models lists all names{hint}")
-    table = Table("source", "model", box=None)
-    for name in names:
-        table.add_row(name.partition(":")[0], name)
-    Console().print(table)
+    show_table(("source", "model"), ((name.partition(":")[0], name) for name in names), box=None)
     say(f"{len(names)} network{'s'[: len(names) != 1]}{hint}")

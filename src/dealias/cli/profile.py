@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from dealias.cli.common import Device, Models, Output, Seed, app, say, show_progress
+from dealias.cli.common import Device, Models, Output, Seed, app, say, show_progress, show_table
 
 
 @app.command("profile")
@@ -53,11 +52,7 @@ def rank_sites(
             )
         write_profiles(folder, stored)
         page = folder.write("report.html", render_profiles(stored))
-    console = Console()
-    shown = [column for column in SITE_COLUMNS if column != "maximum"]  # it fits a terminal without it
+    fits = [column != "maximum" for column in SITE_COLUMNS]  # a terminal is too narrow for it
     for label, profile in stored.profiles.items():
-        table = Table(*shown, title=label)
-        for row in site_rows(profile):
-            table.add_row(*(cell for column, cell in zip(SITE_COLUMNS, row, strict=True) if column in shown))
-        console.print(table)
+        show_table(compress(SITE_COLUMNS, fits), (compress(row, fits) for row in site_rows(profile)), title=label)
     say(page)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from dealias.cli.common import app
+from dealias.cli.common import app, show_table
 
 
 @app.command("recipes")
@@ -21,7 +19,5 @@ def list_recipes(
     if name is not None:
         print(recipe_text(name), end="")
         return
-    table = Table("recipe", "", box=None)
-    for each in recipe_names():
-        table.add_row(each, recipe_text(each).splitlines()[0].removeprefix("# "))
-    Console().print(table)
+    rows = ((each, recipe_text(each).splitlines()[0].removeprefix("# ")) for each in recipe_names())
+    show_table(("recipe", ""), rows, box=None)
