@@ -1,8 +1,7 @@
 """One function for all operations; it picks the backend for its input.
 
-Callers (`dealias.functional`) hand over checked arguments and batched input. Backends other than the
-reference cover part of the arguments; whatever they do not cover takes the reference path.
-`use_backend("reference")`, or `DEALIAS_BACKEND=reference` in the environment, makes everything take it.
+Callers (`dealias.functional`) hand over checked arguments and batched input. What a backend does not cover takes the
+reference path; `use_backend("reference")`, or `DEALIAS_BACKEND=reference` in the environment, makes everything take it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from dealias.errors import InputError, shown
 from dealias.ops import fused, reference
-from dealias.ops.arguments import Blur, First, Pool
+from dealias.ops.arguments import Blur, First, Ints, Pool
 from dealias.ops.reference import match_layout
 
 __all__ = ["backend_for", "backends", "blur_pool", "match_layout", "use_backend"]
@@ -56,12 +55,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def _covers(
-    device_type: str,
-    dtype: torch.dtype,
-    lengths: tuple[int, ...],
-    stride: tuple[int, ...],
-    kernel_size: tuple[int, ...] | None,
-    dilation: tuple[int, ...] | None,
+    device_type: str, dtype: torch.dtype, lengths: Ints, stride: Ints, kernel_size: Ints | None, dilation: Ints | None
 ) -> bool:
     key = (device_type, dtype, lengths, stride, kernel_size, dilation)
     covered = _covered.get(key)

@@ -1,10 +1,8 @@
 """Anchors: which polyphase component of a map comes first, and the circular shift that moves it there.
 
-A circular shift of the map permutes its components. A rule that looks at nothing but the components picks the same one
-again, so that the anchored map moves by whole strides alone, and what is subsampled behind it moves by whole pixels.
-
-The rule: the component of largest energy. Energies are sums of integers, which no order changes. Components whose
-energies are equal but for rounding are told apart by what the whole map looks like from their pixels.
+A circular shift of the map permutes its components. The one of largest energy is picked: a sum of integers, which no
+order changes. Energies that are equal but for rounding are told apart by the whole map as seen from their pixels. The
+anchored map therefore moves by whole strides alone, and what is subsampled behind it by whole pixels.
 
 Source: Chaman and Dokmanic, *Truly shift-invariant convolutional neural networks*, CVPR 2021, section 3.2.
 """

@@ -1,7 +1,6 @@
-"""The arguments of an operation as values, and the sizes that follow from them.
+"""The arguments of an operation as values, and the sizes that follow from them, which may be symbolic.
 
-An operation is a `Blur` of what comes first: a maximum (`Pool`), a ReLU, or the input itself. The arguments are checked
-already (`dealias.functional`); sizes may be symbolic.
+An operation is a `Blur` of what comes first: a maximum (`Pool`), a ReLU, or the input itself.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ from dealias.filters import Taps
 PaddingMode: TypeAlias = Literal["reflect", "replicate", "circular", "zeros"]
 PADDING_MODES: tuple[str, ...] = get_args(PaddingMode)
 """In the order of their numbers in the kernels (`csrc/dealias.h`, `dealias.ops.cuda.parts`)."""
+
+
+Ints: TypeAlias = Sequence[int]
 
 
 class Blur(NamedTuple):
@@ -60,6 +62,11 @@ class Pool(NamedTuple):
 RELU: Final = "relu"
 First: TypeAlias = Pool | Literal["relu"] | None
 """What is computed before the blur."""
+
+
+def pool_of(first: First) -> Pool:
+    """The maximum that comes first; over windows of one pixel where there is none."""
+    return first if isinstance(first, Pool) else Pool((1, 1), (1, 1), (0, 0), (0, 0), False)
 
 
 def dense_size(size: Sequence[int], first: First) -> tuple[int, ...]:

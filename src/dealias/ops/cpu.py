@@ -1,16 +1,14 @@
 """The fused operations on the CPU: a compiled library without a link to libtorch, loaded through ctypes.
 
-The library (`csrc/`) holds each kernel once for every instruction set and picks the best one for the machine at run
-time, or the one that `DEALIAS_ISA` in the environment names. It reads the input once, keeps rows in cache, and its
-backward needs nothing but the input. The backend contract is `dealias.ops.fused.Backend`; results do not depend on the
-number of threads, bit for bit.
+The library (`csrc/`) picks the best instruction set of the machine when it runs, or the one that `DEALIAS_ISA` in the
+environment names. It reads the input once; results do not depend on the number of threads, bit for bit.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +19,7 @@ from torch import Tensor
 
 from dealias import ops
 from dealias.errors import InputError
-from dealias.ops.arguments import PADDING_MODES, Blur, First, Pool, dense_size
+from dealias.ops.arguments import PADDING_MODES, Blur, First, Ints, dense_size, pool_of
 from dealias.ops.fused import is_channels_last, memory_format
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
@@ -36,7 +34,6 @@ _OUT_OF_MEMORY = 2
 
 _Pair = ctypes.c_int32 * 2
 _DOUBLES = ctypes.POINTER(ctypes.c_double)
-_NO_MAXIMUM = Pool((1, 1), (1, 1), (0, 0), (0, 0), False)
 
 
 class _Problem(ctypes.Structure):
@@ -97,13 +94,7 @@ def unavailable() -> str | None:
     return _reason
 
 
-def covers(
-    dtype: torch.dtype,
-    lengths: Sequence[int],
-    stride: Sequence[int],
-    kernel_size: Sequence[int] | None,
-    dilation: Sequence[int] | None,
-) -> bool:
+def covers(dtype: torch.dtype, lengths: Ints, stride: Ints, kernel_size: Ints | None, dilation: Ints | None) -> bool:
     """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima up to 3 x 3."""
     if dtype not in _DTYPES or max(lengths) > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
         return False
@@ -150,7 +141,7 @@ class _Call:
         self, blur: Blur, first: First, dtype: torch.dtype, size: tuple[int, ...], channels_last: bool
     ) -> None:
         self._filters = [(ctypes.c_double * len(line))(*line) for line in blur.taps]
-        pool = first if isinstance(first, Pool) else _NO_MAXIMUM
+        pool = pool_of(first)
         self._problem = _Problem(
             *size,
             _MAX if first is pool else _RELU if first else _BLUR,

@@ -1,12 +1,8 @@
 """The fused two-dimensional operations as `torch.library` ops, which the native backends implement.
 
-A backend is a module `dealias.ops.<device type>` (`cpu`: compiled C++, `cuda`: Triton) that follows `Backend`. It
-computes; shapes for tracing, gradients, batching (vmap) and the choice of the memory layout are settled here, once.
-All arguments arrive checked: x is (N, C, H, W) with a dtype and arguments that the backend said it `covers`.
-
-Plain tensors in eager mode go straight to the backend through a small autograd function, which costs half of what
-the dispatcher costs; whatever traces or batches them (torch.compile, tensor subclasses, batched gradients) goes
-through `torch.ops.dealias`.
+A backend, `dealias.ops.<device type>`, computes; shapes for tracing, gradients, batching (vmap) and layouts are settled
+here. Plain tensors in eager mode go straight to it, which costs half of what the dispatcher costs; whatever traces or
+batches them (torch.compile, tensor subclasses, batched gradients) goes through `torch.ops.dealias`.
 """
 
 from __future__ import annotations
@@ -20,28 +16,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dealias.ops import reference
-from dealias.ops.arguments import RELU, Blur, First, Pool, dense_size
+from dealias.ops.arguments import RELU, Blur, First, Ints, Pool, dense_size
 
 
 class Backend(Protocol):
     """What `dealias.ops.cpu` and `dealias.ops.cuda` offer.
 
-    x may be non-contiguous, have no elements in N or C, or be ambiguous in its layout; results take the layout of
-    `reference.match_layout`. The incoming `grad` may have any strides. Gradients: the first maximum of a window in
-    row-major order takes its gradient, a later NaN wins over everything before it (as in `torch.nn.MaxPool2d`); a ReLU
-    passes it on where not x <= 0, so at a NaN too (as in `torch.relu`).
+    x is (N, C, H, W), with a dtype and arguments that the backend `covers`. It may be non-contiguous, have no elements
+    in N or C, or be ambiguous in its layout; results take the layout of `reference.match_layout`. The incoming `grad`
+    may have any strides. Gradients: the first maximum of a window in row-major order takes its gradient, a later NaN
+    wins over everything before it (as in `torch.nn.MaxPool2d`); a ReLU passes it on where not x <= 0, so at a NaN too
+    (as in `torch.relu`).
     """
 
     def unavailable(self) -> str | None:
         """Why nothing can run here (no compiler, no driver ...), or None if it can."""
 
     def covers(
-        self,
-        dtype: torch.dtype,
-        lengths: Sequence[int],
-        stride: Sequence[int],
-        kernel_size: Sequence[int] | None,
-        dilation: Sequence[int] | None,
+        self, dtype: torch.dtype, lengths: Ints, stride: Ints, kernel_size: Ints | None, dilation: Ints | None
     ) -> bool:
         """Whether the kernels take this dtype, these numbers of taps and strides, and the windows of a maximum."""
 

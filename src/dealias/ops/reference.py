@@ -1,7 +1,7 @@
 """The operations in pure PyTorch: any device, any dtype, 1 to 3 spatial axes, every size from one pixel.
 
-This is the definition that the native backends must agree with, and the path that is traced for export.
-All functions take checked arguments (`dealias.functional` checks them) and batched input (N, C, *spatial).
+This is the definition that the native backends must agree with, and the path that is traced for export. All functions
+take checked arguments and batched input (N, C, *spatial).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The fused operations on CUDA devices: Triton kernels that read the input once and write the result once.
 
 Importing this module imports Triton. In its interpreter (`TRITON_INTERPRET=1`) the functions take CPU tensors.
-The contract is `dealias.ops.fused.Backend`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dealias.filters import Taps
-from dealias.ops.arguments import Blur, First, Pool, dense_size
+from dealias.ops.arguments import Blur, First, Ints, Pool, dense_size
 from dealias.ops.cuda import launch
 from dealias.ops.cuda.blur_gradient import blur_backward
 from dealias.ops.cuda.forward_kernel import blur_pool
@@ -40,13 +39,7 @@ def unavailable() -> str | None:
     return None
 
 
-def covers(
-    dtype: torch.dtype,
-    lengths: Sequence[int],
-    stride: Sequence[int],
-    kernel_size: Sequence[int] | None,
-    dilation: Sequence[int] | None,
-) -> bool:
+def covers(dtype: torch.dtype, lengths: Ints, stride: Ints, kernel_size: Ints | None, dilation: Ints | None) -> bool:
     """Whether the kernels take these arguments; bfloat16 takes a device of compute capability 8.0."""
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return False
@@ -71,22 +64,16 @@ def _empty(like: Tensor, size: Sequence[int], dtype: torch.dtype, channels_last:
 
 
 def _run(kernel: Any, plan: Plan, tensors: Sequence[Tensor], taps: Sequence[Taps]) -> None:
+    sizes, constants = plan
     images = tensors[0].shape[0]
-    most = max(1, MOST_LANES // plan.lanes)
+    most = max(1, MOST_LANES // sizes.lanes)
     other = tensors[0].is_cuda and tensors[0].device.index != torch.cuda.current_device()
     with torch.cuda.device(tensors[0].device) if other else nullcontext():
         for start in range(0, images, most):
             part = tensors if images <= most else [t[start : start + most] for t in tensors]
-            lanes = part[0].shape[0] * plan.lanes
-            grid = (-(-lanes // BLOCK) * plan.blocks,)
-            kernel[grid](
-                *part,
-                *taps,
-                lanes=lanes,
-                **plan.sizes,
-                **plan.constants,
-                enable_fp_fusion=True,
-            )
+            lanes = part[0].shape[0] * sizes.lanes
+            grid = (-(-lanes // BLOCK) * sizes.blocks,)
+            kernel[grid](*part, *taps, *sizes._replace(lanes=lanes), constants, enable_fp_fusion=True)
 
 
 def forward(x: Tensor, blur: Blur, first: First) -> Tensor:

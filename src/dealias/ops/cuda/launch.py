@@ -1,14 +1,9 @@
 """From checked arguments to kernel launches: how the work is cut, and what is constant while a kernel runs.
 
-Everything here is arithmetic on sizes; each plan is computed once and kept. The names of the dictionaries' entries are
-those of the kernels' parameters. Along x the dense map (the input, or its maximum) is cut into groups of V = G * SW
-columns, G of them outputs. Borders need no padded copy:
-
-- FOLDS lists (from the end?, group, column, other column): in that group, counted from the row's start or end, the
-  column lies in the padding and repeats the other one (forward), or receives what reached the other one in the
-  padding (backward). Columns count from the group's first.
-- Maps so small that the border rule bounces (TINY), and circular padding, whose other side is in another group,
-  take columns by index instead.
+Everything here is arithmetic on sizes; each plan is computed once and kept. Along x the dense map (the input, or its
+maximum) is cut into groups of V = G * SW columns, G of them outputs. Borders need no padded copy: groups at the border
+mend them (`Fold`). Maps so small that the border rule bounces (TINY), and circular padding, whose other side is in
+another group, take columns by index instead.
 """
 
 from __future__ import annotations
@@ -20,95 +15,130 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from dealias.ops.arguments import PADDING_MODES, RELU, Blur, First, Pool, dense_size
+from dealias.ops.arguments import PADDING_MODES, RELU, Blur, First, Pool, pool_of
 
 Pair: TypeAlias = tuple[int, int]
-Fold: TypeAlias = tuple[bool, int, int, int]
 
 BLOCK = 128  # lanes of a program, one for each of its threads
 NARROW = 2**31  # maps of fewer elements are addressed by 32-bit offsets
 FOLDING = ("reflect", "replicate")
 
 
-class Window(NamedTuple):
-    """What the kernels ask of the maximum before the blur; without one, of a window of one pixel."""
+class Fold(NamedTuple):
+    """In one group, counted from the row's start or end, a column and one in the padding that repeats it.
 
-    kernel: Pair
-    before: Pair
-    wrap: bool
-    padded: bool  # it reaches into padding of -inf
+    In the forward the column TO lies in the padding and repeats SOURCE; in the backward TO receives what reached SOURCE
+    in the padding. Columns count from the group's first.
+    """
 
-    @classmethod
-    def of(cls, first: First) -> Window:
-        """The window of what comes first."""
-        if not isinstance(first, Pool):
-            return cls((1, 1), (0, 0), False, False)
-        padded = not first.wrap and any((*first.before, *first.after))
-        return cls(pair(first.kernel_size), pair(first.before), first.wrap, padded)
-
-    def constants(self) -> dict[str, Any]:
-        """Parameters of the kernels that know of a maximum."""
-        (kh, kw), (bh, bw) = self.kernel, self.before
-        return {"KH": kh, "KW": kw, "BH": bh, "BW": bw, "WRAP": self.wrap, "PADDED": self.padded}
+    FROM_END: bool
+    GROUP: int
+    TO: int
+    SOURCE: int
 
 
-def pair(values: Sequence[int]) -> Pair:
-    """The values of the two axes."""
-    first, second = values
-    return int(first), int(second)
+class Sizes(NamedTuple):
+    """Sizes that a kernel gets when it runs: of the input, the output and the dense map, and of the work."""
+
+    lanes: int  # in a plan of one image, in a launch of all
+    groups: int
+    vectors: int
+    H: int
+    W: int
+    HO: int
+    WO: int
+    HD: int
+    WD: int
+    blocks: int
+    steps_of_block: int
+
+
+class Side(NamedTuple):
+    """How the input, or the output, is cut into groups of V columns; VECTOR: each is one aligned vector."""
+
+    V: int
+    VECTOR: bool
+
+
+class Constants(NamedTuple):
+    """What Triton compiles a kernel for."""
+
+    SH: int  # the stride
+    SW: int
+    KH: int  # the window of the maximum; one pixel where there is none
+    KW: int
+    BH: int  # its padding before the map
+    BW: int
+    WRAP: bool
+    PADDED: bool  # it reaches into padding of -inf
+    MODE: int  # the number of the padding mode
+    CL: bool  # channels_last
+    INPUT: Side
+    OUTPUT: Side
+    VEC: int  # channels of a lane
+    FULL: bool  # no group reaches beyond its map
+    WIDE: bool  # maps of `NARROW` elements and more
+    FIRST: int  # of the columns that a group needs: dense ones in the forward, COUNT output ones in the backward
+    FOLDS: tuple[Fold, ...]
+    COUNT: int = 0
+    LAST: int = 0  # the dense map's last column, counted from the last group's first
+    TINY: bool = False
+    RELU: bool = False
+    SHARED: bool = False  # the forward loads input columns once, and mends the border
+    PACKED: bool = False  # it takes maxima of two 16-bit elements at a time
+    NEAR_H: int = 0  # of the EXTRA output rows, whose filter reaches beyond the map, those at the start
+    EXTRA_H: int = 0
+    NEAR_W: int = 0
+    EXTRA_W: int = 0
+    BLOCK: int = BLOCK
 
 
 class Plan(NamedTuple):
-    """How to launch a kernel: programs and lanes for each image, and its parameters."""
+    """How to launch a kernel."""
 
-    blocks: int
-    lanes: int
-    sizes: dict[str, int]
-    constants: dict[str, Any]
+    sizes: Sizes
+    constants: Constants
 
 
 class Cut(NamedTuple):
-    """How rows are cut into groups, and whether a group of the input or of the output is one aligned vector."""
+    """How rows are cut into groups."""
 
-    outputs: int  # G
-    channels: int  # VEC
-    vectors: int
-    input_vector: bool
-    output_vector: bool
+    channels_last: bool
+    channels: int  # of a lane
+    input: Side
+    output: Side
 
 
 def _cut(channels: int, width: int, outputs: int, step: int, itemsize: int, channels_last: bool, most: Pair) -> Cut:
+    """`most`: outputs of a group and channels of a lane, in channels_last layout."""
     if channels_last:
-        channel_vector = gcd(channels, most[1])
-        return Cut(min(most[0], outputs), channel_vector, channels // channel_vector, False, False)
+        group = min(most[0], outputs)
+        return Cut(True, gcd(channels, most[1]), Side(group * step, False), Side(group, False))
     columns = gcd(width, 16 // itemsize)
     vector = columns > 1 and columns % step == 0
     group = columns // step if vector else min(2, outputs)
-    return Cut(group, 1, 1, vector, group & (group - 1) == 0 and outputs % group == 0)
-
-
-def _common(cut: Cut, groups: int, blur: Blur, sizes: Pair, outputs: Pair, channels_last: bool) -> dict[str, Any]:
-    """The constants of all kernels."""
-    group, channel_vector, vectors, input_vector, output_vector = cut
-    full = (not input_vector or sizes[1] // (group * blur.stride[1]) == groups) and (
-        not output_vector or outputs[1] // group == groups
-    )
-    largest = max(sizes[0] * sizes[1], outputs[0] * outputs[1]) * vectors * channel_vector
-    constants = {"G": group, "VEC": channel_vector, "BLOCK": BLOCK, "FULL": full, "WIDE": largest >= NARROW}
-    mode = PADDING_MODES.index(blur.padding_mode)
-    return constants | {"SH": blur.stride[0], "SW": blur.stride[1], "MODE": mode, "CL": channels_last}
+    aligned = group & (group - 1) == 0 and outputs % group == 0
+    return Cut(False, 1, Side(group * step, vector), Side(group, aligned))
 
 
 def _plan(
-    shape: tuple[int, ...], cut: Cut, groups: int, steps: int, outputs: Pair, constants: dict[str, Any], processors: int
+    shape: tuple[int, ...], blur: Blur, pool: Pool, cut: Cut, groups: int, steps: int, processors: int, **own: Any
 ) -> Plan:
-    """For maps of `shape`, down which a program takes `steps` steps."""
+    """For maps of `shape`, down which programs take `steps` steps; `own` are the constants of one kernel."""
     images, channels, height, width = shape
-    lanes = (1 if constants["CL"] else channels) * groups * cut.vectors
+    hd, wd = pool.dense_size((height, width))
+    ho, wo = blur.output_size((hd, wd))
+    vectors = channels // cut.channels if cut.channels_last else 1
+    lanes = (1 if cut.channels_last else channels) * groups * vectors
     steps_of_block = _steps_of_block(steps, images * lanes, processors)
     blocks = -(-steps // steps_of_block)
-    sizes = {"groups": groups, "vectors": cut.vectors, "H": height, "W": width, "HO": outputs[0], "WO": outputs[1]}
-    return Plan(blocks, lanes, sizes | {"blocks": blocks, "steps_of_block": steps_of_block}, constants)
+    sizes = Sizes(lanes, groups, vectors, height, width, ho, wo, hd, wd, blocks, steps_of_block)
+    padded = not pool.wrap and any((*pool.before, *pool.after))
+    full = all(not side.VECTOR or n // side.V == groups for side, n in ((cut.input, width), (cut.output, wo)))
+    wide = max(height * width, ho * wo) * vectors * cut.channels >= NARROW
+    (down, along), (kh, kw), (bh, bw) = blur.stride, pool.kernel_size, pool.before
+    mode, layout = PADDING_MODES.index(blur.padding_mode), (cut.channels_last, cut.input, cut.output, cut.channels)
+    return Plan(sizes, Constants(down, along, kh, kw, bh, bw, pool.wrap, padded, mode, *layout, full, wide, **own))
 
 
 def _steps_of_block(steps: int, lanes: int, processors: int) -> int:
@@ -122,12 +152,13 @@ def mended_columns(mode: str, first: int, end: int, columns: int, last: int) -> 
     folds: list[Fold] = []
     edge = 0
     while edge > first:  # group m lacks the columns before its edge -m * columns
-        folds += [(False, -edge // columns, o, 2 * edge - o if mode == "reflect" else edge) for o in range(first, edge)]
+        sources = [(o, 2 * edge - o if mode == "reflect" else edge) for o in range(first, edge)]
+        folds += [Fold(False, -edge // columns, o, source) for o, source in sources]
         edge -= columns
     edge = last
     while edge < end - 1:  # group m from the end lacks those behind last + m * columns
         sources = [(o, 2 * edge - o if mode == "reflect" else edge) for o in range(edge + 1, end)]
-        folds += [(True, (edge - last) // columns, o, source) for o, source in sources if source >= first]
+        folds += [Fold(True, (edge - last) // columns, o, source) for o, source in sources if source >= first]
         edge += columns
     return tuple(folds)
 
@@ -139,11 +170,11 @@ def folded_columns(mode: str, taps: int, low: int, wide: int, columns: int, last
         target = p if mode == "reflect" else 0
         for m in range((target - low) // columns + 1):
             if target - m * columns < low + wide:
-                folds.append((False, m, target - m * columns, -p - m * columns))
+                folds.append(Fold(False, m, target - m * columns, -p - m * columns))
     for p in range(1, taps // 2 + 1):
         target = last - p if mode == "reflect" else last
         for m in range(max(0, -(-(low - target) // columns)), (low + wide - 1 - target) // columns + 1):
-            folds.append((True, m, target + m * columns, last + m * columns + p))
+            folds.append(Fold(True, m, target + m * columns, last + m * columns + p))
     return tuple(folds)
 
 
@@ -170,104 +201,81 @@ def _reaching_out(size: int, outputs: int, taps: int, step: int) -> Pair:
 
 @lru_cache(maxsize=1024)
 def forward(
-    shape: tuple[int, ...],
-    itemsize: int,
-    channels_last: bool,
-    blur: Blur,
-    first: First,
-    packed: bool,
-    processors: int,
+    shape: tuple[int, ...], itemsize: int, channels_last: bool, blur: Blur, first: First, packed: bool, processors: int
 ) -> Plan:
-    """For the kernel `blur_pool`. PACKED: take maxima of two 16-bit elements at a time."""
-    _, channels, height, width = shape
-    window, mode, step = Window.of(first), blur.padding_mode, blur.stride[1]
+    """For the kernel `blur_pool`; `packed`: it may take maxima of two 16-bit elements at a time."""
+    pool, mode, step = pool_of(first), blur.padding_mode, blur.stride[1]
     taps = [len(line) for line in blur.taps]
     lead, tail = (taps[1] - 1) // 2, taps[1] // 2
-    dense = pair(dense_size((height, width), first))
-    outputs = pair(blur.output_size(dense))
-    pooled = window.kernel != (1, 1)
+    dense = pool.dense_size(shape[2:])
+    rows, outputs = blur.output_size(dense)
+    pooled = pool.kernel_size != (1, 1)
     most = (2, 16 // itemsize) if channels_last else (0, 0)
-    cut = _cut(channels, width, outputs[1], step, itemsize, channels_last, most)
-    columns = cut.outputs * step
-    groups = -(-outputs[1] // cut.outputs)
+    cut = _cut(shape[1], shape[3], outputs, step, itemsize, channels_last, most)
+    columns = cut.input.V
+    groups = -(-outputs // cut.output.V)
     last = dense[1] - 1 - (groups - 1) * columns
     tiny = any(
-        n <= (length + k - 2 if window.wrap else length // 2)
-        for n, length, k in zip(dense, taps, window.kernel, strict=True)
+        n <= (length + k - 2 if pool.wrap else length // 2)
+        for n, length, k in zip(dense, taps, pool.kernel_size, strict=True)
     )
     # Input columns are loaded once, and the border is mended.
-    shared = not tiny and (window.wrap or (mode != "circular" and (pooled or cut.input_vector)))
-    mends = shared and not window.wrap and mode in FOLDING
+    shared = not tiny and (pool.wrap or (mode != "circular" and (pooled or cut.input.VECTOR)))
+    mends = shared and not pool.wrap and mode in FOLDING
     start = min(-lead, last - tail) if mends else -lead
-    end = (cut.outputs - 1) * step + tail + 1
-    if window.kernel[1] > 1 and not shared:
-        cut = cut._replace(input_vector=False)
-    constants = _common(cut, groups, blur, (height, width), outputs, channels_last) | window.constants()
-    constants |= {
-        "RELU": first == RELU,
+    end = (cut.output.V - 1) * step + tail + 1
+    if pool.kernel_size[1] > 1 and not shared:
+        cut = cut._replace(input=cut.input._replace(VECTOR=False))
+    own: dict[str, Any] = {
         "FIRST": start,
-        "LAST": last if mode == "zeros" else 0,  # else not needed, and would only make another kernel
-        "LOADS": cut.input_vector,
-        "STORES": cut.output_vector,
-        "SHARED": shared,
-        "TINY": tiny,
-        "PACKED": packed and pooled and channels_last and itemsize == 2,
         "FOLDS": mended_columns(mode, start, end, columns, last) if mends else (),
+        "LAST": last if mode == "zeros" else 0,  # else not needed, and would only make another kernel
+        "TINY": tiny,
+        "RELU": first == RELU,
+        "SHARED": shared,
+        "PACKED": packed and pooled and channels_last and itemsize == 2,
     }
-    plan = _plan(shape, cut, groups, outputs[0], outputs, constants, processors)
-    return plan._replace(sizes=plan.sizes | {"HD": dense[0], "WD": dense[1]})
+    return _plan(shape, blur, pool, cut, groups, rows, processors, **own)
 
 
 @lru_cache(maxsize=1024)
 def backward(
-    shape: tuple[int, ...],
-    itemsize: int,
-    channels_last: bool,
-    blur: Blur,
-    first: First,
-    processors: int,
+    shape: tuple[int, ...], itemsize: int, channels_last: bool, blur: Blur, first: First, processors: int
 ) -> Plan:
-    """For the kernel `blur_backward`, or where a maximum comes first for `max_backward`, if it is `foldable`.
-
-    EXTRA output rows and columns, NEAR of them at the start, have a filter that reaches beyond the map.
-    """
+    """For the kernel `blur_backward`, or where a maximum comes first for `max_backward`, if it is `foldable`."""
     _, channels, height, width = shape
-    pooled, window, mode, (down, along) = isinstance(first, Pool), Window.of(first), blur.padding_mode, blur.stride
+    pooled, pool, mode, (down, along) = isinstance(first, Pool), pool_of(first), blur.padding_mode, blur.stride
     taps = [len(line) for line in blur.taps]
-    dense = pair(dense_size((height, width), first))
-    outputs = pair(blur.output_size(dense))
+    dense = pool.dense_size((height, width))
+    outputs = blur.output_size(dense)
     most = (2, 2 if pooled else 4) if channels_last else (0, 0)  # larger groups would not fit the registers
     cut = _cut(channels, width, outputs[1], along, itemsize, channels_last, most)
-    columns = cut.outputs * along
+    columns = cut.input.V
     groups = -(-width // columns)
     last = dense[1] - 1 - (groups - 1) * columns
-    low, wide = window.before[1] - window.kernel[1] + 1, columns + window.kernel[1] - 1
+    low, wide = pool.before[1] - pool.kernel_size[1] + 1, columns + pool.kernel_size[1] - 1
     bounces = any(n <= length // 2 for n, length in zip(dense, taps, strict=True))
-    rows, extra_columns = (0, 0), (0, 0)
+    extra_rows, extra_columns = (0, 0), (0, 0)
     folds: tuple[Fold, ...] = ()
     if mode != "zeros":
-        rows = _reaching_out(dense[0], outputs[0], taps[0], down)
+        extra_rows = _reaching_out(dense[0], outputs[0], taps[0], down)
         if mode == "circular" or bounces:
             extra_columns = _reaching_out(dense[1], outputs[1], taps[1], along)
         else:
             folds = folded_columns(mode, taps[1], low, wide, columns, last)
-    start, count = _needed_outputs(folds, taps[1], low, wide, along, cut.outputs, outputs[1], groups)
-    constants = _common(cut, groups, blur, (height, width), outputs, channels_last) | {
+    start, count = _needed_outputs(folds, taps[1], low, wide, along, cut.output.V, outputs[1], groups)
+    own: dict[str, Any] = {
         "FIRST": start,
         "COUNT": count,
-        "LOADS": cut.output_vector,
-        "STORES": cut.input_vector,
         "FOLDS": folds,
-        "NEAR_H": rows[0],
-        "EXTRA_H": rows[1],
+        "NEAR_H": extra_rows[0],
+        "EXTRA_H": extra_rows[1],
     }
-    plan = _plan(shape, cut, groups, -(-height // down), outputs, constants, processors)
-    if not pooled:
-        extra = {"RELU": first == RELU, "TINY": bounces, "NEAR_W": extra_columns[0], "EXTRA_W": extra_columns[1]}
-        return plan._replace(constants=constants | extra)
-    tiny = any(n < k for n, k in zip(dense, window.kernel, strict=True))
-    constants |= window.constants() | {"TINY": tiny, "LAST": last}
-    return plan._replace(constants=constants, sizes=plan.sizes | {"HD": dense[0], "WD": dense[1]})
+    if pooled:
+        own |= {"LAST": last, "TINY": any(n < k for n, k in zip(dense, pool.kernel_size, strict=True))}
+    else:
+        own |= {"RELU": first == RELU, "TINY": bounces, "NEAR_W": extra_columns[0], "EXTRA_W": extra_columns[1]}
+    return _plan(shape, blur, pool, cut, groups, -(-height // down), processors, **own)
 
 
 def foldable(size: Sequence[int], blur: Blur, pool: Pool) -> bool:

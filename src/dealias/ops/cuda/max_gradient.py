@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from dealias.ops.cuda.blur_gradient import blur_back_along_x, dense_rows, gradient_row
+from dealias.ops.cuda.launch import Sizes
 from dealias.ops.cuda.parts import (
     CIRCULAR,
     REPLICATE,
@@ -12,9 +13,8 @@ from dealias.ops.cuda.parts import (
     columns_of,
     everywhere,
     greater,
-    group_pointers,
     locate,
-    map_pointers,
+    map_at,
     none_yet,
     store_columns,
 )
@@ -44,37 +44,20 @@ def _handed_on(sums):
     row = ()
     for c in tl.static_range(len(sums[0])):
         row = row + (sums[0][c] + sums[1][c],)
-    out = (sums[0], row)
-    for u in tl.static_range(2, len(sums)):
-        out = out + (sums[u],)
-    return out
+    return (sums[0], row) + sums[2:]
 
 
 @triton.jit
-def _split_along_x(given, sums, group, FIRST: tl.constexpr, KW: tl.constexpr, BW: tl.constexpr, V: tl.constexpr):
-    """Hand what the windows of a row received to their winners: the gradients of the V columns of each group.
-
-    `given` are the row's columns from FIRST on, `sums` what the windows that start in them received.
-    """
-    shares = ()
-    for k in tl.static_range(len(sums)):
-        best = given[k]
-        wins = ()
-        for t in tl.static_range(1, KW):
-            win = _beats(given[k + t], best)
-            if t < KW - 1:
-                best = tl.where(win, given[k + t], best)
-            wins = wins + (win,)
-        shares = shares + (_shares(sums[k], wins, KW - 1),)
-    out = ()
-    for c in tl.static_range(V):
-        total = shares[c + KW - 1][0]
-        for t in tl.static_range(1, KW):
-            total += shares[c + KW - 1 - t][t]
-        if BW > 0 and c == 0:  # padding wins where all is -inf: the first element behind it takes the gradient
-            total += tl.where(group == 0, shares[-1 - FIRST][0], 0.0)
-        out = out + (total,)
-    return out
+def _wins(values, COUNT: tl.constexpr):
+    """Whether each of the COUNT values behind the first one beats all before it."""
+    best = values[0]
+    wins = ()
+    for t in tl.static_range(1, COUNT + 1):
+        win = _beats(values[t], best)
+        if t < COUNT:
+            best = tl.where(win, values[t], best)
+        wins = wins + (win,)
+    return wins
 
 
 @triton.jit
@@ -89,114 +72,103 @@ def _shares(value, wins, COUNT: tl.constexpr):
     return (left,) + shares
 
 
-@triton.jit(
-    do_not_specialize=["lanes", "groups", "vectors", "H", "W", "HO", "WO", "HD", "WD", "blocks",
-                       "steps_of_block"],
-)
+@triton.jit
+def _split_along_x(given, sums, group, FIRST: tl.constexpr, P):
+    """Hand what the windows of a row received to their winners: the gradients of the V columns of each group.
+
+    `given` are the row's columns from FIRST on, `sums` what the windows that start in them received.
+    """
+    shares = ()
+    for k in tl.static_range(len(sums)):
+        shares = shares + (_shares(sums[k], _wins(given[k : k + P.KW], P.KW - 1), P.KW - 1),)
+    out = ()
+    for c in tl.static_range(P.INPUT.V):
+        total = shares[c + P.KW - 1][0]
+        for t in tl.static_range(1, P.KW):
+            total += shares[c + P.KW - 1 - t][t]
+        if P.BW > 0 and c == 0:  # padding wins where all is -inf: the first element behind it takes the gradient
+            total += tl.where(group == 0, shares[-1 - FIRST][0], 0.0)
+        out = out + (total,)
+    return out
+
+
+@triton.jit(do_not_specialize=Sizes._fields)
 def max_backward(grad, x, out, down, along, lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block,
-                 SH: tl.constexpr, SW: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BH: tl.constexpr,
-                 BW: tl.constexpr, MODE: tl.constexpr, WRAP: tl.constexpr, PADDED: tl.constexpr, TINY: tl.constexpr,
-                 CL: tl.constexpr, VEC: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
-                 FIRST: tl.constexpr, COUNT: tl.constexpr,
-                 LAST: tl.constexpr, LOADS: tl.constexpr, STORES: tl.constexpr, FULL: tl.constexpr, WIDE: tl.constexpr,
-                 FOLDS: tl.constexpr, NEAR_H: tl.constexpr, EXTRA_H: tl.constexpr):
+                 P: tl.constexpr):
     """Each step of a lane computes SH rows of G * SW input columns; `launch` explains the arguments.
 
     The winner of a window is found along x in each input row, then along y among the rows' maxima; the gradient goes
     the same way back.
     """
-    V: tl.constexpr = G * SW
+    sizes = Sizes(lanes, groups, vectors, H, W, HO, WO, HD, WD, blocks, steps_of_block)
+    V: tl.constexpr = P.INPUT.V
     PB: tl.constexpr = (len(down) - 1) // 2
-    ROW: tl.constexpr = (BH + PB - len(down) + SH) // SH
-    KEPT: tl.constexpr = (SH - 1 + BH + PB) // SH - ROW
-    LOW: tl.constexpr = BW - KW + 1
-    DENSE: tl.constexpr = V + KW - 1
-    WARM: tl.constexpr = (2 * (KH - 1) + SH - 1) // SH
-    block = tl.program_id(0) % blocks
-    map, group, vector, live = locate(tl.program_id(0) // blocks, lanes, groups, vectors, BLOCK, CL)
-    maps = map_pointers(grad, map, vector, HO, WO, vectors, G, VEC, CL, LOADS)
-    groups_at = group_pointers(maps, group, vectors, G, VEC, CL)
-    out_maps = map_pointers(out, map, vector, H, W, vectors, V, VEC, CL, STORES)
-    outs_at = group_pointers(out_maps, group, vectors, V, VEC, CL)
-    x_maps = map_pointers(x, map, vector, H, W, vectors, V, VEC, CL, STORES)
-    x_at = group_pointers(x_maps, group, vectors, V, VEC, CL)
+    ROW: tl.constexpr = (P.BH + PB - len(down) + P.SH) // P.SH
+    KEPT: tl.constexpr = (P.SH - 1 + P.BH + PB) // P.SH - ROW
+    LOW: tl.constexpr = P.BW - P.KW + 1
+    DENSE: tl.constexpr = V + P.KW - 1
+    WARM: tl.constexpr = (2 * (P.KH - 1) + P.SH - 1) // P.SH
+    block = tl.program_id(0) % sizes.blocks
+    place = locate(tl.program_id(0) // sizes.blocks, sizes, P)
+    upstream = map_at(grad, place, sizes.HO, sizes.WO, sizes.vectors, P.OUTPUT, P)
+    result = map_at(out, place, sizes.H, sizes.W, sizes.vectors, P.INPUT, P)
+    image = map_at(x, place, sizes.H, sizes.W, sizes.vectors, P.INPUT, P)
 
-    start = block * steps_of_block
+    start = block * sizes.steps_of_block
     given = ()  # output rows that the next step needs again
     for _ in tl.static_range(KEPT):
-        given = given + (none_yet(COUNT, BLOCK, VEC, CL, tl.float32),)
+        given = given + (none_yet(P.COUNT, tl.float32, P),)
     above = ()  # the input rows that the next dense row needs again, their maxima along x,
     maxima = ()
     shares = ()  # and what dense rows further up gave to their windows
-    for _ in tl.static_range(KH - 1):
-        above = above + (none_yet(DENSE + KW - 1, BLOCK, VEC, CL, x.dtype.element_ty),)
-        maxima = maxima + (none_yet(DENSE, BLOCK, VEC, CL, tl.float32),)
-        shares = shares + (none_yet(DENSE, BLOCK, VEC, CL, tl.float32),)
-    for m in range(start - WARM - KEPT, tl.minimum(start + steps_of_block, (H + SH - 1) // SH)):
-        given = given + (
-            gradient_row(maps, groups_at, group, m + ROW + KEPT, HO, WO, vectors, FIRST, COUNT, G, VEC, CL, LOADS, FULL,
-                         0, 0, WRAP, TINY, WIDE),
-        )
+    for _ in tl.static_range(P.KH - 1):
+        above = above + (none_yet(DENSE + P.KW - 1, x.dtype.element_ty, P),)
+        maxima = maxima + (none_yet(DENSE, tl.float32, P),)
+        shares = shares + (none_yet(DENSE, tl.float32, P),)
+    for m in range(start - WARM - KEPT, tl.minimum(start + sizes.steps_of_block, (sizes.H + P.SH - 1) // P.SH)):
+        given = given + (gradient_row(upstream, m + ROW + KEPT, P),)
         if m >= start - WARM:
             fresh = ()
-            for k in tl.static_range(SH):
-                h = m * SH + k + KH - 1
-                if WRAP:
-                    h = border(h, H, CIRCULAR, TINY)
-                elif not PADDED:  # where the map ends no gradient arrives
-                    h = border(h, H, REPLICATE, TINY)
-                ok = everywhere((h >= 0) & (h < H), group)
-                fresh = fresh + (
-                    columns_of(x_maps, x_at, group, h, ok, W, vectors, float("-inf"), LOW - BW, DENSE + KW - 1, V, VEC,
-                               CL, STORES, PADDED, PADDED, FULL, WRAP, TINY, WIDE),
-                )
-            rows = dense_rows(given, maps, groups_at, group, down, m * SH + BH, HD, HO, WO, vectors, BH, ROW, FIRST,
-                              COUNT, SH, G, VEC, CL, LOADS, FULL, MODE, not WRAP, NEAR_H, EXTRA_H, 0, 0, WRAP, TINY,
-                              WIDE)
-            for k in tl.static_range(SH):
-                h = m * SH + k
+            for k in tl.static_range(P.SH):
+                h = m * P.SH + k + P.KH - 1
+                if P.WRAP:
+                    h = border(h, sizes.H, CIRCULAR, P.TINY)
+                elif not P.PADDED:  # where the map ends no gradient arrives
+                    h = border(h, sizes.H, REPLICATE, P.TINY)
+                ok = everywhere((h >= 0) & (h < sizes.H), image.group)
+                row = columns_of(image, h, ok, float("-inf"), LOW - P.BW, DENSE + P.KW - 1, P.PADDED, P.PADDED,
+                                 P.INPUT, P)
+                fresh = fresh + (row,)
+            rows = dense_rows(given, upstream, down, m * P.SH + P.BH, sizes.HD, P.BH, ROW, not P.WRAP, P)
+            for k in tl.static_range(P.SH):
+                h = m * P.SH + k
                 above = above + (fresh[k],)
-                maxima = maxima + (_maxima_along_x(as_float(fresh[k]), KW),)
-                dense = blur_back_along_x(rows[k], along, group, groups, (), LOW, DENSE, SW, FIRST, COUNT, 0, FOLDS)
+                maxima = maxima + (_maxima_along_x(as_float(fresh[k]), P.KW),)
+                dense = blur_back_along_x(rows[k], along, image.group, sizes.groups, (), LOW, DENSE, P)
                 received = ()
                 for c in tl.static_range(DENSE):
                     value = dense[c]
-                    if not WRAP and (LOW + c < 0 or LOW + c > LAST):
-                        d = group * V + (LOW + c)
-                        value = tl.where((d >= 0) & (d < WD), value, 0.0)
-                    best = maxima[0][c]
-                    rows_win = ()
-                    for u in tl.static_range(1, KH):
-                        win = _beats(maxima[u][c], best)
-                        if u < KH - 1:
-                            best = tl.where(win, maxima[u][c], best)
-                        rows_win = rows_win + (win,)
-                    received = received + (_shares(value, rows_win, KH - 1),)
+                    if not P.WRAP and (LOW + c < 0 or LOW + c > P.LAST):
+                        d = image.group * V + (LOW + c)
+                        value = tl.where((d >= 0) & (d < sizes.WD), value, 0.0)
+                    wins = _wins([row[c] for row in maxima], P.KH - 1)
+                    received = received + (_shares(value, wins, P.KH - 1),)
                 sums = ()
-                for u in tl.static_range(KH):
+                for u in tl.static_range(P.KH):
                     row = ()
                     for c in tl.static_range(DENSE):
                         total = received[c][u]
-                        if u < KH - 1:
+                        if u < P.KH - 1:
                             total += shares[u][c]
                         row = row + (total,)
                     sums = sums + (row,)
-                result = _split_along_x(as_float(above[0]), sums[0], group, LOW - BW, KW, BW, V)
-                mine = live & everywhere((m >= start) & (h < H), group)
-                store_columns(result, outs_at, group, h, mine, W, vectors, V, VEC, CL, STORES, WIDE)
-                lower_rows = ()
-                lower_maxima = ()
-                shares = ()
-                if BH > 0:
+                columns = _split_along_x(as_float(above[0]), sums[0], image.group, LOW - P.BW, P)
+                mine = place.live & everywhere((m >= start) & (h < sizes.H), image.group)
+                store_columns(columns, result, h, mine, P.INPUT, P)
+                if P.BH > 0:
                     if h < 0:  # as in `_split_along_x`: what padding won goes to the row behind it
                         sums = _handed_on(sums)
-                for u in tl.static_range(KH - 1):
-                    lower_rows = lower_rows + (above[u + 1],)
-                    lower_maxima = lower_maxima + (maxima[u + 1],)
-                    shares = shares + (sums[u + 1],)
-                above = lower_rows
-                maxima = lower_maxima
-        kept = ()
-        for k in tl.static_range(KEPT):
-            kept = kept + (given[k + 1],)
-        given = kept
+                above = above[1:]
+                maxima = maxima[1:]
+                shares = sums[1:]
+        given = given[1:]

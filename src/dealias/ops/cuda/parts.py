@@ -1,6 +1,7 @@
 """What the Triton kernels share: borders by index arithmetic, and rows of columns held in registers.
 
-Triton compiles the kernels' modules: constants are in capitals, and types are those of its language.
+Triton compiles the kernels' modules: constants are in capitals (P: `dealias.ops.cuda.launch.Constants`), and types are
+those of its language.
 
 A lane owns a group of V neighbouring columns of one map: in contiguous layout of one channel ([BLOCK] tensors, one
 vector load for the whole group where rows are aligned), in channels_last layout of VEC neighbouring channels
@@ -8,6 +9,8 @@ vector load for the whole group where rows are aligned), in channels_last layout
 column: a filter along x is then arithmetic between registers, and only the columns beyond the group are loaded
 twice, from L1. The program walks down the map; the indices of map rows are the same for all its lanes.
 """
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
@@ -18,6 +21,30 @@ REFLECT = tl.constexpr(PADDING_MODES.index("reflect"))
 REPLICATE = tl.constexpr(PADDING_MODES.index("replicate"))
 CIRCULAR = tl.constexpr(PADDING_MODES.index("circular"))
 ZEROS = tl.constexpr(PADDING_MODES.index("zeros"))
+
+
+class Place(NamedTuple):
+    """Of each lane the number of its map, its group of columns and its channel vector, and whether it exists."""
+
+    map: tl.tensor
+    group: tl.tensor
+    vector: tl.tensor
+    live: tl.tensor
+
+
+class Map(NamedTuple):
+    """A map, which is cut into groups as its SIDE says (`launch.Side`): P.INPUT, as the input, or P.OUTPUT.
+
+    `start` points to each lane's map, in channels_last layout to its channel vector of that map; `at` to its first
+    column of row 0.
+    """
+
+    start: tl.tensor
+    at: tl.tensor
+    group: tl.tensor
+    height: tl.tensor
+    width: tl.tensor
+    vectors: tl.tensor
 
 
 @triton.jit
@@ -69,23 +96,23 @@ def from_columns(columns, V: tl.constexpr):
 
 
 @triton.jit
-def locate(chunk, lanes, groups, vectors, BLOCK: tl.constexpr, CL: tl.constexpr):
-    """Map, column group and channel vector of each lane, and whether it exists; [BLOCK, 1] in channels_last layout.
+def locate(chunk, sizes, P):
+    """The `Place` of a program, [BLOCK] or in channels_last layout [BLOCK, 1].
 
     Lanes that do not exist repeat the last one: they may load, and must not store.
     """
-    lane = chunk * BLOCK + tl.arange(0, BLOCK)
-    if CL:
+    lane = chunk * P.BLOCK + tl.arange(0, P.BLOCK)
+    if P.CL:
         lane = tl.expand_dims(lane, 1)
-    live = lane < lanes
-    lane = tl.minimum(lane, lanes - 1).to(tl.uint32)
-    if CL:
-        vector = (lane % vectors.to(tl.uint32)).to(tl.int32)
-        lane = lane // vectors.to(tl.uint32)
+    live = lane < sizes.lanes
+    lane = tl.minimum(lane, sizes.lanes - 1).to(tl.uint32)
+    if P.CL:
+        vector = (lane % sizes.vectors.to(tl.uint32)).to(tl.int32)
+        lane = lane // sizes.vectors.to(tl.uint32)
     else:
         vector = (lane * 0).to(tl.int32)
-    group = (lane % groups.to(tl.uint32)).to(tl.int32)
-    return (lane // groups.to(tl.uint32)).to(tl.int32), group, vector, live
+    group = (lane % sizes.groups.to(tl.uint32)).to(tl.int32)
+    return Place((lane // sizes.groups.to(tl.uint32)).to(tl.int32), group, vector, live)
 
 
 @triton.jit
@@ -95,39 +122,32 @@ def everywhere(condition, lanes):
 
 
 @triton.jit
-def map_pointers(base, map, vector, height, width, vectors,
-                 V: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr, VECTOR: tl.constexpr):
-    """Where each lane's map starts, or in channels_last layout its channel vector of that map."""
-    if CL:
-        first = (map.to(tl.int64) * height * width * vectors + vector) * VEC
-        return base + first + tl.expand_dims(tl.arange(0, VEC), 0)
-    elif VECTOR:
-        return base + map.to(tl.int64) * height * (width // V) * V
+def map_at(base, place, height, width, vectors, SIDE, P):
+    """The `Map` of each lane at `place` in the tensor at `base`."""
+    if P.CL:
+        start = base + (place.map.to(tl.int64) * height * width * vectors + place.vector) * P.VEC
+        start = start + tl.expand_dims(tl.arange(0, P.VEC), 0)
+        at = start + place.group * vectors * (SIDE.V * P.VEC)
     else:
-        return base + map.to(tl.int64) * height * width
+        if SIDE.VECTOR:
+            start = base + place.map.to(tl.int64) * height * (width // SIDE.V) * SIDE.V
+        else:
+            start = base + place.map.to(tl.int64) * height * width
+        at = start + place.group * SIDE.V
+    return Map(start, at, place.group, height, width, vectors)
 
 
 @triton.jit
-def group_pointers(maps, group, vectors, V: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr):
-    """Where each lane's first column of row 0 is."""
-    if CL:
-        return maps + group * vectors * (V * VEC)
-    else:
-        return maps + group * V
-
-
-@triton.jit
-def row_pointers(at, row, width, vectors, V: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr, VECTOR: tl.constexpr,
-                 WIDE: tl.constexpr):
+def row_pointers(at, row, map, SIDE, P):
     """The pointers `at`, moved down to `row`; WIDE for maps of 2^31 elements and more."""
-    if WIDE:
+    if P.WIDE:
         row = tl.full([], 0, tl.int64) + row
-    if CL:
-        return at + row * width * vectors * VEC
-    elif VECTOR:
-        return at + tl.multiple_of(row * width, V)
+    if P.CL:
+        return at + row * map.width * map.vectors * P.VEC
+    elif SIDE.VECTOR:
+        return at + tl.multiple_of(row * map.width, SIDE.V)
     else:
-        return at + row * width
+        return at + row * map.width
 
 
 @triton.jit
@@ -142,100 +162,98 @@ def pixel(at, inside, fill, CHECKED: tl.constexpr, FILLED: tl.constexpr):
 
 
 @triton.jit
-def column_at(maps, c, ok, width, vectors, fill, VEC: tl.constexpr, CL: tl.constexpr, CHECKED: tl.constexpr,
-              MASKED: tl.constexpr):
-    """Column c, a tensor, of the row at `maps`; CHECKED: `fill` where c is beyond the map, MASKED: where not `ok`."""
-    if CL:
-        at = maps + c * vectors * VEC
+def column_at(at, c, ok, fill, map, CHECKED: tl.constexpr, MASKED: tl.constexpr, P):
+    """Column c, a tensor, of the row at `at`; CHECKED: `fill` where c is beyond the map, MASKED: where not `ok`."""
+    if P.CL:
+        at = at + c * map.vectors * P.VEC
     else:
-        at = maps + c
+        at = at + c
     inside = ok
     if CHECKED:
-        inside = (c >= 0) & (c < width)
+        inside = (c >= 0) & (c < map.width)
         if MASKED:
             inside = inside & ok
     return pixel(at, inside, fill, CHECKED or MASKED, True)
 
 
 @triton.jit
-def column(at, group, ok, COLUMN: tl.constexpr, width, vectors, fill, V: tl.constexpr, VEC: tl.constexpr,
-           CL: tl.constexpr, MASKED: tl.constexpr, FILLED: tl.constexpr):
+def _column(at, ok, fill, map, COLUMN: tl.constexpr, MASKED: tl.constexpr, FILLED: tl.constexpr, SIDE, P):
     """Column COLUMN of each group in the row at `at`."""
-    c = group * V + COLUMN
-    inside = c < width  # also for columns on the left: the backward has groups that begin beyond the output
+    c = map.group * SIDE.V + COLUMN
+    inside = c < map.width  # also for columns on the left: the backward has groups that begin beyond the output
     if COLUMN < 0:
         inside = inside & (c >= 0)
     if MASKED:
         inside = inside & ok
-    if CL:
-        return pixel(at + COLUMN * vectors * VEC, inside, fill, True, FILLED)
+    if P.CL:
+        return pixel(at + COLUMN * map.vectors * P.VEC, inside, fill, True, FILLED)
     else:
         return pixel(at + COLUMN, inside, fill, True, FILLED)
 
 
 @triton.jit
-def group_of(at, group, ok, width, fill, V: tl.constexpr, MASKED: tl.constexpr, FULL: tl.constexpr):
+def group_of(at, ok, fill, map, MASKED: tl.constexpr, SIDE, P):
     """The V columns of each group in the row at `at` by one load; FULL if no group is beyond the map."""
-    inside = group < width // V
+    inside = map.group < map.width // SIDE.V
     if MASKED:
         inside = inside & ok
-    at = tl.expand_dims(at, 1) + tl.expand_dims(tl.arange(0, V), 0)
-    return to_columns(pixel(at, tl.expand_dims(inside, 1), fill, MASKED or not FULL, True), V)
+    at = tl.expand_dims(at, 1) + tl.expand_dims(tl.arange(0, SIDE.V), 0)
+    return to_columns(pixel(at, tl.expand_dims(inside, 1), fill, MASKED or not P.FULL, True), SIDE.V)
 
 
 @triton.jit
-def columns_of(maps, groups_at, group, row, ok, width, vectors, fill,
-               FIRST: tl.constexpr, COUNT: tl.constexpr, V: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr,
-               VECTOR: tl.constexpr, MASKED: tl.constexpr, FILLED: tl.constexpr, FULL: tl.constexpr,
-               WRAP: tl.constexpr, TINY: tl.constexpr, WIDE: tl.constexpr):
+def columns_of(map, row, ok, fill, FIRST: tl.constexpr, COUNT: tl.constexpr, MASKED: tl.constexpr,
+               FILLED: tl.constexpr, SIDE, P):
     """Columns FIRST..FIRST+COUNT-1 of each group in `row`; with VECTOR those of the group itself by one load.
 
     Beyond the map, and with MASKED where not `ok`, they are `fill` (with FILLED, else anything); with WRAP the
     opposite side's.
     """
-    at = row_pointers(groups_at, row, width, vectors, V, VEC, CL, VECTOR, WIDE)
-    if VECTOR:
-        whole = group_of(at, group, ok, width, fill, V, MASKED, FULL)
-    if WRAP:
-        row_at = row_pointers(maps, row, width, vectors, V, VEC, CL, VECTOR, WIDE)
+    at = row_pointers(map.at, row, map, SIDE, P)
+    if SIDE.VECTOR:
+        whole = group_of(at, ok, fill, map, MASKED, SIDE, P)
+    if P.WRAP:
+        row_at = row_pointers(map.start, row, map, SIDE, P)
     columns = ()
     for k in tl.static_range(COUNT):
-        if VECTOR and (FIRST + k >= 0 and FIRST + k < V):
+        if SIDE.VECTOR and (FIRST + k >= 0 and FIRST + k < SIDE.V):
             columns = columns + (whole[FIRST + k],)
-        elif WRAP:
-            c = border(group * V + (FIRST + k), width, CIRCULAR, TINY)
-            columns = columns + (column_at(row_at, c, ok, width, vectors, fill, VEC, CL, False, MASKED),)
+        elif P.WRAP:
+            c = border(map.group * SIDE.V + (FIRST + k), map.width, CIRCULAR, P.TINY)
+            columns = columns + (column_at(row_at, c, ok, fill, map, False, MASKED, P),)
         else:
-            columns = columns + (
-                column(at, group, ok, FIRST + k, width, vectors, fill, V, VEC, CL, MASKED, FILLED),
-            )
+            columns = columns + (_column(at, ok, fill, map, FIRST + k, MASKED, FILLED, SIDE, P),)
     return columns
 
 
 @triton.jit
-def store_columns(columns, groups_at, group, row, live, width, vectors, V: tl.constexpr, VEC: tl.constexpr,
-                  CL: tl.constexpr, VECTOR: tl.constexpr, WIDE: tl.constexpr):
+def store_columns(columns, map, row, live, SIDE, P):
     """Write each group's V columns of `row`; lanes that are not `live` write nothing."""
-    kind = groups_at.dtype.element_ty
-    at = row_pointers(groups_at, row, width, vectors, V, VEC, CL, VECTOR, WIDE)
-    if VECTOR:
-        at = tl.expand_dims(at, 1) + tl.expand_dims(tl.arange(0, V), 0)
-        tl.store(at, from_columns(columns, V).to(kind), mask=tl.expand_dims(live & (group < width // V), 1))
+    kind = map.at.dtype.element_ty
+    at = row_pointers(map.at, row, map, SIDE, P)
+    if SIDE.VECTOR:
+        at = tl.expand_dims(at, 1) + tl.expand_dims(tl.arange(0, SIDE.V), 0)
+        inside = live & (map.group < map.width // SIDE.V)
+        tl.store(at, from_columns(columns, SIDE.V).to(kind), mask=tl.expand_dims(inside, 1))
     else:
-        for k in tl.static_range(V):
-            if CL:
-                tl.store(at + k * vectors * VEC, columns[k].to(kind), mask=live & (group * V + k < width))
+        for k in tl.static_range(SIDE.V):
+            inside = live & (map.group * SIDE.V + k < map.width)
+            if P.CL:
+                tl.store(at + k * map.vectors * P.VEC, columns[k].to(kind), mask=inside)
             else:
-                tl.store(at + k, columns[k].to(kind), mask=live & (group * V + k < width))
+                tl.store(at + k, columns[k].to(kind), mask=inside)
 
 
 @triton.jit
 def as_float(row):
     """The row in float32."""
-    out = ()
-    for k in tl.static_range(len(row)):
-        out = out + (row[k].to(tl.float32),)
-    return out
+    return [column.to(tl.float32) for column in row]
+
+
+@triton.jit
+def keep_if(condition, row):
+    """The row where `condition` holds, else 0."""
+    return [tl.where(condition, column, 0.0) for column in row]
 
 
 @triton.jit
@@ -250,21 +268,12 @@ def greater(a, b):
 
 
 @triton.jit
-def none_yet(COUNT: tl.constexpr, BLOCK: tl.constexpr, VEC: tl.constexpr, CL: tl.constexpr, kind: tl.constexpr):
+def none_yet(COUNT: tl.constexpr, kind: tl.constexpr, P):
     """A row of COUNT zeros, the initial value of a row that a loop carries."""
     row = ()
     for _ in tl.static_range(COUNT):
-        if CL:
-            row = row + (tl.zeros([BLOCK, VEC], kind),)
+        if P.CL:
+            row = row + (tl.zeros([P.BLOCK, P.VEC], kind),)
         else:
-            row = row + (tl.zeros([BLOCK], kind),)
+            row = row + (tl.zeros([P.BLOCK], kind),)
     return row
-
-
-@triton.jit
-def keep_if(condition, row):
-    """The row where `condition` holds, else 0."""
-    out = ()
-    for k in tl.static_range(len(row)):
-        out = out + (tl.where(condition, row[k], 0.0),)
-    return out
