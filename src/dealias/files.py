@@ -127,20 +127,13 @@ class OutputFolder:
                 )
         if not self.path.is_dir():
             return
-        theirs = self._files()
-        marker = _marker(self.path)
-        if theirs and marker.get("command") != self._command:
-            other = marker.get("command")
+        theirs, other, marked = self._files(), _marker(self.path).get("command"), _marked_files(self.path)
+        if theirs and other != self._command:
             problem = f"is the folder of dealias {other}" if other else f"has other files ({_few(theirs)})"
             raise InputError(
                 f"{self._argument} {problem}: name a new or empty folder, or one of dealias {self._command}"
             )
-        foreign = [
-            name
-            for name in theirs
-            if self._is_written_by_command(name) and not _matches(name, _marked_files(self.path))
-        ]
-        if foreign:
+        if foreign := [name for name in theirs if self._is_written_by_command(name) and not _matches(name, marked)]:
             raise InputError(
                 f"{self._argument} has {_few(foreign)}, which dealias {self._command} did not write and would replace: "
                 "move it, or name another folder"
