@@ -1,7 +1,4 @@
-"""The whole evaluation of networks side by side.
-
-The imports run downward: `store`, `estimates`, `network`, `tasks`, `units`, `plan`, `results`, `slides`, `run`.
-"""
+"""The whole evaluation of networks side by side."""
 
 from dealias.evaluation.run import evaluate
 from dealias.evaluation.tasks import DEFAULT_METRICS, METRICS

@@ -1,7 +1,4 @@
-"""Repair: an anti-aliased copy of a trained network learns from unlabelled images to agree with the original.
-
-`domain` has the images, `losses` the losses, `distillation` the loop, `folder` the files; `run` leads them.
-"""
+"""Repair: an anti-aliased copy of a trained network learns from unlabelled images to agree with the original."""
 
 from dealias.repair.options import RepairOptions
 from dealias.repair.run import RepairResult, repair
