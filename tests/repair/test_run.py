@@ -82,7 +82,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         repair(small_network(), small_images(), output=tmp_path, on_progress=interrupt, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".dealias.json", "state.pt"]
-    assert 0 < torch.load(tmp_path / "state.pt", weights_only=True)["step"] < 8
+    assert 0 < torch.load(tmp_path / "state.pt", weights_only=True)["distillations"][""]["step"] < 8
     with pytest.raises(InputError, match=r"had epochs=2: give the same"):
         repair(small_network(), small_images(), output=tmp_path, resume=True, **(options | {"epochs": 3}))
     resumed = repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
@@ -103,7 +103,7 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path):
     assert more.results["curve"][:1] == first.results["curve"]
     assert more.results["repaired"]["agreement"] == more.results["curve"][-1]["agreement"]
     assert more.results["settings"]["epochs"] == 3
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)["distillations"][""]
     assert (state["first"], state["step"]) == (4, 12)
     assert not all(torch.equal(value, weights[key]) for key, value in more.model.state_dict().items())
 

@@ -73,6 +73,12 @@ class Distillation:
                 self._learn(theirs, ours)
                 yield self.step
 
+    def reestimate_statistics(self) -> None:
+        """Set the copy's batch-norm statistics to those of the images."""
+        domain = self._domain
+        parts = (part for part in domain.batches(self._train_on) if len(part) > 1)
+        reestimate_statistics(self.model, map(domain.centre, parts))
+
     def _learn(self, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
         indices = self._batch()
         seen = self._domain.anywhere(indices, self.step)
@@ -100,8 +106,8 @@ class Distillation:
         return [self._train_on[number] for number in numbers]
 
     def state(self) -> dict[str, Any]:
-        """The state that `load` goes on from."""
-        parts: dict[str, Any] = {"model": self.model, "optimizer": self._optimizer, "schedule": self._schedule}
+        """The state that `load` goes on from; the weights of the copy are the caller's to save."""
+        parts: dict[str, Any] = {"optimizer": self._optimizer, "schedule": self._schedule}
         steps = {"step": self.step, "first": self._first, "last": self.steps}
         return {**steps, **{name: part.state_dict() for name, part in parts.items()}}
 
@@ -111,7 +117,6 @@ class Distillation:
         Raises:
             InputError: the training is not finished and was to take another number of steps.
         """
-        self.model.load_state_dict(state["model"])
         self.step = state["step"]
         if self.step == state["last"] < self.steps:
             self._begin_cycle(self.step)

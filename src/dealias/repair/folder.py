@@ -48,7 +48,8 @@ class RepairFolder(OutputFolder):
         if problem := problem_of_state(content):
             raise InputError(f"{str(path)!r} cannot be read ({problem}): start again in another folder")
         stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if not isinstance(stored, dict) or not {"settings", "images", "found", "step"} <= stored.keys():
+        known = {"settings", "images", "found", "model", "distillations"}
+        if not isinstance(stored, dict) or not known <= stored.keys():
             raise InputError(f"{str(path)!r} is not the state of a repair: start again in another folder")
         ours, theirs = ({**each["settings"], "images": each["images"]} for each in (identity, stored))
         differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]

@@ -34,6 +34,7 @@ class RepairOptions(Options):
         feature_weight: weight of the features' term of the loss.
         learning_rate: the peak of the one-cycle schedule (SGD, Nesterov momentum 0.9).
         batch_size: images in a step.
+        part_images: of a pipeline, the largest number of images from which one of its parts learns.
         seed: of the split, the order of the images and the shifts.
     """
 
@@ -46,6 +47,7 @@ class RepairOptions(Options):
     feature_weight: NonNegative = 1.0
     learning_rate: Positive = 0.01
     batch_size: Annotated[int, Field(ge=2)] = 64
+    part_images: Annotated[int, Field(ge=2)] = 4000
     seed: int = 0
 
     def identity(self) -> dict[str, Any]:

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dealias.convert import antialias
 from dealias.errors import InputError
 from dealias.metrics._evaluation import evaluating
 from dealias.progress import OnProgress, Stages
-from dealias.repair.distillation import Distillation, reestimate_statistics
+from dealias.repair.distillation import Distillation
 from dealias.repair.domain import Domain, near_duplicates, split_held_out
 from dealias.repair.folder import RepairFolder
 from dealias.repair.held_out import FIGURES, HeldOut
 from dealias.repair.options import RepairOptions
+from dealias.repair.parts import antialias_parts, record_inputs
 from dealias.repair.verdict import FEW, judge
 from dealias.runtime import versions
 from dealias.training.signals import StopSignals, leave
@@ -56,6 +56,7 @@ def repair(
     converted: nn.Module | None = None,
     prepare: Callable[[Tensor], Tensor] = lambda images: images,
     crop_size: int | None = None,
+    parts: Mapping[str, int] | None = None,
     targets: Tensor | None = None,
     output: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -82,6 +83,8 @@ def repair(
         prepare: turns a batch of `images` into what the network sees, such as a normalisation of bytes.
         crop_size: side of the window that the network sees of larger images. Training takes windows at random,
             accuracy and agreement take the middle one, consistency pairs of windows. By default images are taken whole.
+        parts: where `original` is a pipeline: the networks in it to repair, one after the other, by their paths, with
+            the side of the images that each learns from. They are the images that the pipeline hands to it.
         targets: classes (N,), for the accuracy alone.
         output: folder for `results.json`, `state.pt` to resume from, and, if the repair succeeded,
             `model.safetensors`. By default nothing is written.
@@ -109,7 +112,7 @@ def repair(
         seed=chosen.seed,
     )
     with evaluating(original), torch.enable_grad(), folder or nullcontext():
-        run = _Run(original, converted, domain, targets, chosen, about or {})
+        run = _Run(original, converted, domain, targets, chosen, {"parts": dict(parts or {}), **(about or {})})
         outcome = run.outcome(run.figures(folder, on_progress))
         if folder is not None:
             folder.finish(outcome.results, outcome.model)
@@ -135,9 +138,38 @@ class _Run:
         some = self._train_on[:: max(len(self._train_on) // len(self._held), 1)][: len(self._held)]
         self._task = self._held_out.task
         self._trained_on = HeldOut(domain, some, original, None, self._task)
-        self._model = antialias(original, domain.centre(self._held[:1])) if converted is None else converted
-        self._distillation = Distillation(original, self._model.eval(), domain, self._train_on, options, self._task)
         self._settings = {"crop_size": domain.crop_size, **about}
+        lessons = self._lessons(self._settings["parts"])
+        examples = {path: lesson.centre(numbers[:1]) for path, (lesson, numbers) in lessons.items()}
+        self._model = (antialias_parts(original, examples) if converted is None else converted).eval()
+        self._distillations = {
+            path: Distillation(
+                original.get_submodule(path), self._model.get_submodule(path), lesson, numbers, options, self._task
+            )
+            for path, (lesson, numbers) in lessons.items()
+        }
+
+    def _lessons(self, sides: Mapping[str, int]) -> dict[str, tuple[Domain, list[int]]]:
+        """By the path of a part, "" for the whole network: images, and the numbers of those that it learns from."""
+        if not sides:
+            return {"": (self._domain, self._train_on)}
+        whole = self._domain
+        inputs = record_inputs(self._original, whole, self._train_on, sides, self._options.part_images)
+        return {
+            path: (
+                Domain(
+                    images,
+                    prepare=lambda images: images,
+                    crop_size=None,
+                    circular=_pads_circularly(self._original.get_submodule(path)),
+                    device=whole.device,
+                    batch_size=whole.batch_size,
+                    seed=self._options.seed,
+                ),
+                [*range(len(images))],
+            )
+            for path, images in inputs.items()
+        }
 
     def _warn_of_weak_evidence(self) -> None:
         held = len(self._held)
@@ -159,7 +191,9 @@ class _Run:
         if folder is None or (state := folder.load(self._identity())) is None:
             found = self._figures_before(stages)
         else:
-            self._distillation.load(state)
+            self._model.load_state_dict(state["model"])
+            for path, distillation in self._distillations.items():
+                distillation.load(state["distillations"][path])
             found = state["found"]
         self._distil(found, folder, stages.start("repairing"))
         advance = stages.start("measuring again")
@@ -173,27 +207,37 @@ class _Run:
         del original["agreement"], original["agreement_interval"]
         converted = self._held_out.measure(self._model)
         stages.start("statistics")
-        parts = (part for part in self._domain.batches(self._train_on) if len(part) > 1)
-        reestimate_statistics(self._model, map(self._domain.centre, parts))
+        for distillation in self._distillations.values():
+            distillation.reestimate_statistics()
         reestimated = self._held_out.measure(self._model)
         return {"original": original, "converted": converted, "reestimated": reestimated, "curve": []}
 
     def _distil(self, found: dict[str, Any], folder: RepairFolder | None, advance: Callable[[int, int], None]) -> None:
         """Do the remaining steps, and measure after each epoch; `found` is saved with the state."""
-        saved, steps, steps_per_epoch = time.monotonic(), self._distillation.steps, self._distillation.steps_per_epoch
+        saved, distillations = time.monotonic(), self._distillations
+        steps = sum(distillation.steps for distillation in distillations.values())
         with StopSignals() as signals:
-            for step in self._distillation.remaining_steps():
-                if step % steps_per_epoch == 0:
-                    held, trained_on = (each.agreement(self._model) for each in (self._held_out, self._trained_on))
-                    point = {"epoch": step // steps_per_epoch, "agreement": held, "trained_on": trained_on}
-                    found["curve"].append({**point, "images": len(self._held)})
-                advance(step, steps)
-                is_due = signals.caught or step == steps or time.monotonic() - saved > SAVE_SECONDS
-                if folder is not None and is_due:
-                    folder.save({**self._identity(), "found": found, **self._distillation.state()})
-                    saved = time.monotonic()
-                if signals.caught:
-                    leave(signals.caught)
+            for path, distillation in distillations.items():
+                for step in distillation.remaining_steps():
+                    if step % distillation.steps_per_epoch == 0:
+                        found["curve"].append(self._point(path, step // distillation.steps_per_epoch))
+                    advance(sum(each.step for each in distillations.values()), steps)
+                    is_due = signals.caught or step == distillation.steps or time.monotonic() - saved > SAVE_SECONDS
+                    if folder is not None and is_due:
+                        folder.save({**self._identity(), "found": found, **self._state()})
+                        saved = time.monotonic()
+                    if signals.caught:
+                        leave(signals.caught)
+
+    def _state(self) -> dict[str, Any]:
+        distillations = {path: distillation.state() for path, distillation in self._distillations.items()}
+        return {"model": self._model.state_dict(), "distillations": distillations}
+
+    def _point(self, path: str, epoch: int) -> dict[str, Any]:
+        """The agreement on held-out images, and on as many that were trained on."""
+        held, trained_on = (each.agreement(self._model) for each in (self._held_out, self._trained_on))
+        point = {"epoch": epoch, "agreement": held, "trained_on": trained_on, "images": len(self._held)}
+        return {"part": path, **point} if path else point
 
     def _identity(self) -> dict[str, Any]:
         """The settings and images that a saved state must have in common with the run."""
