@@ -2,10 +2,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers.repairs import write_images
 from safetensors.torch import load_file, save_file
 
 from dealias.models import create_model
@@ -21,14 +20,6 @@ def baseline(tmp_path: Path) -> Path:
     reestimate_statistics(network, [torch.rand(64, 1, 32, 32)])  # else it predicts one class only
     save_file(network.state_dict(), path)
     return path
-
-
-def write_images(folder: Path, count: int) -> Path:
-    folder.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32), dtype=np.uint8)
-    for index, image in enumerate(pixels):
-        Image.fromarray(image).save(folder / f"{index}.png")
-    return folder
 
 
 def test_class_folders_add_the_accuracy(
@@ -52,7 +43,8 @@ def test_class_folders_add_the_accuracy(
 def test_a_plain_folder_and_a_failed_repair(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, baseline: Path
 ):
-    images = write_images(tmp_path / "images", 20)
+    images = tmp_path / "images"
+    write_images(images, 20)
     (images / "broken.png").write_bytes(b"no image")
     output = tmp_path / "out"
     arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", images, "--output", output)
@@ -86,7 +78,8 @@ def test_nothing_is_read_before_the_arguments_are_checked(
 def test_images_of_the_size_that_the_network_was_trained_at(
     run: Callable[..., int], error_of: Callable[..., str], tmp_path: Path, baseline: Path
 ):
-    output, images = tmp_path / "out", write_images(tmp_path / "images", 64)
+    output, images = tmp_path / "out", tmp_path / "images"
+    write_images(images, 64)
     arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", images, "--output", output)
     arguments += ("--epochs", 1, "--min-agreement", 0, "--min-consistency", 0, "--held-out", 0.5)
     assert run(*arguments, "--image-size", 56, "--crop-size", 48) == 0
@@ -103,6 +96,9 @@ def test_images_of_the_size_that_the_network_was_trained_at(
         (["--images", "images", "--min-agreement", "2"], "min_agreement=2.0"),
         (["--images", "images", "--held-out", "0"], "held_out=0.0"),
         (["--images", "images", "--filter", "bin44"], "bin44"),
+        (["--images", "images", "--part", "pnet"], "part='pnet' must be PATH=SIDE"),
+        (["--images", "images", "--part", "pnet=8"], "the network has no module 'pnet'"),
+        (["--images", "film.mp4", "--pan", "2"], "pan=2 must be 1 for a video"),
     ],
 )
 def test_bad_arguments_end_in_one_line(

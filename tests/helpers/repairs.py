@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from dealias.models import vgg_small
@@ -32,3 +36,11 @@ def small_domain(crop_size: int | None = None, circular: bool = False) -> Domain
         batch_size=16,
         seed=7,
     )
+
+
+def write_images(folder: Path, count: int, side: int = 32) -> np.ndarray:
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return pixels

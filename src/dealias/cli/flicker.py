@@ -167,7 +167,7 @@ def _networks(specs: Sequence[ModelSpec], asked: Mapping[str, Any]) -> list[Netw
 def _opened(asked: Mapping[str, Any]) -> Video | Source:
     """The video, or the photographs."""
     from dealias.data import Video
-    from dealias.repair.from_folder import ImageChoice, open_images
+    from dealias.repair.images import ImageChoice, open_images
 
     if asked["video"] is not None:
         return Video(asked["video"], start=asked["start"], stop=asked["stop"], short_side=asked["image_size"])

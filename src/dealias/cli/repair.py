@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def repair_network(
     model: common.ConfiguredModel,
     weights: Annotated[Path, typer.Option(help="The original's checkpoint: safetensors or .pth.")],
-    images: Annotated[str, typer.Option(help="Folder of images, or class folders: labels add the accuracy alone.")],
+    images: Annotated[
+        str, typer.Option(help="Folder of images, class folders (labels add the accuracy alone), or a video.")
+    ],
     new_head: common.NewHead = False,
     task: Annotated[
         str, typer.Option(help="What the network returns: classes, detection, segmentation, keypoints, ...; or auto.")
@@ -42,6 +44,11 @@ def repair_network(
     filter: common.FilterText = "bin4",
     learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 0.01,
     batch_size: Annotated[int, typer.Option(help="Images in a step.", min=2)] = 64,
+    pan: Annotated[int, typer.Option(help="Frames of a pan over each image, by 1.25 pixels a frame.", min=1)] = 1,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="PATH=SIDE: a network inside, to repair on the images it is given, such as pnet=48; repeat."),
+    ] = None,
     limit: common.Limit = None,
     image_size: common.ImageSize = None,
     crop_size: common.CropSize = None,
@@ -51,34 +58,35 @@ def repair_network(
     resume: common.Resume = False,
 ) -> None:
     """Anti-alias a trained network and repair it with unlabelled images; fails where it agrees too little."""
+    asked = {**locals(), "filter": parse_filter(filter), "parts": dict(map(_part, part or []))}
     from dealias.models import ModelSpec, parse_model
     from dealias.repair import RepairOptions
-    from dealias.repair.from_folder import ImageChoice, repair_from_folder
+    from dealias.repair.from_folder import repair_from_folder
+    from dealias.repair.images import ImageChoice
 
     name, own = parse_model(model)
-    options = RepairOptions(
-        task=cast(Any, task),  # RepairOptions checks it
-        epochs=epochs,
-        min_agreement=min_agreement,
-        min_consistency=min_consistency,
-        held_out=held_out,
-        average_shifts=average_shifts,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    options = RepairOptions(**{key: value for key, value in asked.items() if key in RepairOptions.model_fields})
     with show_progress() as on_progress:
         outcome = repair_from_folder(
             ModelSpec(name, weights=str(weights), new_head=new_head, **own),
-            ImageChoice(images, limit, image_size, crop_size),
+            ImageChoice(images, limit, image_size, crop_size, pan),
             output,
             options,
-            filter=parse_filter(filter),
             device=device,
             resume=resume,
             on_progress=on_progress,
         )
     _print(outcome, output)
+
+
+def _part(text: str) -> tuple[str, int]:
+    """A part of a pipeline: its path, and the side of its images."""
+    from dealias.errors import InputError
+
+    path, equals, side = text.rpartition("=")
+    if not equals or not side.isdecimal():
+        raise InputError(f"part={text!r} must be PATH=SIDE, such as pnet=48")
+    return path, int(side)
 
 
 def _print(outcome: RepairResult, output: Path) -> None:

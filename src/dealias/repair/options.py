@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt
 
+from dealias.filters import resolve_filter
 from dealias.metrics.outputs import Task
 from dealias.training.settings import Fraction, NonNegative, Options, Positive
 
@@ -16,6 +17,12 @@ def _plain_numbers(value: Any) -> Any:
     return [int(number) for number in value] if isinstance(value, Iterable) else value
 
 
+def _plain_filter(value: Any) -> Any:
+    resolve_filter(value)
+    return value if isinstance(value, str | int) else [float(tap) for tap in value]
+
+
+_Filter = Annotated[str | int | list[float], BeforeValidator(_plain_filter)]
 _HeldOut = Annotated[Annotated[float, Field(gt=0, lt=1)] | list[int], BeforeValidator(_plain_numbers)]
 
 
@@ -24,6 +31,10 @@ class RepairOptions(Options):
 
     Attributes:
         task: what the network returns: one of `dealias.metrics.outputs.TASKS`; "auto" recognises it.
+        filter: of the anti-aliased copy: a name, a number of binomial taps, or taps.
+        parts: where the network is a pipeline: the networks in it to repair, one after the other, by their paths, with
+            the side of the images that each learns from. They are the images that the pipeline hands to it.
+        part_images: the largest number of images from which a part learns.
         epochs: passes over the images that are not held out. A run that has finished resumes with more of them.
         min_agreement: fraction of the held-out images whose predictions must be the original's; of detected boxes or of
             pixels, where the network returns these. Where it returns key points, embeddings or images, the copy may
@@ -34,11 +45,13 @@ class RepairOptions(Options):
         feature_weight: weight of the features' term of the loss.
         learning_rate: the peak of the one-cycle schedule (SGD, Nesterov momentum 0.9).
         batch_size: images in a step.
-        part_images: of a pipeline, the largest number of images from which one of its parts learns.
         seed: of the split, the order of the images and the shifts.
     """
 
     task: Task | Literal["auto"] = "auto"
+    filter: _Filter = "bin4"
+    parts: dict[str, PositiveInt] = Field(default_factory=dict)
+    part_images: Annotated[int, Field(ge=2)] = 4000
     epochs: PositiveInt = 5
     min_agreement: Fraction = 0.98
     min_consistency: Fraction | None = None
@@ -47,7 +60,6 @@ class RepairOptions(Options):
     feature_weight: NonNegative = 1.0
     learning_rate: Positive = 0.01
     batch_size: Annotated[int, Field(ge=2)] = 64
-    part_images: Annotated[int, Field(ge=2)] = 4000
     seed: int = 0
 
     def identity(self) -> dict[str, Any]:

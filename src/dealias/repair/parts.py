@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import partial
@@ -22,6 +22,17 @@ PASSES = 8
 """At most so often are the pictures shown to a pipeline, each time in another window."""
 
 
+def check_parts(pipeline: nn.Module, paths: Iterable[str]) -> None:
+    """Check that a pipeline has parts of these paths.
+
+    Raises:
+        InputError: it has not.
+    """
+    modules = dict(pipeline.named_modules())
+    if unknown := [path for path in paths if not path or path not in modules]:
+        raise InputError(f"parts: the network has no module {unknown[0]!r}: use a path of named_modules()")
+
+
 @torch.no_grad()
 def record_inputs(
     pipeline: nn.Module, domain: Domain, indices: Sequence[int], sides: Mapping[str, int], limit: int
@@ -38,11 +49,9 @@ def record_inputs(
         limit: the largest number of images of a part; more are thinned out by the seed of `domain`.
 
     Raises:
-        InputError: the pipeline has no such part, or hands it no image of this size.
+        InputError: the pipeline has no such part, or hands it fewer than two images of this size.
     """
-    modules = dict(pipeline.named_modules())
-    if unknown := [path for path in sides if not path or path not in modules]:
-        raise InputError(f"parts: the network has no module {unknown[0]!r}: use a path of named_modules()")
+    check_parts(pipeline, sides)
     draw = np.random.default_rng(domain.shifts["seed"])
     found: dict[str, list[Tensor]] = {path: [] for path in sides}
 
@@ -56,7 +65,7 @@ def record_inputs(
 
     with ExitStack() as hooks:
         for path in sides:
-            hooks.enter_context(modules[path].register_forward_pre_hook(partial(keep, path)))
+            hooks.enter_context(pipeline.get_submodule(path).register_forward_pre_hook(partial(keep, path)))
         for number in range(1 if domain.crop_size is None else PASSES):
             for part in domain.batches(indices):
                 pipeline(domain.anywhere(part, number))

@@ -56,7 +56,6 @@ def repair(
     converted: nn.Module | None = None,
     prepare: Callable[[Tensor], Tensor] = lambda images: images,
     crop_size: int | None = None,
-    parts: Mapping[str, int] | None = None,
     targets: Tensor | None = None,
     output: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -79,12 +78,10 @@ def repair(
         original: a trained network of any task; it is not changed.
         images: (N, C, H, W), float as the network expects them, or in any form that `prepare` takes.
         converted: the anti-aliased copy with the original's weights, on the same device; changed in place.
-            `dealias.antialias(original)` by default.
+            `dealias.antialias(original)` by default; of a pipeline, its parts are anti-aliased.
         prepare: turns a batch of `images` into what the network sees, such as a normalisation of bytes.
         crop_size: side of the window that the network sees of larger images. Training takes windows at random,
             accuracy and agreement take the middle one, consistency pairs of windows. By default images are taken whole.
-        parts: where `original` is a pipeline: the networks in it to repair, one after the other, by their paths, with
-            the side of the images that each learns from. They are the images that the pipeline hands to it.
         targets: classes (N,), for the accuracy alone.
         output: folder for `results.json`, `state.pt` to resume from, and, if the repair succeeded,
             `model.safetensors`. By default nothing is written.
@@ -112,7 +109,7 @@ def repair(
         seed=chosen.seed,
     )
     with evaluating(original), torch.enable_grad(), folder or nullcontext():
-        run = _Run(original, converted, domain, targets, chosen, {"parts": dict(parts or {}), **(about or {})})
+        run = _Run(original, converted, domain, targets, chosen, about or {})
         outcome = run.outcome(run.figures(folder, on_progress))
         if folder is not None:
             folder.finish(outcome.results, outcome.model)
@@ -139,9 +136,9 @@ class _Run:
         self._task = self._held_out.task
         self._trained_on = HeldOut(domain, some, original, None, self._task)
         self._settings = {"crop_size": domain.crop_size, **about}
-        lessons = self._lessons(self._settings["parts"])
+        lessons = self._lessons(options.parts)
         examples = {path: lesson.centre(numbers[:1]) for path, (lesson, numbers) in lessons.items()}
-        self._model = (antialias_parts(original, examples) if converted is None else converted).eval()
+        self._model = (converted or antialias_parts(original, examples, options.filter)).eval()
         self._distillations = {
             path: Distillation(
                 original.get_submodule(path), self._model.get_submodule(path), lesson, numbers, options, self._task
