@@ -72,9 +72,13 @@ template <class T> struct Rows {
     int64_t pitch, count;
 };
 
+constexpr int64_t kWindowTaps = 7;
+
+// Taps on consecutive rows of the dense map; or, near the border, each on the row with its index, -1 for zeros.
 struct Taps {
     const float* weight;
     int64_t count;
+    const int64_t* index = nullptr;
 };
 
 // out[j] = sum of weight[b] * in[j * Stride + b]
@@ -205,6 +209,31 @@ void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t 
     }
 }
 
+// The same for one output row near the border. Taps are not joined that look at the same row: every path rounds alike.
+template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
+void blur_windows_at_border(Taps taps, const T* in, int64_t pitch, int64_t step, float* out, int64_t n) {
+    int64_t rows = 0;
+    for (int64_t a = 0; a < taps.count; ++a) rows = taps.index[a] < rows ? rows : taps.index[a] + 1;
+    for (int64_t p = 0; p < n; p += kWidth) {
+        Vec dense[kWindowTaps];
+        for (int64_t r = 0; r < rows; ++r)
+            for (int64_t k = 0; k < Kernel; ++k) {
+                const T* at = in + p + (r + k) * pitch;
+                const Vec here = load(at);
+                Vec v = here;
+                if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
+                if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
+                dense[r] = k ? larger_of<Nan>(dense[r], v) : Relu ? rectified(v) : v;
+            }
+        Vec s = splat(0.0f);
+        for (int64_t a = 0; a < taps.count; ++a) {
+            const Vec v = taps.index[a] < 0 ? splat(0.0f) : dense[taps.index[a]], w = splat(taps.weight[a]);
+            s = a == 0 ? mul(w, v) : madd(w, v, s);
+        }
+        store(out + p, s);
+    }
+}
+
 template <int K, int Kernel, bool Relu, bool Nan, bool Planes, class T>
 void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_t pitch, int64_t ahead, Rows<float> out,
                         int64_t n) {
@@ -221,6 +250,8 @@ void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_
 
 template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
 void blur_windows_of(const Job& job, Taps taps, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
+    if (taps.index)
+        return blur_windows_at_border<Kernel, Relu, Nan, Planes>(taps, in, pitch, job.channels, out.first, n);
     switch (taps.count) {
         case 1: return blur_windows_fixed<1, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
         case 2: return blur_windows_fixed<2, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
@@ -240,29 +271,24 @@ void blur_windows_in(const Job& job, Taps taps, const T* in, int64_t pitch, int6
         blur_windows_of<Kernel, Relu, Nan, false>(job, taps, in, pitch, ahead, out, n);
 }
 
-// Output row `i` near the border as taps on consecutive rows of the dense map, from `first` on: what the border repeats
-// adds to the tap of the row itself. False where the border reaches for the far end of the map, or where a tap is not
-// positive: such taps make NaN of an infinite sample, their sum might not.
-inline bool fold_taps(const Job& job, int64_t i, float* weight, int64_t& first, int64_t& count) {
+// The dense rows that the taps of output row `i` look at: `index` from `first` on, of `count` in all. False where these
+// are more than the taps, as the border reaches for the far end of the map.
+inline bool index_taps(const Job& job, int64_t i, int64_t* index, int64_t& first, int64_t& count) {
     const Axis& row = job.row;
     const int64_t start = i * row.stride - row.lead, dense = row.dense;
     first = start < 0 ? 0 : start;
     count = (start + row.taps < dense ? start + row.taps : dense) - first;
-    if (count < 1) return false;
-    for (int64_t a = 0; a < count; ++a) weight[a] = 0.0f;
     for (int64_t a = 0; a < row.taps; ++a) {
-        if (!(row.filter[a] > 0.0f)) return false;
         const int64_t d = border(start + a, dense, job.padding_mode);
-        if (d < 0) continue;
-        if (d < first || d >= first + count) return false;
-        weight[d - first] += row.filter[a];
+        if (d >= 0 && (d < first || d >= first + count)) return false;
+        index[a] = d < 0 ? -1 : d - first;
     }
-    return true;
+    return count > 0;
 }
 
 // The side of the windows if `blur_windows` knows them, else 0.
 inline int64_t window_side(const Job& job) {
-    if (job.row.taps > 7) return 0;
+    if (job.row.taps > kWindowTaps) return 0;
     if (job.op != DEALIAS_MAX_BLUR) return 1;
     return job.row.kernel == job.col.kernel && job.row.dilation * job.col.dilation == 1 ? job.row.kernel : 0;
 }
@@ -344,12 +370,11 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
             for (int64_t i = i0; i < i1; ++i) {
                 if (block && i >= b0 && i < b1) continue;
                 float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
-                float weight[7];
-                int64_t first, count;
-                if (side && job.padding_mode != DEALIAS_CIRCULAR && fold_taps(job, i, weight, first, count)) {
+                int64_t index[kWindowTaps], first, count;
+                if (side && job.padding_mode != DEALIAS_CIRCULAR && index_taps(job, i, index, first, count)) {
                     if (const T* from = source.readable(first - row.before, count + side - 1)) {
                         const bool nan = side > 1 && has_nan(from, source.pitch, count + side - 1, n + col.reach * cs);
-                        blur_windows(job, {weight, count}, nan, from, source.pitch, 0, {line, 0, 1}, n);
+                        blur_windows(job, {row.filter, row.taps, index}, nan, from, source.pitch, 0, {line, 0, 1}, n);
                         continue;
                     }
                 }

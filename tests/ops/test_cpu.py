@@ -17,7 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as TF
 from helpers import oracles
-from helpers.cases import LAYOUTS, BlurCase, MaxBlurCase, PerAxis, blur_cases, max_blur_cases
+from helpers.cases import LAYOUTS, BlurCase, MaxBlurCase, PerAxis, blur_cases, lay_out, max_blur_cases
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -259,6 +259,20 @@ def test_circular_shift_by_the_stride_moves_the_output_bit_for_bit() -> None:
         y = F.max_blur_pool2d(x.contiguous(memory_format=layout), **arguments)
         moved = F.max_blur_pool2d(x.roll((6, -10), (2, 3)).contiguous(memory_format=layout), **arguments)
         assert torch.equal(moved, y.roll((3, -5), (2, 3)))
+
+
+@on_each_isa
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate"])
+@given(height=st.integers(5, 40), width=st.integers(5, 80), taps=st.integers(2, 7), kernel=st.integers(2, 3))
+@example(height=48, width=64, taps=3, kernel=2)
+def test_a_maximum_then_a_blur_is_both_in_one_bit_for_bit(
+    padding_mode: Any, layout: str, height: int, width: int, taps: int, kernel: int
+) -> None:
+    x = lay_out(torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height + 100 * width)), layout)
+    together = F.max_blur_pool2d(x, kernel, 2, filter=taps, padding_mode=padding_mode)
+    dense = TF.max_pool2d(x, kernel, 1)
+    assert torch.equal(together, F.blur_pool2d(dense, taps, 2, padding_mode))
 
 
 @on_each_isa
