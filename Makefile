@@ -105,5 +105,8 @@ maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers
 faces: $(FACES)/installed  ## show pans and a video to a trained face detector: docs/my-model-flickers.md (minutes)
 	PYTHONPATH=benchmarks:$(FACES) $(BIN)/python experiments/faces.py $(FACES) --markdown docs/my-model-flickers.md
 
+repair-faces: $(FACES)/installed  ## repair the face detector with seven pictures: docs/repair.md (half an hour)
+	PYTHONPATH=benchmarks:experiments:$(FACES) $(BIN)/python experiments/repair_faces.py $(FACES) --markdown docs/repair.md
+
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

