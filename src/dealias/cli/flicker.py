@@ -104,6 +104,10 @@ def _run(asked: Mapping[str, Any]) -> None:
         clips = _clips(opened, networks[0], asked, held_out)
         results = measure_flicker(networks, clips, folder, settings, draw=draw_answer, on_progress=on_progress)
         on_progress("writing the report", 0.96)
+        if results.task in ("segmentation", "images") and photos is not None and asked["step"] % 1:
+            remarks.append(
+                "Fractions of a pixel were undone by interpolation, which blurs the sharpest edges a little."
+            )
         profile = _profile(networks[0], clips[0]) if asked["profile"] else None
         write_flicker_report(folder, clips, profile, remarks)
     _print(results, output)
@@ -135,7 +139,7 @@ def _repaired(
     remarks = [
         f"The repaired copy learned, without labels, from {count} photographs to agree with the original. The {held} "
         "photographs shown here were held out from it.",
-        *(f"The repair is not finished: {reason}" for reason in results["reasons"]),
+        *(f"The repair fell short: {reason}." for reason in results["reasons"]),
     ]
     network = replace(original, spec=replace(copy.spec, label="anti-aliased, repaired"), model=found.outcome.model)
     return network, found.held_out, remarks

@@ -57,7 +57,7 @@ def write_flicker_report(
     return folder.write(
         PAGE,
         render_page(
-            title=f"dealias flicker of {', '.join(results.networks)}",
+            title=f"dealias flicker of {'; '.join(results.networks)}",
             finding=flicker_finding(results),
             frames=_frames(snapshots, results),
             figures=figures,
