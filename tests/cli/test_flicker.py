@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.flickering import pans
 
@@ -54,6 +55,26 @@ def test_a_repaired_copy_is_shown_beside_the_two_on_photographs_that_it_has_not_
     (output / "chunks.jsonl").unlink()
     assert run(*arguments, "--resume") == 0
     assert json.loads((output / "results.json").read_text()) == results
+
+
+def test_a_repair_learns_from_the_beginning_of_a_video_and_its_end_is_shown(
+    run: Callable[..., int], error_of: Callable[..., str], tmp_path: Path
+) -> None:
+    videos = pytest.importorskip("helpers.videos", reason="the extra video is not installed")
+    frames = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+    videos.write_video(tmp_path / "film.mp4", frames)
+    output = tmp_path / "out"
+    arguments = ("flicker", "helpers.networks_of_tasks:Segmenter", "--video", tmp_path / "film.mp4", "--repair")
+    arguments += ("--crop-size", 32, "--epochs", 1, "--output")
+    assert run(*arguments, output) == 0
+    results = json.loads((output / "results.json").read_text())
+    assert [clip["frames"] for clip in results["clips"]] == [6]
+    repaired = json.loads((output / "repair" / "results.json").read_text())
+    assert sum(repaired["images"].values()) == 24
+    assert repaired["images"]["held_out"] in range(5, 8)  # two or three of ten stretches
+    assert "The frames shown here come after those" in (output / "report.html").read_text()
+    short = error_of(*arguments, tmp_path / "other", "--stop", 4)
+    assert "--repair learns from the first 4 fifths of the video, and its length is 4: give --stop, or" in short
 
 
 def test_what_is_refused(error_of: Callable[..., str], tmp_path: Path) -> None:

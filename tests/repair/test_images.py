@@ -13,7 +13,7 @@ from PIL import Image
 
 from dealias.errors import InputError
 from dealias.models import Preprocessing
-from dealias.repair.images import ImageChoice, open_images, read_images
+from dealias.repair.images import ImageChoice, open_images, read_images, read_source
 
 DIGITS = Preprocessing(32, 32, 32, 1, "bilinear", (0.0,), (1.0,))
 
@@ -47,6 +47,16 @@ def test_a_limit_draws_by_the_seed(tmp_path: Path, kind: str) -> None:
     drawn = [open_images(choice, seed)[0].names for seed in (0, 0, 1)]
     assert len(drawn[0]) == 4
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_scenes_are_the_numbers_of_the_images_in_their_source(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 6)
+    source, _ = open_images(ImageChoice(tmp_path / "images"))
+    (tmp_path / "images" / "2.png").write_bytes(b"no image")
+    found = read_source(source, DIGITS)
+    assert found.scenes == [0, 1, 3, 4, 5]
+    assert found.fingerprint == source.fingerprint()
+    assert [reason.partition(":")[0] for reason in found.skipped] == ["2.png"]
 
 
 def test_no_readable_image(tmp_path: Path) -> None:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from dealias.metrics.site_profile import Profile
     from dealias.models import ModelSpec
     from dealias.progress import OnProgress
+    from dealias.repair import RepairOptions
+    from dealias.repair.images import TrainingImages
+
+LEARNED = 5
+"""A repair learns from all but the last of so many parts of a video."""
+MOST_FRAMES = 500
+"""Of a video are held in memory for a repair, about 0.2 MB each."""
 
 
 @app.command("flicker")
@@ -38,7 +45,7 @@ def flicker_of_networks(
         bool,
         typer.Option(
             "--repair",
-            help="Repair a copy, without labels, with four fifths of the photographs; all see pans over the others.",
+            help="Repair a copy, without labels, with four fifths of the photographs or video; all see the rest.",
         ),
     ] = False,
     epochs: Annotated[int, typer.Option(help="Of the repair.", min=1)] = 5,
@@ -83,10 +90,8 @@ def _run(asked: Mapping[str, Any]) -> None:
     video, photos, output = asked["video"], asked["photos"], asked["output"]
     if (video is None) == (photos is None):
         raise InputError("give either --video FILE or --photos FOLDER")
-    if asked["repair"] and (video is not None or ":" in asked["against"]):
-        raise InputError(
-            "--repair mends the anti-aliased copy with photographs: give --photos, and a filter to --against"
-        )
+    if asked["repair"] and ":" in asked["against"]:
+        raise InputError("--repair mends the anti-aliased copy: give a filter to --against")
     specs = _specs(asked["model"], asked["weights"], asked["new_head"], asked["against"])
     inputs = {"video": video, **inputs_of(specs)}
     folder = OutputFolder(output, "flicker", writes=(*FILES, PAGE), inputs=inputs)
@@ -97,11 +102,11 @@ def _run(asked: Mapping[str, Any]) -> None:
     left_out = ("output", "resume", "device", "batch_size", "profile")
     settings = {name: str(value) for name, value in asked.items() if name not in left_out}
     with show_progress() as on_progress, folder:
-        held_out, remarks = None, list[str]()
+        remarks = list[str]()
         if asked["repair"]:
-            repaired, held_out, remarks = _repaired(networks, opened, asked, on_progress)
+            repaired, opened, remarks = _repaired(networks, opened, asked, on_progress)
             networks.append(repaired)
-        clips = _clips(opened, networks[0], asked, held_out)
+        clips = _clips(opened, networks[0], asked)
         results = measure_flicker(networks, clips, folder, settings, draw=draw_answer, on_progress=on_progress)
         on_progress("writing the report", 0.96)
         if results.task in ("segmentation", "images") and photos is not None and asked["step"] % 1:
@@ -114,35 +119,62 @@ def _run(asked: Mapping[str, Any]) -> None:
 
 
 def _repaired(
-    networks: Sequence[Network], photos: Any, asked: Mapping[str, Any], on_progress: OnProgress
-) -> tuple[Network, Sequence[int], list[str]]:
-    """The repaired copy, the numbers of the photographs that it has not learned from, and what is to be said of it."""
+    networks: Sequence[Network], opened: Video | Source, asked: Mapping[str, Any], on_progress: OnProgress
+) -> tuple[Network, Video | Source, list[str]]:
+    """The repaired copy, the part of the video or the photographs that it has not learned from, and remarks."""
     from copy import deepcopy
     from dataclasses import replace
 
+    from dealias.data import Video
     from dealias.repair import RepairOptions
-    from dealias.repair.photographs import repair_with_photographs
+    from dealias.repair.from_folder import repair_network
 
     original, copy = networks
     options = RepairOptions(task=original.task, epochs=asked["epochs"], seed=asked["seed"])
-    found = repair_with_photographs(
+    images, held, shown = _split(opened, original, options)
+    outcome = repair_network(
         original,
-        deepcopy(copy.model),
-        photos,
+        images,
         asked["output"] / "repair",
-        options,
+        options.model_copy(update={"held_out": held}),
+        converted=deepcopy(copy.model),
         resume=asked["resume"],
         on_progress=on_progress,
     )
-    results = found.outcome.results
-    count, held = results["images"]["trained_on"], results["images"]["held_out"]
+    results = outcome.results
+    kind, seen = ("frames", "come after those") if isinstance(opened, Video) else ("photographs", "are others")
     remarks = [
-        f"The repaired copy learned, without labels, from {count} photographs to agree with the original. The {held} "
-        "photographs shown here were held out from it.",
+        f"The repaired copy learned, without labels, from {results['images']['trained_on']} {kind} to agree with the "
+        f"original. The {kind} shown here {seen}.",
         *(f"The repair fell short: {reason}." for reason in results["reasons"]),
     ]
-    network = replace(original, spec=replace(copy.spec, label="anti-aliased, repaired"), model=found.outcome.model)
-    return network, found.held_out, remarks
+    network = replace(original, spec=replace(copy.spec, label="anti-aliased, repaired"), model=outcome.model)
+    return network, shown, remarks
+
+
+def _split(
+    opened: Video | Source, network: Network, options: RepairOptions
+) -> tuple[TrainingImages, list[int], Video | Source]:
+    """The images of a repair, the numbers of those held out, and what is shown: a video's end, or other photographs."""
+    from dataclasses import replace
+
+    from dealias.data import Video
+    from dealias.errors import InputError
+    from dealias.repair.domain import split_held_out
+    from dealias.repair.images import read_frames, read_source
+
+    if isinstance(opened, Video):
+        if opened.length is None or opened.length < 2 * LEARNED:
+            raise InputError(
+                f"--repair learns from the first {LEARNED - 1} fifths of the video, and its length is "
+                f"{opened.length or 'unknown'}: give --stop, or a longer video"
+            )
+        cut = opened.start + opened.length * (LEARNED - 1) // LEARNED
+        images = read_frames(replace(opened, stop=cut), network.preprocessing, MOST_FRAMES, options.seed)
+        return images, images.held_out(0.2, options.seed), replace(opened, start=cut)
+    images = read_source(opened, network.preprocessing)
+    held = split_held_out(images.pixels, options.held_out, options.seed)[1]
+    return images, held, opened.subset([images.scenes[number] for number in held])
 
 
 def _specs(model: str, weights: Path | None, new_head: bool, against: str) -> list[ModelSpec]:
@@ -178,18 +210,15 @@ def _opened(asked: Mapping[str, Any]) -> Video | Source:
     return open_images(ImageChoice(asked["photos"], asked["limit"]), asked["seed"])[0]
 
 
-def _clips(
-    opened: Video | Source, network: Network, asked: Mapping[str, Any], numbers: Sequence[int] | None
-) -> list[Clip]:
-    """The video, or a pan over each photograph, or over those with the given numbers."""
+def _clips(opened: Video | Source, network: Network, asked: Mapping[str, Any]) -> list[Clip]:
+    """The video, or a pan over each photograph."""
     from dealias.data import Video
     from dealias.evaluation.clips import PanClip, VideoClip
 
     if isinstance(opened, Video):
         return [VideoClip(opened, network.preprocessing.channels)]
     step = (asked["step"], asked["step"])
-    chosen = range(len(opened)) if numbers is None else numbers
-    return [PanClip(opened, number, network.preprocessing, asked["frames"], step) for number in chosen]
+    return [PanClip(opened, number, network.preprocessing, asked["frames"], step) for number in range(len(opened))]
 
 
 def _profile(network: Network, clip: Clip) -> Profile:

@@ -69,6 +69,12 @@ class Video:
             self.rate = float(stream.average_rate or 0) or None
             self.announced: int | None = stream.frames or None
 
+    @property
+    def length(self) -> int | None:
+        """Number of frames of the range, as the file announces it; None where neither it nor `stop` says."""
+        ends = [end for end in (self.announced, self.stop) if end is not None]
+        return max(min(ends) - self.start, 0) if ends else None
+
     def __iter__(self) -> Iterator[Frame]:
         """Decode the frames of the range.
 

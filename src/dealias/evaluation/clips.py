@@ -53,8 +53,7 @@ class VideoClip:
     @property
     def length(self) -> int | None:
         """Number of frames of the range, as the file announces it."""
-        ends = [end for end in (self.video.announced, self.video.stop) if end is not None]
-        return max(min(ends) - self.video.start, 0) if ends else None
+        return self.video.length
 
     @property
     def shifts(self) -> None:

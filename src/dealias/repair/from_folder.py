@@ -6,7 +6,7 @@ from dataclasses import asdict
 from os import PathLike
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dealias.data.classes import match_classes
 from dealias.evaluation.network import Network, build_network
@@ -54,14 +54,29 @@ def repair_from_folder(
         task=options.task,
     )
     check_parts(network.model, options.parts)
-    preprocessing = network.preprocessing
     on_progress("reading images", 0.0)
-    images = read_images(choice, preprocessing, options.seed)
+    images = read_images(choice, network.preprocessing, options.seed)
     if isinstance(options.held_out, float) and len(set(images.scenes)) < len(images.scenes):
         options = options.model_copy(update={"held_out": images.held_out(options.held_out, options.seed)})
+    return repair_network(network, images, output, options, resume=resume, on_progress=on_progress)
+
+
+def repair_network(
+    network: Network,
+    images: TrainingImages,
+    output: str | PathLike[str],
+    options: RepairOptions,
+    *,
+    converted: nn.Module | None = None,
+    resume: bool = False,
+    on_progress: OnProgress = lambda stage, done: None,
+) -> RepairResult:
+    """Run `repair` for a network that is built, and images that are read; writes into `output`."""
+    preprocessing = network.preprocessing
     return repair(
         network.model,
         images.pixels,
+        converted=converted,
         prepare=preprocessing.normalise,
         crop_size=preprocessing.crop_size if preprocessing.slides else None,
         targets=_targets(images, network),
@@ -69,9 +84,9 @@ def repair_from_folder(
         resume=resume,
         on_progress=on_progress,
         about={
-            "model": spec.identity(),
+            "model": network.spec.identity(),
             "preprocessing": asdict(preprocessing),
-            "images": {"place": str(choice.place), "fingerprint": images.fingerprint, "skipped": images.skipped},
+            "images": {"place": images.place, "fingerprint": images.fingerprint, "skipped": images.skipped},
         },
         **options.model_dump(),
     )

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from random import Random
@@ -59,13 +59,15 @@ class TrainingImages:
     """Images in memory.
 
     Attributes:
+        place: the folder or file.
         pixels: uint8 (N, channels, size, size), in the size in which windows slide: 0.2 MB each at 256 pixels.
         scenes: the number of the scene of each image: frames of a pan, or of a tenth of a video, have the same.
         skipped: the files or frames that cannot be read, with the reasons.
         fingerprint: of the names of the images, or of the content of a video.
-        source: where the images come from, if they have classes. The scenes are then the numbers of its images.
+        source: where the images come from, if they have classes.
     """
 
+    place: str
     pixels: Tensor
     scenes: list[int]
     skipped: list[str]
@@ -92,7 +94,11 @@ def read_images(choice: ImageChoice, preprocessing: Preprocessing, seed: int = 0
     """
     if choice.pan < 1 or (choice.pan > 1 and choice.is_video):
         raise InputError(f"pan={choice.pan} must be 1 for a video, and at least 1 for images")
-    return _read_video(choice, preprocessing, seed) if choice.is_video else _read_folder(choice, preprocessing, seed)
+    if choice.is_video:
+        return read_frames(Video(choice.place), preprocessing, choice.limit, seed)
+    source, labelled = open_images(choice, seed)
+    images = read_source(source, preprocessing, choice.pan)
+    return replace(images, source=source) if labelled else images
 
 
 def open_images(choice: ImageChoice, seed: int = 0) -> tuple[Source, bool]:
@@ -106,12 +112,16 @@ def open_images(choice: ImageChoice, seed: int = 0) -> tuple[Source, bool]:
     return source.limited(choice.limit, seed), False
 
 
-def _read_folder(choice: ImageChoice, preprocessing: Preprocessing, seed: int) -> TrainingImages:
-    source, labelled = open_images(choice, seed)
+def read_source(source: Source, preprocessing: Preprocessing, pan: int = 1) -> TrainingImages:
+    """Read the images of a source, or frames of pans over them; their scenes are their numbers in the source.
+
+    Raises:
+        InputError: none can be read.
+    """
 
     def read(number: int) -> Tensor | str:
         try:
-            return torch.stack(_frames(source.read(number), preprocessing, choice.pan))
+            return torch.stack(_frames(source.read(number), preprocessing, pan))
         except InputError as error:
             return f"{source.names[number]}: {error}"
 
@@ -121,9 +131,9 @@ def _read_folder(choice: ImageChoice, preprocessing: Preprocessing, seed: int) -
     skipped = [problem for problem in found if isinstance(problem, str)]
     if not images:
         raise InputError(f"images={source.place!r} has no readable image: {skipped[0]}")
-    scenes = [number for number in images for _ in range(choice.pan)]
+    scenes = [number for number in images for _ in range(pan)]
     pixels = torch.cat([*images.values()])
-    return TrainingImages(pixels, scenes, skipped, source.fingerprint(), source if labelled else None)
+    return TrainingImages(source.place, pixels, scenes, skipped, source.fingerprint())
 
 
 def _frames(picture: Any, preprocessing: Preprocessing, count: int) -> list[Tensor]:
@@ -133,23 +143,30 @@ def _frames(picture: Any, preprocessing: Preprocessing, count: int) -> list[Tens
     return [*slide(photo, (size, size), frames=count, step=(STEP, STEP))]
 
 
-def _read_video(choice: ImageChoice, preprocessing: Preprocessing, seed: int) -> TrainingImages:
-    video = Video(choice.place)
-    found = list(_chosen_frames(video, choice.limit, preprocessing, seed))
+def read_frames(video: Video, preprocessing: Preprocessing, limit: int | None = None, seed: int = 0) -> TrainingImages:
+    """Read the frames of a video's range, at most `limit` of them, drawn by `seed`.
+
+    Raises:
+        InputError: none can be read.
+    """
+    found = list(_chosen_frames(video, limit, preprocessing, seed))
     count = len(found)
-    with open(choice.place, "rb") as file:
+    with open(video.path, "rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    skipped = [f"frame {number}: {problem}" for number, problem in video.skipped]
     return TrainingImages(
-        torch.stack(found), [STRETCHES * number // count for number in range(count)], skipped, fingerprint
+        str(video.path),
+        torch.stack(found),
+        [STRETCHES * number // count for number in range(count)],
+        [f"frame {number}: {problem}" for number, problem in video.skipped],
+        fingerprint,
     )
 
 
 def _chosen_frames(video: Video, limit: int | None, preprocessing: Preprocessing, seed: int) -> Iterator[Tensor]:
-    """At most `limit` frames; from all of the video where it announces its length, else its first ones."""
-    chosen = None
-    if limit is not None and video.announced is not None and limit < video.announced:
-        chosen = set(Random(seed).sample(range(video.announced), limit))
+    """At most `limit` frames; from all of the range where the video announces its length, else its first ones."""
+    chosen, length = None, video.length
+    if limit is not None and length is not None and limit < length:
+        chosen = set(Random(seed).sample(range(video.start, video.start + length), limit))
     taken = 0
     for frame in video:
         if limit is not None and taken == limit:
