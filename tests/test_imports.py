@@ -1,4 +1,7 @@
-"""The rules of the house, read from its source: imports run downward; functions are short, none named as its module."""
+"""The rules of the house, read from its source: imports run downward; functions are short, none named as its module.
+
+Each module has a test module.
+"""
 
 from __future__ import annotations
 
@@ -160,3 +163,16 @@ def test_nothing_bears_the_name_of_its_module() -> None:
         if isinstance(node, Function | ast.ClassDef) and node.name == module.name.rpartition(".")[2]
     }
     assert named == {}
+
+
+def test_every_module_has_its_test_module() -> None:
+    missing = []
+    for path in sorted((ROOT / "src" / "dealias").rglob("*.py")):
+        place = path.relative_to(ROOT / "src" / "dealias")
+        # tests/ops/test_cuda.py tests the kernels as a whole
+        if path.stem in ("__init__", "__main__") or place.parts[:2] == ("ops", "cuda"):
+            continue
+        mirror = place.with_name(f"test_{place.stem.removeprefix('_')}.py")
+        if not (ROOT / "tests" / mirror).exists():
+            missing.append(str(mirror))
+    assert missing == []

@@ -324,11 +324,6 @@ def test_bad_input() -> None:
             measure_stability(**({"model": network, "images": images} | arguments))
 
 
-def test_a_network_that_changes_its_task_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="classes"):
-        stability.merged([{"task": "classes", "metrics": {}}, {"task": "embeddings", "metrics": {}}])
-
-
 def test_the_table_names_values_intervals_and_counts() -> None:
     text = str(
         Stability("detection", "circular", "up to 3", 4, {"matched": 0.5}, {"matched": (0.4, 0.6)}, {"pairs": 20})
