@@ -87,8 +87,15 @@ def test_geometry_is_numpys() -> None:
 def test_a_centre_on_the_border_of_a_region_counts_once() -> None:
     entries = {"boxes": [[0, 0, 4, 4], [6, 6, 14, 14]], "labels": [0, 1]}  # centres at 2 and 10
     found = Detections.of("x", entries)
-    assert found.centred_in((2, 2, 10, 10)).labels.tolist() == [0]
-    assert found.centred_in((10, 10, 18, 18)).labels.tolist() == [1]
+    for region, inside in [
+        ((2, 2, 11, 11), [0, 1]),
+        ((2, 2, 10, 11), [0]),
+        ((2, 2, 11, 10), [0]),
+        ((3, 2, 11, 11), [1]),
+        ((2, 3, 11, 11), [1]),
+        ((10, 10, 18, 18), [1]),
+    ]:
+        assert found.centred_in(region).labels.tolist() == inside
 
 
 def test_invalid_detections_are_left_out_with_all_their_parts() -> None:
