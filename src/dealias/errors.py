@@ -77,17 +77,19 @@ def as_int(name: str, value: Any, minimum: int = 1, *, given: Any = None, bits: 
         InputTypeError: `value` is not an int.
         InputError: `value` is out of range.
     """
-    text = f"{name}={shown(value if given is None else given)}"
+    problem, kind = "", InputError
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
             raise TypeError
         result = operator.index(value)
+        if result < minimum:
+            problem = f"is too small: it must be at least {minimum}"
+        elif result >= 2**bits:
+            problem = f"is too large: it must be less than 2**{bits}"
     except (TypeError, RuntimeError):  # a tensor without values raises the latter
-        raise InputTypeError(f"{text} must be {valid}") from None
-    if result < minimum:
-        raise InputError(f"{text} is too small: it must be at least {minimum}")
-    if result >= 2**bits:
-        raise InputError(f"{text} is too large: it must be less than 2**{bits}")
+        problem, kind = f"must be {valid}", InputTypeError
+    if problem:  # only now is the value written out: a long sequence takes long
+        raise kind(f"{name}={shown(value if given is None else given)} {problem}")
     return result
 
 

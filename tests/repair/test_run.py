@@ -73,24 +73,26 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path):
         "min_consistency": 0.0,
         "average_shifts": True,
     }
-    unbroken = repair(small_network(), small_images(), **options)
+    whole, output = tmp_path / "whole", tmp_path / "broken"
+    unbroken = repair(small_network(), small_images(), output=whole, **options)
 
     def interrupt(stage: str, done: float) -> None:
         if stage == "repairing" and done > 0.5:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        repair(small_network(), small_images(), output=tmp_path, on_progress=interrupt, **options)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".dealias.json", "state.pt"]
-    assert 0 < torch.load(tmp_path / "state.pt", weights_only=True)["distillations"][""]["step"] < 8
+        repair(small_network(), small_images(), output=output, on_progress=interrupt, **options)
+    assert sorted(path.name for path in output.iterdir()) == [".dealias.json", "state.pt"]
+    assert 0 < torch.load(output / "state.pt", weights_only=True)["distillations"][""]["step"] < 8
     with pytest.raises(InputError, match=r"had epochs=2: give the same"):
-        repair(small_network(), small_images(), output=tmp_path, resume=True, **(options | {"epochs": 3}))
-    resumed = repair(small_network(), small_images(), output=tmp_path, resume=True, **options)
+        repair(small_network(), small_images(), output=output, resume=True, **(options | {"epochs": 3}))
+    resumed = repair(small_network(), small_images(), output=output, resume=True, **options)
     assert same_weights(unbroken.model, resumed.model)
     assert unbroken.results == resumed.results
-    assert json.loads((tmp_path / "results.json").read_text()) == resumed.results
-    written = load_file(tmp_path / "model.safetensors")
+    assert json.loads((output / "results.json").read_text()) == resumed.results
+    written = load_file(output / "model.safetensors")
     assert all(torch.equal(value, written[key]) for key, value in resumed.model.state_dict().items())
+    assert (output / "state.pt").read_bytes() == (whole / "state.pt").read_bytes()
 
 
 def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path):

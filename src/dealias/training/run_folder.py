@@ -14,10 +14,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +166,22 @@ class RunFolder(OutputFolder):
 
 
 def state_content(state: Mapping[str, Any]) -> bytes:
-    """The content of a state's file."""
+    """The content of a state's file: the same bytes for equal states."""
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    torch.save(_one_text_each(dict(state)), buffer)
     return buffer.getvalue()
+
+
+def _one_text_each(value: Any) -> Any:
+    """`value` with one object for all equal texts: pickle writes an object once, and equal ones again."""
+    if isinstance(value, dict):
+        result = copy(value)  # with the versions of layers, which a state_dict has as an attribute
+        result.clear()
+        result.update({_one_text_each(key): _one_text_each(one) for key, one in value.items()})
+        return result
+    if isinstance(value, list | tuple):
+        return type(value)(map(_one_text_each, value))
+    return sys.intern(value) if type(value) is str else value
 
 
 def problem_of_state(content: bytes) -> str | None:
