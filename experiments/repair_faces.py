@@ -79,19 +79,20 @@ def learn(pictures: list[Path], held: list[Path], each: int, output: Path | None
 
 def curve(outcomes: dict[int, RepairResult]) -> list[dict[str, Any]]:
     """Rows of the first table: by the number of pictures, how the repaired detector does on the held-out ones."""
+    last = outcomes[max(outcomes)].results
+    networks = [("", "original", last), ("", "converted", last)]
     rows = []
-    for count, outcome in outcomes.items():
-        for name in ("original", "converted", "repaired") if count == max(outcomes) else ("repaired",):
-            found = outcome.results[name]
-            rows.append(
-                {
-                    "pictures": count if name == "repaired" else "",
-                    "network": name,
-                    "boxes as the original's": f"{found['agreement']:.1%}" if "agreement" in found else "",
-                    "found again in another window": f"{found['consistency']:.1%}",
-                    "landmarks' jump": f"{found['stability']['point_mean']:.2f} px",
-                }
-            )
+    for count, name, results in [*networks, *((str(n), "repaired", each.results) for n, each in outcomes.items())]:
+        found = results[name]
+        rows.append(
+            {
+                "pictures": count,
+                "network": name,
+                "boxes as the original's": f"{found['agreement']:.1%}" if "agreement" in found else "",
+                "found again in another window": f"{found['consistency']:.1%}",
+                "landmarks' jump": f"{found['stability']['point_mean']:.2f} px",
+            }
+        )
     return rows
 
 
