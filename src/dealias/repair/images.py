@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -125,7 +126,8 @@ def read_source(source: Source, preprocessing: Preprocessing, pan: int = 1) -> T
         except InputError as error:
             return f"{source.names[number]}: {error}"
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside of Python's lock
+    # Pillow decodes outside of Python's lock; the reader's threads overwrite each other's filters of warnings
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         found = list(pool.map(read, range(len(source))))
     images = {number: frames for number, frames in enumerate(found) if isinstance(frames, Tensor)}
     skipped = [problem for problem in found if isinstance(problem, str)]
