@@ -170,6 +170,16 @@ template <class T> void blur_outputs(const Job& job, Rows<const float> in, Rows<
     }
 }
 
+// The maximum of each pixel and those beside it along the row, Kernel in all.
+template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
+[[gnu::always_inline]] inline Vec window_maximum(const T* at, int64_t step) {
+    const Vec here = load(at);
+    Vec v = here;
+    if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
+    if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
+    return Relu ? rectified(v) : v;
+}
+
 // Blurs K rows of maxima over Kernel x Kernel windows straight from the rows of x below `in`, for one output row, or for
 // two that share rows. A row costs its maximum along the row again for each call that looks at it: less than keeping it.
 template <int K, int Kernel, bool Relu, bool Nan, bool Planes, int Outputs, class T>
@@ -184,12 +194,9 @@ void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t 
         for (int k = 0; k < kShared * Outputs; ++k) __builtin_prefetch(at + ahead + k * pitch);
         Vec best[Kernel], s[2];
         auto next = [&]() {
-            const Vec here = load(at);
-            Vec v = here;
-            if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
-            if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
+            const Vec v = window_maximum<Kernel, Relu, Nan, Planes>(at, step);
             at += pitch;
-            return Relu ? rectified(v) : v;
+            return v;
         };
 #pragma GCC unroll 3
         for (int k = 0; k < Kernel - 1; ++k) best[k] = next();
@@ -209,7 +216,8 @@ void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t 
     }
 }
 
-// The same for one output row near the border. Taps are not joined that look at the same row: every path rounds alike.
+// The same for one output row near the border. Taps that look at the same row are not added up first: every path must
+// round alike.
 template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
 void blur_windows_at_border(Taps taps, const T* in, int64_t pitch, int64_t step, float* out, int64_t n) {
     int64_t rows = 0;
@@ -218,12 +226,8 @@ void blur_windows_at_border(Taps taps, const T* in, int64_t pitch, int64_t step,
         Vec dense[kWindowTaps];
         for (int64_t r = 0; r < rows; ++r)
             for (int64_t k = 0; k < Kernel; ++k) {
-                const T* at = in + p + (r + k) * pitch;
-                const Vec here = load(at);
-                Vec v = here;
-                if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
-                if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
-                dense[r] = k ? larger_of<Nan>(dense[r], v) : Relu ? rectified(v) : v;
+                const Vec v = window_maximum<Kernel, Relu, Nan, Planes>(in + p + (r + k) * pitch, step);
+                dense[r] = k ? larger_of<Nan>(dense[r], v) : v;
             }
         Vec s = splat(0.0f);
         for (int64_t a = 0; a < taps.count; ++a) {
