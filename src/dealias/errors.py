@@ -104,6 +104,16 @@ def check_flag(name: str, value: bool) -> bool:
     return value
 
 
+def check_callable(name: str, value: Any, valid: str) -> None:
+    """Check that `value` can be called.
+
+    Raises:
+        InputTypeError: it cannot; the message tells the `valid` values.
+    """
+    if not callable(value):
+        raise InputTypeError(f"{name}={shown(value)} must be {valid}, got {type(value).__name__}")
+
+
 def check_kind(name: str, value: Any, kind: type | tuple[type, ...], valid: str) -> None:
     """Check that `value` is of a type.
 

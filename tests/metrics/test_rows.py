@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dealias.errors import InputError, InputTypeError
-from dealias.metrics._rows import Ratio, RowMetric, ValueMetric
+from dealias.metrics._rows import Ratio, RatioMetric, RowMetric, ValueMetric
 from dealias.metrics.intervals import clustered_wilson_interval, ratio_interval
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric
 Row = tuple[float, ...]
 
 
-class Shots(RowMetric):
+class Shots(RatioMetric):
     """Hits among shots, and the mean distance of the hits."""
 
     columns = ("pairs", "shots", "hits", "distance")

@@ -48,7 +48,7 @@ class Ratio:
 
 
 class RowMetric(Metric):
-    """Rows of numbers, one for each pair, whose sums are divided by one another.
+    """Rows of numbers, one for each pair, whose sums are divided by one another; its kinds define `compute`.
 
     The rows are gathered from all processes and summed exactly, so that the result depends neither on their order nor
     on the number of processes.
@@ -73,10 +73,9 @@ class RowMetric(Metric):
         super().__init__(**kwargs)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
-    def compute(self) -> dict[str, Tensor]:
-        """The values, float32 scalars; NaN where nothing was there to compare."""
-        table = self._table()
-        return {name: torch.tensor(ratio.value(table), device=self.device) for name, ratio in self.ratios.items()}
+    def ratio(self, name: str) -> float:
+        """The value of that name; NaN where nothing was there to compare."""
+        return self.ratios[name].value(self._table())
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """The confidence interval of each value, from the scatter between images; NaN where the value is NaN.
@@ -125,6 +124,15 @@ class RowMetric(Metric):
         super()._sync_dist(*args, **kwargs)
 
 
+class RatioMetric(RowMetric):
+    """A metric whose result is the values by name."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """The values, float32 scalars; NaN where nothing was there to compare."""
+        table = self._table()
+        return {name: torch.tensor(ratio.value(table), device=self.device) for name, ratio in self.ratios.items()}
+
+
 def _by_image(table: Table) -> Table:
     """The sums of the rows of each image; a pair without a number is an image of its own."""
     keys = [pair if math.isnan(image) else f"{image:.0f}" for pair, image in enumerate(table["image"])]
@@ -149,7 +157,7 @@ def _as_images(image: Any, count: int) -> list[float]:
     return numbers
 
 
-class ValueMetric(RowMetric):
+class ValueMetric(RatioMetric):
     """A metric that also keeps single values, for their percentiles and the largest.
 
     Attributes:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dealias.errors import InputError
 from dealias.metrics._overlap import as_shifts, shared_parts
-from dealias.metrics._rows import Ratio, RowMetric
+from dealias.metrics._rows import Ratio, RatioMetric, RowMetric
 from dealias.metrics.boxes import Detections
 from dealias.metrics.detection import DetectionConsistency, matched_detections
 from dealias.metrics.embeddings import EmbeddingConsistency
@@ -109,7 +109,7 @@ class Comparison(ABC):
             self.metrics[prefix].add_lists(lists)
 
 
-class _ClassConsistency(RowMetric):
+class _ClassConsistency(RatioMetric):
     """Pairs with the same top-1, and images of which all views have the same."""
 
     columns = ("pairs", "equal", "images", "unanimous", "invalid")
@@ -126,7 +126,7 @@ class _ClassConsistency(RowMetric):
         self._add([[len(equal), int(equal.sum()), 1, bool(same.all()), int((classes < 0).sum())]], pairs.image)
 
 
-class _MaskConsistency(RowMetric):
+class _MaskConsistency(RatioMetric):
     """The mean IoU of the masks of matched boxes, where both views overlap."""
 
     columns = ("pairs", "masks", "iou")

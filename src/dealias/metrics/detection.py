@@ -19,14 +19,14 @@ from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics._overlap import Shift, as_shifts, as_size, overlap
-from dealias.metrics._rows import Ratio, RowMetric
+from dealias.metrics._rows import Ratio, RatioMetric
 from dealias.metrics.boxes import Detections, as_detections, box_ious, lengths, match_boxes
 from dealias.optional import require
 
 _AVERAGE_PRECISIONS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
 
 
-class DetectionConsistency(RowMetric):
+class DetectionConsistency(RatioMetric):
     """How well the detections in two shifts of an image agree, once the shift is undone.
 
     Boxes of the same label are matched one to one, so that their total IoU is largest; a match has an IoU of at least
@@ -115,7 +115,7 @@ def _row(a: Detections, b: Detections, shift: tuple[float, float], size: tuple[i
     return [*counts, *(float(part.sum()) for part in sums), *left_out]
 
 
-class ShiftAveragePrecision(RowMetric):
+class ShiftAveragePrecision(RatioMetric):
     """The best and the worst average precision (AP) that a choice among shifts leaves, image by image.
 
     Of each image and each shift the AP is that of torchmetrics' `MeanAveragePrecision` on that image alone (IoU .5 to

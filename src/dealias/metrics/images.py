@@ -66,9 +66,9 @@ class EquivariancePSNR(RowMetric):
             rows.append([1, one.numel(), float(((one - other) ** 2).sum())])
         self._add(rows, image)
 
-    def compute(self) -> Tensor:  # type: ignore[override]
+    def compute(self) -> Tensor:
         """The ratio in dB, a float32 scalar."""
-        return torch.tensor(self._decibels(self.ratios["error"].value(self._table())), device=self.device)
+        return torch.tensor(self._decibels(self.ratio("error")), device=self.device)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The interval of the ratio: that of the mean squared error (`ratio_interval`), in dB."""

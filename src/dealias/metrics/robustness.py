@@ -96,9 +96,9 @@ class _SequenceMetric(RowMetric):
         values = self._values(logits)
         self._add([[1, values.shape[1], total] for total in values.sum(1).tolist()], None)
 
-    def compute(self) -> Tensor:  # type: ignore[override]
+    def compute(self) -> Tensor:
         """The mean over the pairs of all sequences, a float32 scalar."""
-        return super().compute()["mean"]
+        return torch.tensor(self.ratio("mean"), device=self.device)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The interval of the mean as in `intervals`; the sequences are its units, as their pairs are alike."""

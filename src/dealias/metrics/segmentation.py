@@ -16,11 +16,11 @@ from torch import Tensor
 
 from dealias.errors import InputTypeError
 from dealias.metrics._overlap import Shift, as_shifts, check_same_shape, shared_parts
-from dealias.metrics._rows import Ratio, RowMetric
+from dealias.metrics._rows import Ratio, RatioMetric
 from dealias.metrics.predictions import top1
 
 
-class SegmentationConsistency(RowMetric):
+class SegmentationConsistency(RatioMetric):
     """How well the class maps of two shifts of an image agree, once the shift is undone, where both views overlap.
 
     `compute` returns float32 scalars:

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dealias.errors import InputError, InputTypeError, as_int, check_kind
+from dealias.errors import InputError, InputTypeError, as_int, check_callable, check_kind
 from dealias.metrics._evaluation import evaluating, placed_like
 from dealias.metrics.comparisons import Comparison, comparison_of, merged
 from dealias.metrics.intervals import upper_tail
@@ -155,13 +155,13 @@ class _Asking:
 
     def __post_init__(self) -> None:
         if self.predict is None:
-            check_kind("model", self.model, Callable, "a network or a function")  # type: ignore[arg-type]
+            check_callable("model", self.model, "a network or a function")
             if any(kind.__module__.startswith("ultralytics.engine") for kind in type(self.model).__mro__):
                 raise InputError(
                     "model is a pipeline of ultralytics: give its network, model.model, or predict=model.predict"
                 )
         else:
-            check_kind("predict", self.predict, Callable, "a function of one uint8 picture")  # type: ignore[arg-type]
+            check_callable("predict", self.predict, "a function of one uint8 picture")
 
     def running(self) -> AbstractContextManager[Any]:
         """The network in eval mode; without gradients."""

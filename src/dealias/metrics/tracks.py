@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics._overlap import Shift, as_shifts, as_size
-from dealias.metrics._rows import Ratio, RowMetric
+from dealias.metrics._rows import Ratio, RatioMetric
 from dealias.metrics.boxes import Detections, match_boxes
 
 Corners: TypeAlias = Sequence[float]
@@ -247,7 +247,7 @@ class _Follower:
         return [*self._open.items()]
 
 
-class TrackStability(RowMetric):
+class TrackStability(RatioMetric):
     """How steadily a detector follows objects through videos, without ground truth.
 
     Boxes are linked by `link_tracks`. `compute` returns float32 scalars:
