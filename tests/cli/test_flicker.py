@@ -39,7 +39,7 @@ def test_a_repaired_copy_is_shown_beside_the_two_on_photographs_that_it_has_not_
     pans(tmp_path / "photos", count=10)
     output = tmp_path / "out"
     arguments = ("flicker", "helpers.networks_of_tasks:Segmenter", "--photos", tmp_path / "photos", "--frames", 3)
-    arguments += ("--crop-size", 32, "--repair", "--epochs", 1, "--output", output)
+    arguments += ("--crop-size", 32, "--against", "tri3", "--repair", "--epochs", 1, "--output", output)
     assert run(*arguments) == 0
     assert "held_out has 2 images" in capsys.readouterr().err
     labels = ["Segmenter", "anti-aliased, not trained", "anti-aliased, repaired"]
@@ -48,6 +48,7 @@ def test_a_repaired_copy_is_shown_beside_the_two_on_photographs_that_it_has_not_
     assert len(results["clips"]) == 2
     repaired = json.loads((output / "repair" / "results.json").read_text())
     assert repaired["images"] == {"trained_on": 8, "held_out": 2}
+    assert repaired["settings"]["filter"] == "tri3"
     page = (output / "report.html").read_text()
     assert page.count("data:image/jpeg") == 3 * 2 * 3
     assert "learned, without labels, from 8 photographs" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,15 +27,17 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
 
 
-def small_domain(crop_size: int | None = None, circular: bool = False) -> Domain:
+def small_domain(
+    crop_size: int | None = None, circular: bool = False, images: torch.Tensor | None = None, **changes: Any
+) -> Domain:
+    """Small images of twice their values, in batches of 16, unless changed."""
+    arguments: dict[str, Any] = {"prepare": lambda images: 2 * images, "batch_size": 16, "seed": 7, **changes}
     return Domain(
-        small_images(),
-        prepare=lambda images: 2 * images,
+        small_images() if images is None else images,
         crop_size=crop_size,
         circular=circular,
         device=torch.device("cpu"),
-        batch_size=16,
-        seed=7,
+        **arguments,
     )
 
 

@@ -7,14 +7,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.repairs import small_images, small_network
+from helpers.repairs import small_domain, small_images, small_network
 from torch import nn
 
 from dealias import antialias
 from dealias.convert import sites
 from dealias.repair import RepairOptions
 from dealias.repair.distillation import Distillation, norms_train, reestimate_statistics
-from dealias.repair.domain import Domain
 from dealias.repair.losses import feature_loss, features_at
 from dealias.training.batches import epoch_batches
 
@@ -38,15 +37,7 @@ def test_statistics_are_the_average_over_the_batches():
 def test_steps_are_those_of_a_plain_loop(average: bool) -> None:
     original, images = small_network().eval(), small_images(16)
     model = antialias(original, images[:1])
-    domain = Domain(
-        images,
-        prepare=lambda pixels: pixels,
-        crop_size=None,
-        circular=True,
-        device=torch.device("cpu"),
-        batch_size=8,
-        seed=7,
-    )
+    domain = small_domain(circular=True, images=images, prepare=lambda pixels: pixels, batch_size=8)
     options = RepairOptions(epochs=2, batch_size=8, average_shifts=average, feature_weight=0.5, seed=7)
     plain = norms_train(copy.deepcopy(model))
     distillation = Distillation(original, model, domain, list(range(16)), options)

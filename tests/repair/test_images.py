@@ -13,6 +13,7 @@ from PIL import Image
 
 from dealias.errors import InputError
 from dealias.models import Preprocessing
+from dealias.repair.domain import draw_held_out
 from dealias.repair.images import ImageChoice, open_images, read_images, read_source
 
 DIGITS = Preprocessing(32, 32, 32, 1, "bilinear", (0.0,), (1.0,))
@@ -75,7 +76,7 @@ def test_pans_have_the_frames_of_a_slide_and_whole_scenes_are_held_out(tmp_path:
     # from one frame to the fifth the window moves by 5 whole pixels
     assert torch.equal(found.pixels[0], photo[:, :32, :32])
     assert torch.equal(found.pixels[4], photo[:, 5:, 5:])
-    held = found.held_out(0.3, 0)
+    held = draw_held_out(found.scenes, 0.3, 0)
     assert held == [*range(held[0], held[0] + 5), *range(held[5], held[5] + 5)]
     assert {found.scenes[number] for number in held}.isdisjoint(
         found.scenes[number] for number in range(25) if number not in held
@@ -88,10 +89,12 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
     found = read_images(ImageChoice(tmp_path / "film.mp4"), DIGITS)
     assert found.scenes == [number // 2 for number in range(20)]
     np.testing.assert_allclose(found.pixels[:, 0].float().mean((1, 2)), frames[:, 0, 0, 0], atol=3)
-    assert len(found.held_out(0.2, 0)) == 4
+    assert len(draw_held_out(found.scenes, 0.2, 0)) == 4
     fewer = read_images(ImageChoice(tmp_path / "film.mp4", limit=5), DIGITS)
     assert len(fewer.pixels) == 5
     assert all(any(torch.equal(one, other) for other in found.pixels) for one in fewer.pixels)
     assert fewer.pixels[-1].float().mean() > 50  # not the first five
+    with pytest.raises(InputError, match="limit=0 is too small"):
+        read_images(ImageChoice(tmp_path / "film.mp4", limit=0), DIGITS)
     with pytest.raises(InputError, match="pan=2 must be 1 for a video"):
         read_images(ImageChoice(tmp_path / "film.mp4", pan=2), DIGITS)

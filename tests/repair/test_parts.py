@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.repairs import same_weights
+from helpers.repairs import same_weights, small_domain
 from torch import Tensor, nn
 
 from dealias.errors import InputError
@@ -52,15 +52,7 @@ def pictures(count: int = 30) -> Tensor:
 
 
 def domain(images: Tensor, crop_size: int | None = None) -> Domain:
-    return Domain(
-        images,
-        prepare=lambda pixels: pixels,
-        crop_size=crop_size,
-        circular=False,
-        device=torch.device("cpu"),
-        batch_size=4,
-        seed=0,
-    )
+    return small_domain(crop_size, images=images, prepare=lambda pixels: pixels, batch_size=4, seed=0)
 
 
 def test_the_images_of_parts_are_those_that_the_pipeline_hands_to_them():

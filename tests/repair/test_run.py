@@ -15,6 +15,7 @@ from helpers.repairs import same_weights, small_images, small_network
 from safetensors.torch import load_file
 from torch import nn
 
+from dealias import antialias
 from dealias.data import digits_split
 from dealias.errors import InputError, InputTypeError
 from dealias.metrics import measure_consistency
@@ -108,6 +109,16 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path):
     state = torch.load(tmp_path / "state.pt", weights_only=True)["distillations"][""]
     assert (state["first"], state["step"]) == (4, 12)
     assert not all(torch.equal(value, weights[key]) for key, value in more.model.state_dict().items())
+
+
+def test_the_filters_of_a_copy_that_is_given_are_its_own():
+    network, options = small_network().eval(), {"epochs": 1, "batch_size": 8, "min_agreement": 0, "min_consistency": 0}
+    copy = antialias(network, small_images(1), filter="tri3")
+    given = repair(network, small_images(), converted=copy, **options)
+    built = repair(network, small_images(), filter="tri3", **options)
+    assert given.model is copy
+    assert same_weights(given.model, built.model)
+    assert (given.results["settings"]["filter"], built.results["settings"]["filter"]) == (None, "tri3")
 
 
 def test_a_failed_repair_leaves_no_weights(tmp_path: Path):

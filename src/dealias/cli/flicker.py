@@ -122,22 +122,23 @@ def _repaired(
     networks: Sequence[Network], opened: Video | Source, asked: Mapping[str, Any], on_progress: OnProgress
 ) -> tuple[Network, Video | Source, list[str]]:
     """The repaired copy, the part of the video or the photographs that it has not learned from, and remarks."""
-    from copy import deepcopy
     from dataclasses import replace
 
     from dealias.data import Video
+    from dealias.filters import parse_filter
     from dealias.repair import RepairOptions
     from dealias.repair.from_folder import repair_network
 
     original, copy = networks
-    options = RepairOptions(task=original.task, epochs=asked["epochs"], seed=asked["seed"])
+    options = RepairOptions(
+        task=original.task, filter=parse_filter(asked["against"]), epochs=asked["epochs"], seed=asked["seed"]
+    )
     images, held, shown = _split(opened, original, options)
     outcome = repair_network(
         original,
         images,
         asked["output"] / "repair",
         options.model_copy(update={"held_out": held}),
-        converted=deepcopy(copy.model),
         resume=asked["resume"],
         on_progress=on_progress,
     )
@@ -160,7 +161,7 @@ def _split(
 
     from dealias.data import Video
     from dealias.errors import InputError
-    from dealias.repair.domain import split_held_out
+    from dealias.repair.domain import draw_held_out, split_held_out
     from dealias.repair.images import read_frames, read_source
 
     if isinstance(opened, Video):
@@ -171,7 +172,7 @@ def _split(
             )
         cut = opened.start + opened.length * (LEARNED - 1) // LEARNED
         images = read_frames(replace(opened, stop=cut), network.preprocessing, MOST_FRAMES, options.seed)
-        return images, images.held_out(0.2, options.seed), replace(opened, start=cut)
+        return images, draw_held_out(images.scenes, 0.2, options.seed), replace(opened, start=cut)
     images = read_source(opened, network.preprocessing)
     held = split_held_out(images.pixels, options.held_out, options.seed)[1]
     return images, held, opened.subset([images.scenes[number] for number in held])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,18 @@ class Domain:
         return crop(images, round(down * room[0]), round(right * room[1]), self.crop_size)
 
 
+def draw_held_out(keys: Sequence[Hashable], fraction: float, seed: int) -> list[int]:
+    """Numbers of images, drawn by `seed` until they are the fraction of all; those with the same key come together."""
+    groups: dict[Hashable, list[int]] = {}
+    for index in torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist():
+        groups.setdefault(keys[index], []).append(index)
+    held: list[int] = []
+    for group in groups.values():
+        if len(held) < max(round(fraction * len(keys)), 1):
+            held += group
+    return sorted(held)
+
+
 def split_held_out(images: Tensor, held_out: float | Sequence[int], seed: int) -> tuple[list[int], list[int]]:
     """Indices to train on and indices held out; copies of an image are all on the same side.
 
@@ -102,14 +114,7 @@ def split_held_out(images: Tensor, held_out: float | Sequence[int], seed: int) -
     """
     keys = [hashlib.blake2b(image.contiguous().view(torch.uint8).numpy().tobytes()).digest() for image in images.cpu()]
     if isinstance(held_out, float | int):
-        groups: dict[bytes, list[int]] = {}
-        for index in torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed)).tolist():
-            groups.setdefault(keys[index], []).append(index)
-        held: list[int] = []
-        wanted = max(round(held_out * len(keys)), 1)
-        for group in groups.values():
-            if len(held) < wanted:
-                held += group
+        held = draw_held_out(keys, held_out, seed)
     else:
         held = sorted(set(held_out))
         if not held or held[0] < 0 or held[-1] >= len(keys):

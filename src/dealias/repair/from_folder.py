@@ -6,12 +6,13 @@ from dataclasses import asdict
 from os import PathLike
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dealias.data.classes import match_classes
 from dealias.evaluation.network import Network, build_network
 from dealias.models import ModelSpec
 from dealias.progress import OnProgress
+from dealias.repair.domain import draw_held_out
 from dealias.repair.folder import RepairFolder
 from dealias.repair.images import ImageChoice, TrainingImages, read_images
 from dealias.repair.options import RepairOptions
@@ -57,7 +58,8 @@ def repair_from_folder(
     on_progress("reading images", 0.0)
     images = read_images(choice, network.preprocessing, options.seed)
     if isinstance(options.held_out, float) and len(set(images.scenes)) < len(images.scenes):
-        options = options.model_copy(update={"held_out": images.held_out(options.held_out, options.seed)})
+        held_out = draw_held_out(images.scenes, options.held_out, options.seed)
+        options = options.model_copy(update={"held_out": held_out})
     return repair_network(network, images, output, options, resume=resume, on_progress=on_progress)
 
 
@@ -67,7 +69,6 @@ def repair_network(
     output: str | PathLike[str],
     options: RepairOptions,
     *,
-    converted: nn.Module | None = None,
     resume: bool = False,
     on_progress: OnProgress = lambda stage, done: None,
 ) -> RepairResult:
@@ -76,7 +77,6 @@ def repair_network(
     return repair(
         network.model,
         images.pixels,
-        converted=converted,
         prepare=preprocessing.normalise,
         crop_size=preprocessing.crop_size if preprocessing.slides else None,
         targets=_targets(images, network),

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dealias.data import Source, Video, open_source
 from dealias.data.pictures import EXTENSIONS
-from dealias.errors import InputError
+from dealias.errors import InputError, as_int
 from dealias.models import Preprocessing
 from dealias.optional import require
 from dealias.perturb.pans import slide
@@ -75,16 +75,6 @@ class TrainingImages:
     fingerprint: str
     source: Source | None = None
 
-    def held_out(self, fraction: float, seed: int) -> list[int]:
-        """Numbers of the images of whole scenes, drawn by `seed`, until they are this fraction of all images."""
-        scenes = sorted(set(self.scenes))
-        order = torch.randperm(len(scenes), generator=torch.Generator().manual_seed(seed)).tolist()
-        held: list[int] = []
-        for place in order:
-            if len(held) < max(round(fraction * len(self.scenes)), 1):
-                held += [number for number, scene in enumerate(self.scenes) if scene == scenes[place]]
-        return sorted(held)
-
 
 def read_images(choice: ImageChoice, preprocessing: Preprocessing, seed: int = 0) -> TrainingImages:
     """Read the chosen images, drawn by `seed`, into memory.
@@ -95,6 +85,8 @@ def read_images(choice: ImageChoice, preprocessing: Preprocessing, seed: int = 0
     """
     if choice.pan < 1 or (choice.pan > 1 and choice.is_video):
         raise InputError(f"pan={choice.pan} must be 1 for a video, and at least 1 for images")
+    if choice.limit is not None:
+        as_int("limit", choice.limit)
     if choice.is_video:
         return read_frames(Video(choice.place), preprocessing, choice.limit, seed)
     source, labelled = open_images(choice, seed)
@@ -126,7 +118,7 @@ def read_source(source: Source, preprocessing: Preprocessing, pan: int = 1) -> T
         except InputError as error:
             return f"{source.names[number]}: {error}"
 
-    # Pillow decodes outside of Python's lock; the reader's threads overwrite each other's filters of warnings
+    # Pillow decodes outside of Python's lock; threads that read leave each other's filters of warnings behind
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         found = list(pool.map(read, range(len(source))))
     images = {number: frames for number, frames in enumerate(found) if isinstance(frames, Tensor)}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt
 
-from dealias.filters import resolve_filter
+from dealias.filters import Filter, resolve_filter
 from dealias.metrics.outputs import Task
 from dealias.training.settings import Fraction, NonNegative, Options, Positive
 
@@ -22,7 +22,7 @@ def _plain_filter(value: Any) -> Any:
     return value if isinstance(value, str | int) else [float(tap) for tap in value]
 
 
-_Filter = Annotated[str | int | list[float], BeforeValidator(_plain_filter)]
+_Filter = Annotated[Filter, BeforeValidator(_plain_filter)]
 _HeldOut = Annotated[Annotated[float, Field(gt=0, lt=1)] | list[int], BeforeValidator(_plain_numbers)]
 
 

@@ -19,7 +19,7 @@ from dealias.perturb import crop
 from dealias.repair.domain import Domain
 
 PASSES = 8
-"""At most so often are the pictures shown to a pipeline, each time in another window."""
+"""The most passes over the pictures; each shows other windows of them to the pipeline."""
 
 
 def check_parts(pipeline: nn.Module, paths: Iterable[str]) -> None:

@@ -135,7 +135,8 @@ class _Run:
         some = self._train_on[:: max(len(self._train_on) // len(self._held), 1)][: len(self._held)]
         self._task = self._held_out.task
         self._trained_on = HeldOut(domain, some, original, None, self._task)
-        self._settings = {"crop_size": domain.crop_size, **about}
+        own_filters = {} if converted is None else {"filter": None}  # the caller's copy has its own
+        self._settings = {"crop_size": domain.crop_size, **own_filters, **about}
         lessons = self._lessons(options.parts)
         examples = {path: lesson.centre(numbers[:1]) for path, (lesson, numbers) in lessons.items()}
         self._model = (converted or antialias_parts(original, examples, options.filter)).eval()
