@@ -8,7 +8,7 @@ import re
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
@@ -65,15 +65,14 @@ class OutputFolder:
             raise InputError(
                 f"{self._argument} is in use by {self._holder()}: wait for it, or name another folder"
             ) from None
-        try:
+        with ExitStack() as failure:
+            failure.callback(self._lock.release)
             self._check()  # again: another run may have finished since
             for name in filter(self._is_temporary, self._walk()):
                 (self.path / name).unlink()
             self._written = _marked_files(self.path)
             self._mark()
-        except BaseException:
-            self._lock.release()
-            raise
+            failure.pop_all()  # the folder is claimed: the lock stays
         return self
 
     def __exit__(self, *error: object) -> None:

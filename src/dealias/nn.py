@@ -8,7 +8,7 @@ torch.Size([1, 64, 56, 56])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,11 @@ from dealias.functional import (
 torch.fx.wrap("apply_blur")
 torch.fx.wrap("apply_max_blur")
 
+T = TypeVar("T")
 
-def _brief(values: tuple[Any, ...]) -> Any:
+
+def _brief(values: tuple[T, ...]) -> T | tuple[T, ...]:
+    """One value for all axes where they agree."""
     return values[0] if len(set(values)) == 1 else values
 
 
@@ -56,7 +59,8 @@ class _Blur(nn.Module):
     @property
     def filter(self) -> str | Taps | tuple[str | Taps, ...]:
         """The name of the filter, or its taps where it has none; a tuple of these where the axes differ."""
-        return _brief(tuple(map(_named, self._filters)))  # type: ignore[no-any-return]
+        names = _brief(tuple(map(_named, self._filters)))
+        return names
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Called by `torch.jit.script`, which cannot compile the checks of the input."""
