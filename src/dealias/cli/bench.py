@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 
-from dealias.cli.common import app, say, show_progress
+from dealias.cli.common import app, say, show_progress, show_table
 
 PIXELS = 56
 
@@ -50,14 +50,13 @@ def time_operations(
     images, channels = SIZES[PIXELS]
     title = f"{processor()}, {threads} thread{'s' * (threads > 1)}, float32, {images} x {channels} maps of {PIXELS} px"
     columns = (Column(heading, no_wrap=True) for heading in headings.values())
-    table = Table(*columns, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    lines = []
     for row in rows:
         cells = (row.get(name, "") for name in headings)
         texts = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells)
-        table.add_row(*(text.replace("forward + ", "+ ") for text in texts))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
+        lines.append([text.replace("forward + ", "+ ") for text in texts])
+    show_table(columns, lines, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    Console(highlight=False).print(
         "ms: time of the operation. bound: this time divided by the time to move its bytes. unfused (pure PyTorch), "
         "MaxPool, AvgPool: their times divided by this time."
     )

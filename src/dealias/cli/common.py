@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from dealias.errors import InputError, shown, users_code
 from dealias.progress import OnProgress
@@ -101,7 +101,7 @@ def say(line: object, style: str = "", *, error: bool = False) -> None:
     Console(stderr=error, highlight=False).print(line, style=style, markup=False, soft_wrap=True)
 
 
-def show_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **style: Any) -> None:
+def show_table(columns: Iterable[Column | str], rows: Iterable[Iterable[str]], **style: Any) -> None:
     """Print a table; `style` are the settings of `rich.table.Table`."""
     table = Table(*columns, **style)
     for row in rows:

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dealias.cli import common
-from dealias.cli.common import app, say, show_progress
+from dealias.cli.common import app, say, show_progress, show_table
 from dealias.filters import parse_filter
 
 if TYPE_CHECKING:
@@ -95,15 +93,15 @@ def _print(outcome: RepairResult, output: Path) -> None:
 
     results = outcome.results
     figure = FIGURES[results["task"]]
-    table = Table("held-out images", "agreement", f"consistency ({results['consistency_mode']})", "accuracy")
+    rows = []
     for name in ("original", "converted", "reestimated", "repaired"):
         row = results[name]
-        cells = [
+        cells = (
             f"{figure.text(row[key])} [{', '.join(map(figure.text, row[f'{key}_interval']))}]" if key in row else ""
             for key in ("agreement", "consistency", "accuracy")
-        ]
-        table.add_row(name, *cells)
-    Console(highlight=False).print(table)
+        )
+        rows.append((name, *cells))
+    show_table(("held-out images", "agreement", f"consistency ({results['consistency_mode']})", "accuracy"), rows)
     if skipped := results["settings"]["images"]["skipped"]:
         say(f"{len(skipped)} files cannot be read as images: see results.json")
     if not outcome.succeeded:
