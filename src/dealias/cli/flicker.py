@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from dealias.repair import RepairOptions
     from dealias.repair.images import TrainingImages
 
-LEARNED = 5
-"""A repair learns from all but the last of so many parts of a video."""
+PARTS = 5
+"""A video is cut into this many equal parts: a repair learns from all of them but the last."""
 MOST_FRAMES = 500
-"""Of a video are held in memory for a repair, about 0.2 MB each."""
+"""How many frames of a video a repair holds in memory at most, about 0.2 MB each."""
 
 
 @app.command("flicker")
@@ -165,12 +165,12 @@ def _split(
     from dealias.repair.images import read_frames, read_source
 
     if isinstance(opened, Video):
-        if opened.length is None or opened.length < 2 * LEARNED:
+        if opened.length is None or opened.length < 2 * PARTS:
             raise InputError(
-                f"--repair learns from the first {LEARNED - 1} fifths of the video, and its length is "
+                f"--repair learns from the first {PARTS - 1} fifths of the video, and its length is "
                 f"{opened.length or 'unknown'}: give --stop, or a longer video"
             )
-        cut = opened.start + opened.length * (LEARNED - 1) // LEARNED
+        cut = opened.start + opened.length * (PARTS - 1) // PARTS
         images = read_frames(replace(opened, stop=cut), network.preprocessing, MOST_FRAMES, options.seed)
         return images, draw_held_out(images.scenes, 0.2, options.seed), replace(opened, start=cut)
     images = read_source(opened, network.preprocessing)
