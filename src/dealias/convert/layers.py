@@ -197,7 +197,7 @@ class _Resampled(Converted):
 
 def _whole_steps(sizes: Sequence[int], given: int | Sequence[int | None] | None) -> tuple[int, ...] | None:
     """From `sizes` to the sizes that are asked for; None where they do not divide."""
-    listed = [given] * len(sizes) if isinstance(given, int) or given is None else given
+    listed = per_axis(given, len(sizes))
     wanted = [size if one is None else one for one, size in zip(listed, sizes, strict=True)]
     if any(old % new or old < new for old, new in zip(sizes, wanted, strict=True)):
         return None
@@ -223,8 +223,7 @@ class _Upsample(_Resampled):
     def steps_of(self, sizes: Sequence[int]) -> tuple[int, ...] | None:
         if self.size is not None:
             return _whole_steps(sizes, self.size)
-        given = self.scale_factor
-        factors = [given] * len(sizes) if isinstance(given, int | float) else list(given)
+        factors = per_axis(self.scale_factor, len(sizes))
         steps = tuple(round(1 / factor) for factor in factors)
         return steps if all(step * factor == 1 for step, factor in zip(steps, factors, strict=True)) else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 """By kind of function: its positional arguments."""
 
+_Entry = TypeVar("_Entry")
 _ACTIVATIONS = (
     *("celu", "elu", "elu_", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "hardtanh_", "leaky_relu"),
     *("leaky_relu_", "logsigmoid", "mish", "prelu", "relu", "relu_", "relu6", "selu", "sigmoid", "sigmoid_", "silu"),
@@ -124,7 +125,7 @@ def layer_classes(*names: str) -> tuple[type[nn.Module], ...]:
     return tuple(one for one in found if one is not None)
 
 
-def per_axis(value: int | Sequence[int], spatial: int) -> tuple[int, ...]:
+def per_axis(value: _Entry | Sequence[_Entry], spatial: int) -> tuple[_Entry, ...]:
     """One entry for each axis, also where PyTorch runs a 1-D layer on 2-D maps."""
     values = tuple(value) if isinstance(value, Sequence) else (value,)
     return values * spatial if len(values) == 1 else values[-spatial:]
