@@ -52,8 +52,8 @@ def _without(settings: dict[str, Any], form: Form) -> Axes | None:
 
 def _squeezed(settings: dict[str, Any], form: Form) -> Axes | None:
     named = _named(settings, form)
-    single = [position for position in named if form.shape[position] == 1]
-    return _without({"dim": single}, form) if single or not named else form.axes
+    kept = (axis for position, axis in enumerate(form.axes) if position not in named or form.shape[position] != 1)
+    return tuple(kept) if named else None
 
 
 def _blank(settings: dict[str, Any], form: Form) -> Axes | None:

@@ -126,14 +126,13 @@ class ChangedCall(nn.Module):
         self.window, self.stride, self.before, self.after = window, stride, before, after
 
     def forward(self, function: Callable[..., Tensor], arguments: dict[str, Any]) -> Tensor:
-        """Call `function`."""
+        """Call `function` with these changes."""
         if self.before is not None:
             arguments = arguments | {"input": self.before(arguments["input"])}
         if self.stride:
             arguments = arguments | {"stride": self.stride}
-        if self.window.kind == "slice":  # which takes no argument by name
-            return function(*arguments.values())
-        y = function(**arguments)
+        is_slice = self.window.kind == "slice"  # which takes no argument by name
+        y = function(*arguments.values()) if is_slice else function(**arguments)
         return y if self.after is None else cast(Tensor, self.after(y))
 
     def extra_repr(self) -> str:

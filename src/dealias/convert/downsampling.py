@@ -80,7 +80,7 @@ class Spot:
         """The size of the map that a convolution or pooling without ceil_mode would return at stride 1."""
         settings, spatial = self.node.settings, len(self.stride)
         kernel = Window.of(self.kind, spatial, settings).kernel
-        padding, dilation = (per_axis(settings.get(name, 1), spatial) for name in ("padding", "dilation"))
+        padding, dilation = per_axis(settings["padding"], spatial), per_axis(settings.get("dilation", 1), spatial)
         axes = zip(self.node.inputs[0].shape[-spatial:], kernel, padding, dilation, strict=True)
         return tuple(size + 2 * pads - gaps * (taps - 1) for size, taps, pads, gaps in axes)
 
