@@ -49,4 +49,4 @@ def test_lines_and_tables_are_printed_as_they_are(capsys: pytest.CaptureFixture[
     assert line == "[bold]" + 200 * "x"
     assert shown.err == "wrong\n"
     assert table[0].strip() == "shares"
-    assert any(row.strip("│┃ ").split() in (["one", "│", "50%"],) for row in table)
+    assert ["one", "│", "50%"] in [row.strip("│┃ ").split() for row in table]
