@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple
 
 from torch import nn
 
@@ -25,8 +25,11 @@ _TOLERANCE = 1e-2
 _UNFILTERED = Blurring("none", "zeros", plain=True)
 
 
-Problem: TypeAlias = tuple[str, SitePlan | None]
-"""What is wrong with a converted model, and whose fault it is, where that is known."""
+class Problem(NamedTuple):
+    """What is wrong with a converted model, and whose fault it is, where that is known."""
+
+    text: str
+    culprit: SitePlan | None = None
 
 
 def verified(
@@ -44,10 +47,9 @@ def verified(
         return _problem(model, example_input, trace, placed, same_size) if placed else None
 
     while (problem := problem_of(current)) is not None:
-        text, culprit = problem
-        if culprit is None:
+        if problem.culprit is None:
             return _one_by_one(current, problem_of)
-        current[current.index(culprit)] = culprit.without(text)
+        current[current.index(problem.culprit)] = problem.culprit.without(problem.text)
     return current
 
 
@@ -57,7 +59,7 @@ def _one_by_one(plans: list[SitePlan], problem_of: Callable[[Sequence[SitePlan]]
     chosen: list[SitePlan] = []
     for plan in plans:
         while plan.is_placed and (problem := problem_of([*good, *chosen, plan])) is not None:
-            plan = plan.without(problem[0])
+            plan = plan.without(problem.text)
         chosen.append(plan)
     return chosen
 
@@ -81,15 +83,15 @@ def _problem(
     try:
         after = record(converted, example_input)
     except InputError as error:
-        return f"the model does not run with a blur here: {str(error).partition('it raised ')[2]}", None
+        return Problem(f"the model does not run with a blur here: {str(error).partition('it raised ')[2]}")
     for plan, blurs in placed:
         if (wrong := _wrong_blur(after, plan, blurs, same_size)) is not None:
-            return wrong, plan
+            return Problem(wrong, plan)
     if not same_size:
         return None
     values = not any(plan.decision.gated for plan in plans)
     changed = _changed_convolution(before, after, plans, values) or _changed_output(before, after, values)
-    return None if changed is None else (changed, None)
+    return None if changed is None else Problem(changed)
 
 
 def _wrong_blur(after: Trace, plan: SitePlan, blurs: Sequence[nn.Module], same_size: bool) -> str | None:
