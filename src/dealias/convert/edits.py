@@ -5,7 +5,7 @@ None touches a parameter, a buffer or their order.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,7 +23,7 @@ _CONVS = layer_classes("Conv")
 
 
 @dataclass(frozen=True)
-class Edit:
+class Edit(ABC):
     """A change to the module at `path`."""
 
     path: str
