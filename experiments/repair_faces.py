@@ -9,7 +9,6 @@ they never see are held out. Then all are shown the pans and the video of `exper
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import warnings
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from faces import SIDE, FaceDetector, measure, network, photographs
+from faces import INPUTS, SIDE, FaceDetector, measure, network, photographs
 from PIL import Image
 from rich.progress import Progress
-from tables import as_markdown, replace_section
+from tables import as_markdown, replace_section, script_parser
 from torch import Tensor
 
 from dealias.repair import RepairResult, repair
@@ -36,7 +35,7 @@ STORED = SIDE + 32
 """Side of the pictures in pixels: windows slide in them."""
 SCALES = (1.0, 1.4, 2.0)
 """A picture is shown whole, and in windows of pictures so many times as large."""
-PARTS = {"pipeline.pnet": 48, "pipeline.rnet": 24, "pipeline.onet": 48}
+PARTS = {f"pipeline.{name}": side for name, side in INPUTS.items()}
 
 
 def windows(paths: list[Path], each: int, seed: int = 0) -> Tensor:
@@ -57,7 +56,7 @@ def windows(paths: list[Path], each: int, seed: int = 0) -> Tensor:
     return torch.stack(found)
 
 
-def learn(pictures: list[Path], held: list[Path], each: int, output: Path | None, **options: Any) -> RepairResult:
+def learn(pictures: list[Path], held: list[Path], each: int, output: Path, epochs: int) -> RepairResult:
     """Repair the detector with windows of `pictures`; judge it by the middle of those of `held`."""
     learned, judged = windows(pictures, each), windows(held, 1)
     images = torch.cat([learned, judged])
@@ -71,18 +70,19 @@ def learn(pictures: list[Path], held: list[Path], each: int, output: Path | None
             parts=PARTS,
             held_out=range(len(learned), len(images)),
             output=output,
-            resume=output is not None,
+            resume=True,
             on_progress=lambda stage, done: progress.update(bar, description=stage, completed=done),
-            **options,
+            epochs=epochs,
         )
 
 
-def curve(outcomes: dict[int, RepairResult]) -> list[dict[str, Any]]:
+def rows_by_pictures(outcomes: dict[int, RepairResult]) -> list[dict[str, Any]]:
     """Rows of the first table: by the number of pictures, how the repaired detector does on the held-out ones."""
     last = outcomes[max(outcomes)].results
     networks = [("", "original", last), ("", "converted", last)]
+    networks += [(str(count), "repaired", each.results) for count, each in outcomes.items()]
     rows = []
-    for count, name, results in [*networks, *((str(n), "repaired", each.results) for n, each in outcomes.items())]:
+    for count, name, results in networks:
         found = results[name]
         rows.append(
             {
@@ -98,12 +98,10 @@ def curve(outcomes: dict[int, RepairResult]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Repair with more and more pictures, measure, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", type=Path, help="folder with the packages of requirements-faces.txt, unpacked")
+    parser = script_parser(__doc__, "the packages of requirements-faces.txt, unpacked")
     parser.add_argument("--each", type=int, default=12, help="windows of each picture")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--output", type=Path, default=Path("runs/repair-faces"), help="goes on where it stopped")
-    parser.add_argument("--markdown", type=Path, help="page whose sections between this script's marks are replaced")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -116,13 +114,13 @@ def main() -> None:
                 [Path(temporary) / name for name in held.names],
                 asked.each * len(FACES) // count,
                 asked.output / str(count),
-                epochs=asked.epochs,
+                asked.epochs,
             )
             print(*outcomes[count].results["reasons"] or ["it succeeded"], sep="\n", flush=True)
     networks = [network(FaceDetector(), "as trained"), network(outcomes[len(FACES)].model, "repaired")]
     rows = measure(networks, asked.packages)
     if asked.markdown is not None:
-        replace_section(asked.markdown, "repair_faces.py: pictures", as_markdown(curve(outcomes)))
+        replace_section(asked.markdown, "repair_faces.py: pictures", as_markdown(rows_by_pictures(outcomes)))
         replace_section(asked.markdown, "repair_faces.py: pans and video", as_markdown(rows))
 
 
