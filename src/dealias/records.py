@@ -52,6 +52,17 @@ def iterate_json_lines(kind: type[_Record], path: Path) -> Iterator[_Record]:
                 yield from_json(kind, line, f"{path}, line {number}")
 
 
+def drop_half_line(path: Path) -> None:
+    """Remove the half line that a killed process left at the end of a file, so that the next record begins a line."""
+    if not path.exists():
+        return
+    whole = 0
+    with path.open("rb+") as file:
+        for line in file:
+            whole += len(line) if line.endswith(b"\n") else 0
+        file.truncate(whole)
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from dealias.errors import InputError
-from dealias.evaluation.chunks import CHUNKS, Chunk, add_chunk, as_box, drop_half_chunk, frames_of, read_chunks
+from dealias.evaluation.chunks import CHUNKS, Chunk, add_chunk, as_box, frames_of, read_chunks
 from dealias.files import OutputFolder
 from dealias.metrics.boxes import Detections
+from dealias.records import drop_half_line
 
 CHUNK = Chunk(0, 0, 2, [4, 5], (6, 8), {"net": {"task": "classes", "metrics": {}}}, {"net": []})
 CHUNKS_HELD = [replace(CHUNK, start=start, numbers=[start, start + 1]) for start in range(3)]
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def test_chunks_come_back_in_order(folder: Path, tmp_path: Path) -> None:
     assert [*read_chunks(folder)] == CHUNKS_HELD
     assert [*read_chunks(tmp_path)] == []
-    drop_half_chunk(tmp_path)
+    drop_half_line(tmp_path / CHUNKS)
     assert not (tmp_path / CHUNKS).exists()
 
 
@@ -41,11 +42,11 @@ def test_of_a_killed_process_the_whole_lines_stay(folder: Path) -> None:
     assert len(ends) == 3
     for stop in {*range(0, len(whole), 11), *ends, *(end - 1 for end in ends)}:
         path.write_bytes(whole[:stop])
-        drop_half_chunk(folder)
+        drop_half_line(path)
         assert path.read_bytes() == whole[: max([0, *(end for end in ends if end <= stop)])]
     # what is added then is a line of its own
     path.write_bytes(whole[:-3])
-    drop_half_chunk(folder)
+    drop_half_line(path)
     with OutputFolder(folder, "flicker", writes=(CHUNKS,)) as opened:
         add_chunk(opened, CHUNKS_HELD[2])
     assert path.read_bytes() == whole

@@ -54,18 +54,6 @@ def add_chunk(folder: OutputFolder, chunk: Chunk) -> None:
         file.write(json.dumps(vars(chunk), separators=(",", ":")) + "\n")
 
 
-def drop_half_chunk(folder: str | Path) -> None:
-    """Remove the half line that a killed process left at the end."""
-    path = Path(folder) / CHUNKS
-    if not path.exists():
-        return
-    whole = 0
-    with path.open("rb+") as file:
-        for line in file:
-            whole += len(line) if line.endswith(b"\n") else 0
-        file.truncate(whole)
-
-
 def frames_of(chunks: Iterable[Chunk], label: str) -> Iterator[Detections]:
     """The detections of a network in each frame of chunks."""
     return (_detections(box) for chunk in chunks for box in chunk.boxes[label])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dealias.errors import InputError
-from dealias.evaluation.chunks import CHUNKS, Chunk, add_chunk, as_box, drop_half_chunk, frames_of, read_chunks
+from dealias.evaluation.chunks import CHUNKS, Chunk, add_chunk, as_box, frames_of, read_chunks
 from dealias.evaluation.clips import Clip, Shot
 from dealias.evaluation.estimates import Figure
 from dealias.evaluation.network import Network
@@ -28,7 +28,7 @@ from dealias.metrics.detection import matched_detections
 from dealias.metrics.outputs import Predictions
 from dealias.metrics.tracks import TrackStability
 from dealias.progress import OnProgress
-from dealias.records import read_json
+from dealias.records import drop_half_line, read_json
 from dealias.runtime import versions
 
 SETTINGS, RESULTS = "settings.json", "results.json"
@@ -110,7 +110,7 @@ def measure_flicker(
     if stored.exists() and read_json(dict[str, Any], stored) != wanted:
         raise InputError(f"output={str(folder.path)!r} has a run with other settings: name another folder")
     folder.write(SETTINGS, json.dumps(wanted, indent=1) + "\n")
-    drop_half_chunk(folder.path)
+    drop_half_line(folder.path / CHUNKS)
     done = {chunk.clip: chunk.stop for chunk in read_chunks(folder.path)}
     snapshots = Snapshots(folder, clips)
     skipped: dict[int, list[Any]] = {}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from dealias.errors import InputError
 from dealias.files import OutputFolder
-from dealias.records import read_json, read_json_lines
+from dealias.records import drop_half_line, read_json, read_json_lines
 
 UnitKey: TypeAlias = tuple[str, int, int]
 """Task, group of networks, first image."""
@@ -70,8 +69,7 @@ class RunStore:
         else:  # a run that counted nothing is replaced
             folder.write(SETTINGS, json.dumps(wanted, indent=1) + "\n")
         self._lines = folder.own(COUNTS)
-        if self._lines.exists():  # a killed run may leave the beginning of a line
-            os.truncate(self._lines, self._lines.read_bytes().rfind(b"\n") + 1)
+        drop_half_line(self._lines)
 
     def records(self) -> list[Record]:
         """The records so far, each unit once, in order.
