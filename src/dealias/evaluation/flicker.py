@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain, groupby, islice, pairwise, repeat
+from itertools import groupby, islice, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,10 @@ def read_flicker(folder: str | Path) -> Flicker:
     return read_json(Flicker, Path(folder) / RESULTS)
 
 
-def chunks_by_clip(folder: str | Path) -> Iterator[tuple[int, Iterator[Chunk]]]:
-    """The number of each clip and its chunks, to be read before those of the next."""
-    return groupby(read_chunks(folder), key=lambda chunk: chunk.clip)
+def detections_by_clip(folder: str | Path, label: str) -> Iterator[tuple[int, tuple[int, int], Iterator[Detections]]]:
+    """Each clip's number, the one size of its frames, and a network's detections in them; read them clip by clip."""
+    for (number, size), chunks in groupby(read_chunks(folder), key=lambda chunk: (chunk.clip, chunk.size)):
+        yield number, size, frames_of(chunks, label)
 
 
 @dataclass(frozen=True)
@@ -276,10 +277,8 @@ def _summarise(
 
 def _track_figures(folder: Path, clips: Sequence[Clip], label: str) -> dict[str, Figure]:
     metric = TrackStability(sync_on_compute=False)
-    for number, chunks in chunks_by_clip(folder):
-        shifts, first = clips[number].shifts, next(chunks)
-        frames = frames_of(chain([first], chunks), label)
-        metric.update(frames, shifts, first.size)
+    for number, size, frames in detections_by_clip(folder, label):
+        metric.update(frames, clips[number].shifts, size)
     values = {name: float(value) for name, value in metric.compute().items()}
     intervals = metric.intervals() if len(clips) > 1 else {}
     return {name: Figure(value, intervals.get(name)) for name, value in values.items() if math.isfinite(value)}
@@ -292,14 +291,12 @@ def _tables(
     boxes: Counter[tuple[str, str]] = Counter()
     matched: Counter[tuple[str, str]] = Counter()
     jumps: Counter[tuple[str, str]] = Counter()
-    for number, chunks in chunks_by_clip(folder):
-        first = next(chunks)
-        frames = frames_of(chain([first], chunks), label)
+    for number, size, frames in detections_by_clip(folder, label):
         still = clips[number].shifts or repeat((0.0, 0.0))
         for (one, (y, x)), (other, (then_y, then_x)) in pairwise(zip(frames, still, strict=False)):
             shift = (then_y - y, then_x - x)
-            same, moved = matched_detections(one, other, shift, first.size)
-            boxes.update(_kinds(one.centred_in(overlap(shift, first.size))))
+            same, moved = matched_detections(one, other, shift, size)
+            boxes.update(_kinds(one.centred_in(overlap(shift, size))))
             matched.update(_kinds(same))
             distance = (moved.centres - same.centres).norm(dim=1).tolist()
             for place, jump in enumerate(distance):

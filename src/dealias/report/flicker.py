@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dealias.evaluation.chunks import frames_of
 from dealias.evaluation.clips import Clip
-from dealias.evaluation.flicker import Flicker, NetworkFlicker, chunks_by_clip, read_flicker
+from dealias.evaluation.flicker import Flicker, NetworkFlicker, detections_by_clip, read_flicker
 from dealias.evaluation.snapshots import Snapshot, Snapshots
 from dealias.evaluation.tasks.stability import StabilityTask
 from dealias.files import OutputFolder
@@ -197,7 +196,8 @@ def _track_plots(folder: Path, clip: Clip, labels: Sequence[str]) -> list[Any]:
 
 def _first_frames(folder: Path, label: str) -> Iterator[Detections]:
     """The detections of a network in the frames of the first clip."""
-    return frames_of(next(iter(chunks_by_clip(folder)))[1], label)
+    _, _, frames = next(detections_by_clip(folder, label))
+    return frames
 
 
 def _plot(lines: Mapping[str, Any], name: str, theme: Theme) -> Figure:
