@@ -38,9 +38,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The views of a unit's images, bytes (N, views, C, H, W), and the images' numbers; None if none could be read.
+    """What was read of a unit.
 
-    `skipped` has the numbers of the others and why; `enlarged` counts images smaller than what the network sees.
+    `views`, bytes (N, views, C, H, W), are those of the images that could be read; None if none could. `numbers` are
+    these images' in the source. `skipped` has the numbers of the others and why; `enlarged` counts images that are
+    smaller than what the network sees.
     """
 
     views: Pixels | None

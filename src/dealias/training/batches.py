@@ -128,7 +128,7 @@ class EpochOrder:
 class Batches:
     """The batches of a training, epoch by epoch, for one of its processes.
 
-    `count` and `batch_size` are images of an epoch and, at most, of a step, on all processes.
+    On all processes together, an epoch has `count` images, and a step `batch_size` images at most.
 
     Attributes:
         steps: batches of an epoch.

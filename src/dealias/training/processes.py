@@ -18,9 +18,9 @@ from dealias.runtime import broadcast, default_workers, pick_device
 
 @dataclass(frozen=True)
 class ProcessPart:
-    """The part of the images that a process reads: the `rank`-th of `processes`, by so many `workers` of its own.
+    """The part of the images that the `rank`-th of `processes` reads.
 
-    `pin_memory`: into page-locked memory, for a GPU.
+    It has so many `workers`, further processes that read for it. `pin_memory`: into page-locked memory, for a GPU.
     """
 
     rank: int

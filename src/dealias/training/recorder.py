@@ -1,6 +1,7 @@
 """Recorder: counts a run's steps, and logs and saves them so that nothing is left half done.
 
-About once a second all processes log their losses and agree whether to save, by the first one's clock, or to leave.
+About once a second all processes agree at the same step: they log the losses since, and decide whether to save or to
+leave. The first process's clock asks to save, a signal to any process asks to leave.
 """
 
 from __future__ import annotations
