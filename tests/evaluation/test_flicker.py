@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.flickering import FRAMES, PLAIN, network, pans
 from helpers.networks_of_tasks import Embedder, Painter, Points, Segmenter, SquareDetector
 
 from dealias.errors import InputError
 from dealias.evaluation.chunks import CHUNKS, read_chunks
-from dealias.evaluation.clips import Clip
+from dealias.evaluation.clips import Clip, PanClip, Shot
 from dealias.evaluation.flicker import FILES, SETTINGS, Flicker, measure_flicker, read_flicker
 from dealias.evaluation.network import Network
 from dealias.files import OutputFolder
+from dealias.metrics.images import equivariance_psnr
+from dealias.metrics.segmentation import segmentation_consistency
 from dealias.report.flicker import PAGE
 
 
@@ -89,8 +94,40 @@ def test_other_tasks_have_their_own_figures(tmp_path: Path, model: Any, task: An
 def test_maps_are_interpolated_where_the_motion_is_not_whole(
     tmp_path: Path, model: Any, task: Any, figure: str
 ) -> None:
-    found = measure(tmp_path / "run", [network(model(), task=task)], [*pans(tmp_path / "photos", 1, step=0.5)])
-    assert 0 < values(found)[figure] < math.inf
+    clip, net = pans(tmp_path / "photos", 1, step=0.5)[0], model()
+    found = measure(tmp_path / "run", [network(net, task=task)], [clip])
+    # the same figure, from the network's answers to all frames
+    with torch.no_grad():
+        answers = net(torch.stack([shot.pixels for shot in clip.shots()]) / 255)
+    shifts = [(-0.5, -0.5)] * (FRAMES - 1)
+    if task == "segmentation":
+        scores = answers["out"]
+        wanted = segmentation_consistency(scores[:-1], scores[1:], shifts)[figure]
+    else:
+        wanted = equivariance_psnr(answers[:-1], answers[1:], shifts, data_range=float(answers.max() - answers.min()))
+    assert values(found)[figure] == pytest.approx(float(wanted), rel=1e-5)
+
+
+@dataclass(frozen=True)
+class Damaged(PanClip):
+    """A pan whose fifth frame is lost, and whose motion is not known."""
+
+    @property
+    def shifts(self) -> None:
+        return None
+
+    def shots(self) -> Iterator[Shot]:
+        return (shot for shot in super().shots() if shot.number != 4)
+
+
+def test_frames_on_both_sides_of_a_lost_one_are_not_compared(tmp_path: Path) -> None:
+    pan = pans(tmp_path / "photos", count=1)[0]
+    clip = Damaged(pan.source, pan.number, pan.preprocessing, pan.length, pan.step)
+    found = measure(tmp_path / "run", [network(SquareDetector())], [clip]).networks["network"]
+    assert found.counts["pairs"] == FRAMES - 3
+    # the square moves by a pixel on both axes in each frame
+    assert found.figures["centre"].value == pytest.approx(math.sqrt(2))
+    assert found.by_class == {"3": {"boxes": FRAMES - 3, "matched": 1.0, "jump": pytest.approx(math.sqrt(2))}}
 
 
 def test_an_interrupted_run_goes_on_to_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

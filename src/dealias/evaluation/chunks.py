@@ -54,9 +54,10 @@ def add_chunk(folder: OutputFolder, chunk: Chunk) -> None:
         file.write(json.dumps(vars(chunk), separators=(",", ":")) + "\n")
 
 
-def frames_of(chunks: Iterable[Chunk], label: str) -> Iterator[Detections]:
-    """The detections of a network in each frame of chunks."""
-    return (_detections(box) for chunk in chunks for box in chunk.boxes[label])
+def frames_of(chunks: Iterable[Chunk], label: str) -> Iterator[tuple[int, Detections]]:
+    """The number of each frame in its clip, and the detections of a network in it."""
+    for chunk in chunks:
+        yield from zip(chunk.numbers, map(_detections, chunk.boxes[label]), strict=True)
 
 
 def as_box(found: Detections) -> Box:

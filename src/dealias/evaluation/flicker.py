@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby, islice, pairwise, repeat
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from dealias.metrics.comparisons import Comparison, Pairs, comparison_of
 from dealias.metrics.detection import matched_detections
 from dealias.metrics.outputs import Predictions
 from dealias.metrics.tracks import TrackStability
+from dealias.perturb.pans import Place
 from dealias.progress import OnProgress
 from dealias.records import drop_half_line, read_json
 from dealias.runtime import versions
@@ -135,8 +136,10 @@ def read_flicker(folder: str | Path) -> Flicker:
     return read_json(Flicker, Path(folder) / RESULTS)
 
 
-def detections_by_clip(folder: str | Path, label: str) -> Iterator[tuple[int, tuple[int, int], Iterator[Detections]]]:
-    """Each clip's number, the one size of its frames, and a network's detections in them; read them clip by clip."""
+def detections_by_clip(
+    folder: str | Path, label: str
+) -> Iterator[tuple[int, tuple[int, int], Iterator[tuple[int, Detections]]]]:
+    """Each clip's number, the size of its frames, and their numbers and a network's detections; read clip by clip."""
     for (number, size), chunks in groupby(read_chunks(folder), key=lambda chunk: (chunk.clip, chunk.size)):
         yield number, size, frames_of(chunks, label)
 
@@ -172,10 +175,7 @@ class _Watch:
         self.boxes += [as_box(each) for each in answer.values if isinstance(each, Detections)]
         if self.before is not None and shot.number == self.before[0].number + 1:
             last, then = self.before
-            shift = (0.0, 0.0)
-            if self.clip.shifts is not None:
-                (y, x), (then_y, then_x) = self.clip.shifts[last.number], self.clip.shifts[shot.number]
-                shift = (then_y - y, then_x - x)
+            shift = _motion(self.clip, last.number, shot.number)
             height, width = shot.pixels.shape[1:]
             # a video is one scene: its chunks stand for images in the intervals
             image = self.number if self.clip.shifts is not None else last.number // FRAMES_IN_CHUNK
@@ -189,6 +189,14 @@ class _Watch:
         found = self.comparison.state(), self.boxes
         self.comparison, self.boxes = None, []
         return found
+
+
+def _motion(clip: Clip, last: int, then: int) -> Place:
+    """The displacement (dy, dx) of the scene from one frame to another; none where it is not known."""
+    if clip.shifts is None:
+        return 0.0, 0.0
+    (y, x), (then_y, then_x) = clip.shifts[last], clip.shifts[then]
+    return then_y - y, then_x - x
 
 
 def _measure_clip(number: int, clip: Clip, networks: Sequence[Network], after: int, keeper: _Keeper) -> Iterator[Chunk]:
@@ -278,7 +286,7 @@ def _summarise(
 def _track_figures(folder: Path, clips: Sequence[Clip], label: str) -> dict[str, Figure]:
     metric = TrackStability(sync_on_compute=False)
     for number, size, frames in detections_by_clip(folder, label):
-        metric.update(frames, clips[number].shifts, size)
+        metric.update((found for _, found in frames), clips[number].shifts, size)
     values = {name: float(value) for name, value in metric.compute().items()}
     intervals = metric.intervals() if len(clips) > 1 else {}
     return {name: Figure(value, intervals.get(name)) for name, value in values.items() if math.isfinite(value)}
@@ -292,9 +300,10 @@ def _tables(
     matched: Counter[tuple[str, str]] = Counter()
     jumps: Counter[tuple[str, str]] = Counter()
     for number, size, frames in detections_by_clip(folder, label):
-        still = clips[number].shifts or repeat((0.0, 0.0))
-        for (one, (y, x)), (other, (then_y, then_x)) in pairwise(zip(frames, still, strict=False)):
-            shift = (then_y - y, then_x - x)
+        for (last, one), (then, other) in pairwise(frames):
+            if then != last + 1:  # a frame between them was skipped
+                continue
+            shift = _motion(clips[number], last, then)
             same, moved = matched_detections(one, other, shift, size)
             boxes.update(_kinds(one.centred_in(overlap(shift, size))))
             matched.update(_kinds(same))

@@ -197,7 +197,7 @@ def _track_plots(folder: Path, clip: Clip, labels: Sequence[str]) -> list[Any]:
 def _first_frames(folder: Path, label: str) -> Iterator[Detections]:
     """The detections of a network in the frames of the first clip."""
     _, _, frames = next(detections_by_clip(folder, label))
-    return frames
+    return (found for _, found in frames)
 
 
 def _plot(lines: Mapping[str, Any], name: str, theme: Theme) -> Figure:
