@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dealias.errors import InputError
-from dealias.files import LOCK, MARKER, OutputFolder, prepare_output, write_whole
+from dealias.files import LOCK, MARKER, OutputFolder, digest, prepare_output, write_whole
 
 
 def test_prepare_output_creates_folders_and_leaves_nothing_in_them(tmp_path: Path):
@@ -22,6 +23,12 @@ def test_prepare_output_names_a_path_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"output=.*file/inside.* cannot be written"):
         prepare_output(tmp_path / "file" / "inside")
+
+
+def test_digest_of_a_file_longer_than_a_block(tmp_path: Path):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(content := bytes(range(256)) * 5000)
+    assert digest(path) == hashlib.sha256(content).hexdigest()[:16]
 
 
 def test_write_whole_replaces_the_file(tmp_path: Path):

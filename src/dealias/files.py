@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,9 +13,12 @@ from contextlib import ExitStack, suppress
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 from dealias.errors import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # part of typing from Python 3.11
 
 MARKER, LOCK = ".dealias.json", ".dealias.lock"
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # as `write_whole` names them
@@ -230,6 +234,15 @@ def write_report_file(folder: str | PathLike[str], name: str, content: str) -> P
         raise InputError(f"{str(path)!r} was not written by dealias: move it, or name another folder with --output")
     write_whole(path, content)
     return path
+
+
+def digest(path: str | PathLike[str]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a file's content."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()[:16]
 
 
 def _marker(folder: Path) -> dict[str, object]:

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from dealias.convert.downsampling import GROWING, Site
 from dealias.convert.graphs import has_graphs, with_modules
 from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
-from dealias.convert.plan import RECIPES, SitePlan, make_plans
+from dealias.convert.plan import PLACEMENTS, RECIPES, SitePlan, make_plans
 from dealias.convert.recording import ExampleInput, record
 from dealias.convert.report import Conversion, ConversionReport, build_report
 from dealias.convert.trace import Trace
@@ -24,6 +24,9 @@ from dealias.convert.windows import layer_classes
 from dealias.errors import InputError, check_flag
 from dealias.filters import Filter, resolve_filters
 from dealias.functional import PADDING_MODES
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # part of typing from Python 3.11
 
 METHODS = ("blur", "polyphase")
 FilterChoice: TypeAlias = Filter | Callable[[Site], Filter] | Mapping[str, Filter]
@@ -39,6 +42,7 @@ def sites(
     method: str = "blur",
     stem: bool = False,
     recipe: str = "same-size",
+    placement: str = "after",
 ) -> list[Site]:
     """Every place where `model` subsamples, and what `antialias` with the same arguments would do there.
 
@@ -52,19 +56,19 @@ def sites(
         model: any module that runs.
         example_input: what the model is called with: a tensor, a tuple of positional arguments or a dict of keyword
             arguments. Sites are those that this input reaches.
-        method, stem, recipe: see `antialias`. With "polyphase" the sites are those of the anchors alone.
+        method, stem, recipe, placement: see `antialias`. With "polyphase" the sites are those of the anchors alone.
 
     Raises:
-        InputError: `method` or `recipe` is unknown, or `model` does not take `example_input`.
+        InputError: `method`, `recipe` or `placement` is unknown, or `model` does not take `example_input`.
         InputTypeError: `model` is no module, or `example_input` of another type.
     """
     _check_choice("method", method, METHODS)
-    _check_choice("recipe", recipe, RECIPES)
+    _check_recipe(recipe, placement)
     check_flag("stem", stem)
     model = with_modules(model)
     if method == "polyphase":
         return AnchorPlans(record(model, example_input)).sites()
-    return [site for plan in _plans(model, example_input, stem, recipe)[1] for site in plan.sites]
+    return [site for plan in _plans(model, example_input, stem, recipe, placement)[1] for site in plan.sites]
 
 
 def antialias(
@@ -75,6 +79,7 @@ def antialias(
     filter: FilterChoice = "bin4",
     stem: bool = False,
     recipe: str = "same-size",
+    placement: str = "after",
     padding_mode: str = "auto",
     strict: bool = False,
     inplace: bool = False,
@@ -117,6 +122,9 @@ def antialias(
         recipe: "same-size" keeps the size of every feature map; "zhang2019" makes the paper's released networks: the
             ResNets' first pooling has a 2x2 window without padding, a first convolution of stride 4 (AlexNet) gets
             stride 2 and a blur of stride 2, and average pooling rounds sizes up.
+        placement: "after" puts the blur behind the non-linearity, as the paper does; "before" puts it in front of a
+            strided convolution, which keeps its stride. That costs far less arithmetic and is weaker: what the
+            convolution and the non-linearity bring in aliases. Poolings are the same with both.
         padding_mode: of the blurs, see `dealias.nn.BlurPool2d`; "auto" is "circular" where all padding convolutions
             of the model pad circularly, else "reflect".
         strict: raise an error in place of the warning. Sites that are left alone on purpose are no reason for either.
@@ -140,6 +148,7 @@ def antialias(
         filter=filter,
         stem=stem,
         recipe=recipe,
+        placement=placement,
         padding_mode=padding_mode,
         strict=strict,
         inplace=inplace,
@@ -154,6 +163,7 @@ class Arguments(TypedDict, total=False):
     filter: FilterChoice
     stem: bool
     recipe: str
+    placement: str
     padding_mode: str
     strict: bool
     inplace: bool
@@ -170,7 +180,14 @@ def antialias_with_report(
     (388800, 446400)
     """
     given = Arguments(
-        method="blur", filter="bin4", stem=False, recipe="same-size", padding_mode="auto", strict=False, inplace=False
+        method="blur",
+        filter="bin4",
+        stem=False,
+        recipe="same-size",
+        placement="after",
+        padding_mode="auto",
+        strict=False,
+        inplace=False,
     )
     given.update(arguments)
     baseline = copy.deepcopy(model) if given["inplace"] else model
@@ -190,9 +207,11 @@ def _plain(filter: FilterChoice) -> Any:
     return filter if isinstance(filter, str | int | float) else [_plain(one) for one in filter]
 
 
-def _plans(model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str) -> tuple[Trace, list[SitePlan]]:
+def _plans(
+    model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str, placement: str
+) -> tuple[Trace, list[SitePlan]]:
     trace = record(model, example_input)
-    plans = make_plans(trace, model, stem=stem, recipe=recipe)
+    plans = make_plans(trace, model, stem=stem, recipe=recipe, placement=placement)
     return trace, verified(model, example_input, trace, plans, recipe == "same-size")
 
 
@@ -205,7 +224,7 @@ def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) ->
     if method == "polyphase" and isinstance(filter, str) and filter == "none":  # the sites stay as they are
         trace, plans = record(model, example_input), list[SitePlan]()
     else:
-        trace, plans = _plans(model, example_input, given["stem"], given["recipe"])
+        trace, plans = _plans(model, example_input, given["stem"], given["recipe"], given["placement"])
     placed = [plan for plan in plans if plan.is_placed]
     filters = _filters(filter, plans)
     missed = _refuse_missed([site for plan in plans for site in plan.sites], strict)
@@ -247,7 +266,7 @@ def _refuse_missed(sites: Sequence[Site], strict: bool) -> list[Site]:
 
 def _check_arguments(given: Arguments) -> None:
     _check_choice("method", given["method"], METHODS)
-    _check_choice("recipe", given["recipe"], RECIPES)
+    _check_recipe(given["recipe"], given["placement"])
     for name, flag in (("stem", given["stem"]), ("strict", given["strict"]), ("inplace", given["inplace"])):
         check_flag(name, flag)
     _check_choice("padding_mode", given["padding_mode"], ("auto", *PADDING_MODES))
@@ -292,6 +311,13 @@ def _check_filter(filter: Filter, site: Site | None) -> None:
     except InputError as error:
         where = "" if site is None else f" at {site.kind} `{site.path}`"
         raise type(error)(f"{error}{where}") from error
+
+
+def _check_recipe(recipe: str, placement: str) -> None:
+    _check_choice("recipe", recipe, RECIPES)
+    _check_choice("placement", placement, PLACEMENTS)
+    if recipe == "zhang2019" and placement != "after":
+        raise InputError(f"placement={placement!r} with recipe='zhang2019': the paper blurs after: use 'after'")
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

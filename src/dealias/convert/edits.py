@@ -109,14 +109,16 @@ def blur_hook(module: nn.Module, before: bool) -> _BlurHook | None:
 
 @dataclass(frozen=True)
 class Blur(Edit):
-    """Blur what the module at `path` takes in or returns."""
+    """Blur what the module at `path` takes in or returns; if `dense`, for the stride of the module itself."""
 
     before: bool
     stride: tuple[int, ...]
+    dense: bool = False
 
     def _change(self, module: Any, blurring: Blurring) -> nn.Module:
         quantises = type(module) in (nn.ReLU, nn.ReLU6) or not type(module).__module__.startswith("torch.nn")
-        blur = blurring.pool(self.stride, quantises=quantises or isinstance(module, nn.Sequential))
+        quantises = quantises or isinstance(module, nn.Sequential)
+        blur = blurring.pool(self.stride, quantises=quantises, dense=self.dense)
         hang(module, self.path, blur, before=self.before)
         return blur
 
@@ -219,9 +221,10 @@ class AnswerConv(AnswerCalls):
     stride: tuple[int, ...]
     blur: Literal["before", "after"] | None = None  # None where the blur is an edit of its own
     blur_stride: tuple[int, ...] = ()
+    dense: bool = False  # the blur leaves the subsampling to the convolution
 
     def _change(self, module: Any, blurring: Blurring) -> nn.Module | None:
-        blur = None if self.blur is None else blurring.pool(self.blur_stride)
+        blur = None if self.blur is None else blurring.pool(self.blur_stride, dense=self.dense)
         sides = {} if self.blur is None else {self.blur: blur}
         answer_calls(module, self.method, ChangedCall(self.window, self.stride, **sides))
         return blur

@@ -76,10 +76,16 @@ class Blurring:
         taps = resolve_filters(self.filter_at(stride), len(stride))
         return tuple((1.0,) if step == 1 else one for one, step in zip(taps, stride, strict=True))
 
-    def pool(self, stride: tuple[int, ...], *, quantises: bool = True) -> nn.Module:
-        """A blur that subsamples by `stride`; without `quantises` it refuses to let its parent be quantised."""
+    def pool(self, stride: tuple[int, ...], *, quantises: bool = True, dense: bool = False) -> nn.Module:
+        """A blur that subsamples by `stride`, or leaves that to what follows if `dense`.
+
+        Without `quantises` it refuses to let its parent be quantised.
+        """
         classes: dict[int, Any] = _BLUR_POOL if quantises else _FLOATING_BLUR_POOL
-        return cast(nn.Module, classes[len(stride)](self.filter_at(stride), stride, self.padding_mode))
+        make = classes[len(stride)]
+        if dense:
+            return cast(nn.Module, make(self.taps(stride), (1,) * len(stride), self.padding_mode))
+        return cast(nn.Module, make(self.filter_at(stride), stride, self.padding_mode))
 
     def blur(self, x: Tensor, stride: tuple[int, ...]) -> Tensor:
         """Blur `x` and subsample it by `stride`."""

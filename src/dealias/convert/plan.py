@@ -16,6 +16,7 @@ from dealias.convert.rules import Decision, Rules, refuse
 from dealias.convert.trace import Trace
 
 RECIPES = ("same-size", "zhang2019")
+PLACEMENTS = ("after", "before")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +50,14 @@ class SitePlan:
         return replace(self, decision=refuse(problem))
 
 
-def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str) -> list[SitePlan]:
+def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str, placement: str = "after") -> list[SitePlan]:
     """What to do at every downsampling site of `trace`, by the layer that subsamples there, in order of first use."""
     found, grids = find_downsampling(trace)
     spots: dict[Any, list[Spot]] = {}
     for spot in found:
         spots.setdefault(_key(spot, stem), []).append(spot)
     groups = [Group(trace, members, stem, recipe) for members in spots.values()]
-    rules, plans, covered = Rules(trace, grids, groups), list[SitePlan](), set[Group]()
+    rules, plans, covered = Rules(trace, grids, groups, placement), list[SitePlan](), set[Group]()
     for group in groups:
         if group in covered:
             continue

@@ -42,14 +42,16 @@ class Decision:
 class Rules:
     """Decides for each group, with a view of all of them: branches that meet are blurred once."""
 
-    def __init__(self, trace: Trace, grids: Grids, groups: Sequence[Group]) -> None:
-        self.trace, self.groups = trace, groups
+    def __init__(self, trace: Trace, grids: Grids, groups: Sequence[Group], placement: str = "after") -> None:
+        self.trace, self.groups, self.placement = trace, groups, placement
         self.branches = Branches(grids, groups)
-        self.already_blurred = {node.inputs[0] for node in trace.nodes if node.op == BLUR}
+        blurs = [node for node in trace.nodes if node.op == BLUR]
+        self.already_blurred = {node.inputs[0] for node in blurs}
+        self.blurred_in_place = {node.outputs[0] for node in blurs if node.outputs[0].shape == node.inputs[0].shape}
 
     def decide(self, group: Group) -> tuple[tuple[Group, ...], list[Decision]]:
         """What anti-aliasing may do to `group`, the best first, and the groups that it does it to."""
-        if group.kind == "conv" and not group.stays and group.problem is None:
+        if group.kind == "conv" and not (group.stays or group.problem or self._stays_strided(group)):
             for groups, regions in self.branches.meetings(group):
                 if decisions := self._behind(groups, regions):
                     return groups, decisions
@@ -69,6 +71,13 @@ class Rules:
         if rule is None:
             return [refuse(_no_rule(group))]
         return rule(group)
+
+    def _stays_strided(self, group: Group) -> bool:
+        """Whether a convolution has, or is to have, its blur in front and keeps its stride."""
+        return self.placement == "before" or self._is_blurred_in_front(group)
+
+    def _is_blurred_in_front(self, group: Group) -> bool:
+        return all(_unpadded(spot.node.inputs[0]) in self.blurred_in_place for spot in group.spots)
 
     # Where the blur goes ----------------------------------------------------------------------------------------------
 
@@ -108,6 +117,10 @@ class Rules:
             return [Decision("left alone", _stem_text(group))]
         if group.problem is not None:
             return [refuse(group.problem)]
+        if self._is_blurred_in_front(group):
+            return [Decision("left alone", "a blur stands in front of it already")]
+        if self.placement == "before" and not group.commutes_with_blur:
+            return self._in_front(group)
         regions = [self.branches.region(spot) for spot in group.spots]
         if all(region.behind for region in regions):
             return self._behind((group,), regions) or [refuse(_no_module(regions[0].behind[0].value))]
@@ -116,6 +129,17 @@ class Rules:
         if any(region.behind for region in regions):
             return [refuse("a non-linearity stands behind some calls of this layer, and not behind others")]
         return self._linear_conv(group, regions)
+
+    def _in_front(self, group: Group) -> list[Decision]:
+        """A dense blur in front of a convolution that keeps its stride: its own output aliases."""
+        if group.answered:
+            edit: Edit = AnswerConv(*group.caller, group.window, group.stride, "before", group.stride, dense=True)
+        elif any(spot.call is None or spot.call.input is None for spot in group.spots):
+            return [refuse(f"{group.title}: it is given its input by keyword, where no blur can stand in front")]
+        else:
+            edit = Blur(group.path, before=True, stride=group.stride, dense=True)
+        text = f"{_blur_name((1,) * len(group.stride))} in front of it, which keeps its stride{_answer_text(group)}"
+        return [Decision("placed", text, (edit,))]
 
     def _linear_conv(self, group: Group, regions: Sequence[Region]) -> list[Decision]:
         """A convolution without a non-linearity behind it: a blur in front where that is the same, else behind."""
@@ -246,6 +270,13 @@ class Rules:
 def refuse(reason: str) -> Decision:
     """The decision not to place a blur that should be there."""
     return Decision("not placed", reason)
+
+
+def _unpadded(value: Value) -> Value:
+    """The map that was padded to `value`; `value` itself, if none was."""
+    while value.producer is not None and "pad" in value.producer.op:
+        value = value.producer.inputs[0]
+    return value
 
 
 def _no_rule(group: Group) -> str:

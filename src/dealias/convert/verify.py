@@ -96,7 +96,9 @@ def _problem(
 
 def _wrong_blur(after: Trace, plan: SitePlan, blurs: Sequence[nn.Module], same_size: bool) -> str | None:
     """What a blur does that was not planned, if anything."""
-    site, expected = plan.sites[0], [spot.output_size for spot in plan.groups[0].spots]
+    site, spots = plan.sites[0], plan.groups[0].spots
+    dense = any(getattr(edit, "dense", False) for edit in plan.decision.edits)
+    expected = [spot.input_size if dense else spot.output_size for spot in spots]
     for blur in blurs:
         calls = after.calls_of(blur)
         sizes = [call.output.shape[-len(site.stride) :] for call in calls if call.output is not None]

@@ -32,8 +32,8 @@ def read_picture(file: str | PathLike[str] | BinaryIO) -> Any:
     # Pillow's decoders raise these on broken files, and DecompressionBombError for absurd sizes
     broken = (OSError, SyntaxError, ValueError, LookupError, struct.error, image_module.DecompressionBombError)
     try:
-        # Pillow warns of oddities and decodes the file all the same
-        with warnings.catch_warnings(action="ignore"), image_module.open(file) as opened:
+        with warnings.catch_warnings(), image_module.open(file) as opened:
+            warnings.simplefilter("ignore")  # Pillow warns of oddities and decodes the file all the same
             return _to_rgb(operations.exif_transpose(opened), image_module)
     except image_module.UnidentifiedImageError:
         raise InputError("not an image format that Pillow knows") from None

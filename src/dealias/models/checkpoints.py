@@ -74,8 +74,9 @@ def _read(path: Path) -> object:
     try:
         if safetensors is not None:
             return safetensors.load_file(path)
-        # PyTorch warns of odd files; the error below names the cause
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
+        with warnings.catch_warnings():
+            # PyTorch warns of odd files; the error below names the cause
+            warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"weights={str(path)!r} cannot be read: {error.strerror or error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from dealias.errors import InputError, printable, shown
+from dealias.files import digest
 from dealias.filters import parse_filter
 from dealias.models.zoo import create_model
 
@@ -98,8 +98,7 @@ class ModelSpec:
         """All settings but the label, with a digest of the checkpoint: equal for equal networks."""
         settings = {key: value for key, value in asdict(self).items() if value not in (None, False) and key != "label"}
         if self.weights is not None and Path(self.weights).is_file():
-            with open(self.weights, "rb") as file:
-                settings["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            settings["sha256"] = digest(self.weights)
         return settings
 
 

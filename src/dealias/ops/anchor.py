@@ -86,10 +86,11 @@ def component_energies(x: Tensor, stride: Sequence[int]) -> Tensor:
 
 def _components(pixels: Tensor, stride: Sequence[int]) -> list[Tensor]:
     """The polyphase components of maps (N, *spatial), the last axis fastest."""
-    return [
-        pixels[(slice(None), *(slice(start, None, step) for start, step in zip(starts, stride, strict=True)))]
+    places = (
+        (slice(None), *(slice(start, None, step) for start, step in zip(starts, stride, strict=True)))
         for starts in itertools.product(*map(range, stride))
-    ]
+    )
+    return [pixels[place] for place in places]
 
 
 def _outlooks(x: Tensor, stride: Sequence[int]) -> Tensor:

@@ -309,7 +309,8 @@ def _blur(x: Tensor, blur: Blur) -> Tensor:
     # What is not filtered is subsampled first: less is left for the others.
     first = [step if len(line) == 1 else 1 for line, step in zip(taps, stride, strict=True)]
     if max(first) > 1:
-        x = x[(slice(None), slice(None), *(slice(None, None, step) for step in first))]
+        kept = (slice(None), slice(None), *(slice(None, None, step) for step in first))
+        x = x[kept]
         blur = Blur(taps, tuple([step // done for step, done in zip(stride, first, strict=True)]), padding_mode)
     if all(len(line) == 1 for line in taps):
         return x.clone()  # never a view of the input

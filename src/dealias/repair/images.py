@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from torch import Tensor
 from dealias.data import Source, Video, open_source
 from dealias.data.pictures import EXTENSIONS
 from dealias.errors import InputError, as_int
+from dealias.files import digest
 from dealias.models import Preprocessing
 from dealias.optional import require
 from dealias.perturb.pans import slide
@@ -145,14 +145,12 @@ def read_frames(video: Video, preprocessing: Preprocessing, limit: int | None = 
     """
     found = list(_chosen_frames(video, limit, preprocessing, seed))
     count = len(found)
-    with open(video.path, "rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return TrainingImages(
         str(video.path),
         torch.stack(found),
         [STRETCHES * number // count for number in range(count)],
         [f"frame {number}: {problem}" for number, problem in video.skipped],
-        fingerprint,
+        digest(video.path),
     )
 
 

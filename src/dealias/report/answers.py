@@ -97,5 +97,6 @@ def _with_points(scene: Pixels, points: npt.NDArray[Any]) -> Pixels:
 
 
 def _supervision() -> Any:
-    with warnings.catch_warnings(action="ignore"):  # it draws without OpenCV too
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it draws without OpenCV too
         return require("supervision")
