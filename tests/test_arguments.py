@@ -103,9 +103,13 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     **{f"functional.blur_pool{axes}d": [((None,), {}, "input")] for axes in (1, 2, 3)},
     **{f"functional.max_blur_pool{axes}d": [((None, 2), {}, "input")] for axes in (1, 2, 3)},
     "functional.relu_blur_pool2d": [((None,), {}, "input"), ((torch.ones(1, 1, 4, 4),), {"stride": 0}, "stride")],
-    "filters.resolve_filter": each("filter", ["gauss", 0, [], [1, -1], {1.0}, LONG]),
+    "filters.resolve_filter": each("filter", ["gauss", "db99", 0, [], [1, -1], {1.0}, LONG]),
     "filters.resolve_filters": each("filter", ["gauss", ("bin4",)], spatial=2),
-    "filters.scaled": [*each("filter", ["gauss"], stride=2), *each("stride", BAD_INTS, filter="bin4")],
+    "filters.scaled": [
+        *each("filter", ["gauss"], stride=2),
+        *each("filter", ["db2"], stride=3),
+        *each("stride", BAD_INTS, filter="bin4"),
+    ],
     "filters.kaiser": [
         *each("taps", [*BAD_INTS, 2000]),
         *each("cutoff", [0, 1.0, "0.5", None], taps=6),

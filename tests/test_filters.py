@@ -5,14 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pywt
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.polynomial import polynomial
 from scipy import integrate, signal
+from torch import nn
 
+from dealias import antialias
 from dealias.errors import InputError, InputTypeError
 from dealias.filters import FILTERS, kaiser, parse_filter, resolve_filter, resolve_filters, scaled
+from dealias.functional import blur_pool1d
+from dealias.nn import MaxBlurPool2d
 
 ZHANG = {  # section 4.1 of the paper, and their names in it
     "rect2": [1, 1],
@@ -162,3 +167,37 @@ def test_what_only_resembles_a_filter_is_named(filter: Any) -> None:
 def test_kaiser_taps_are_those_of_scipy(taps: int, cutoff: float, width: float) -> None:
     expected = signal.firwin(taps, cutoff, width=width)
     np.testing.assert_allclose(kaiser(taps, cutoff, width), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+WAVELETS = pywt.wavelist(kind="discrete")
+
+
+@pytest.mark.parametrize("name", WAVELETS)
+def test_wavelet_taps_are_those_of_pywavelets(name: str) -> None:
+    taps = np.array(pywt.Wavelet(name).dec_lo)[::-1]
+    np.testing.assert_allclose(resolve_filter(name), taps / taps.sum(), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["haar", "db2", "db5", "sym4", "coif2", "bior2.2", "bior3.5", "rbio4.4"])
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_a_wavelet_leaves_the_approximation_of_its_decomposition(name: str, levels: int) -> None:
+    x = np.random.default_rng(0).normal(size=256)
+    expected = pywt.wavedec(x, name, mode="periodization", level=levels)[0] / 2 ** (levels / 2)
+    taps, stride = scaled(name, 2**levels), 2**levels
+    # The levels together begin half of their taps, rounded up, in front of a sample; a blur begins half of all taps.
+    moved = torch.from_numpy(np.roll(x, 1 - stride // 2))[None, None]
+    np.testing.assert_allclose(blur_pool1d(moved, taps, stride, "circular")[0, 0], expected, rtol=0, atol=1e-12)
+
+
+def test_wavelets_have_no_filter_for_other_strides() -> None:
+    with pytest.raises(InputError, match=r"filter='db2' subsamples by 2, 4, 8 .*stride=6"):
+        scaled("db2", 6)
+    assert scaled("db2", 1) == (1.0,)
+
+
+def test_wavelets_stand_for_their_taps_in_layers_and_networks() -> None:
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.equal(MaxBlurPool2d(2, filter="db2")(x), MaxBlurPool2d(2, filter=resolve_filter("db2"))(x))
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(4, 4)).eval()
+    named, given = (antialias(network, x, filter=f, stem=True)(x) for f in ("haar", {"0": "rect2", "2": [1, 1, 1, 1]}))
+    torch.testing.assert_close(named, given)

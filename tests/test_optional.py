@@ -92,7 +92,7 @@ def test_require_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_optional_package_is_in_its_extra() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    distributions = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+    distributions = {"PIL": "pillow", "pywt": "PyWavelets", "skimage": "scikit-image", "yaml": "pyyaml"}
     for package, extra in EXTRAS.items():
         distribution = distributions.get(package, package.replace("_", "-"))
         assert any(line.startswith(distribution) for line in project["optional-dependencies"][extra]), package

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 from dealias.errors import InputError, InputTypeError, as_int, shown
+from dealias.optional import require
 
 Filter: TypeAlias = str | int | Sequence[float] | Any
-"""A name of `FILTERS`, the number of taps of a binomial filter, or a 1-D sequence, array or tensor of taps."""
+"""A name of `FILTERS` or of a wavelet, the number of taps of a binomial filter, or a 1-D sequence, array or tensor of
+taps."""
 
 Taps: TypeAlias = tuple[float, ...]
 
@@ -27,6 +31,18 @@ FILTERS: dict[str, Taps] = {
 }
 """The named filters of Zhang (2019, section 4.1) and longer ones: normalised rows of Pascal's triangle."""
 
+_WAVELET = re.compile(r"haar|dmey|(db|sym|coif)[0-9]{1,3}|(bior|rbio)[0-9]\.[0-9]")
+
+
+@cache
+def _wavelet(name: str) -> Taps:
+    """The low-pass taps of a wavelet's analysis, in the order in which they are correlated with samples."""
+    try:
+        taps: Sequence[float] = require("pywt").Wavelet(name).dec_lo[::-1]
+    except ValueError:
+        raise InputError(f"filter={name!r} is not a wavelet of PyWavelets: see pywt.wavelist()") from None
+    return tuple(tap / sum(taps) for tap in taps)
+
 
 def resolve_filter(filter: Filter) -> Taps:
     """The taps of `filter` as Python floats that sum to 1.
@@ -37,18 +53,23 @@ def resolve_filter(filter: Filter) -> Taps:
     True
 
     Args:
-        filter: a key of `FILTERS`; an int k >= 1 for the binomial filter of k taps; or any non-empty 1-D
-            sequence (list, NumPy array, tensor) of finite taps with a sum other than 0. At most 1,024 taps.
+        filter: a key of `FILTERS`; a discrete wavelet of PyWavelets, such as "db2", for its low-pass taps; an int
+            k >= 1 for the binomial filter of k taps; or any non-empty 1-D sequence (list, NumPy array, tensor) of
+            finite taps with a sum other than 0. At most 1,024 taps.
 
     Raises:
         InputError: `filter` is not one of these.
+        MissingExtraError: it is a wavelet, and PyWavelets is not installed.
     """
     if isinstance(filter, str):
-        if filter not in FILTERS:
-            raise InputError(
-                f"filter={shown(filter)} is unknown: use one of {', '.join(FILTERS)}, an int or a sequence of taps"
-            )
-        return FILTERS[filter]
+        if filter in FILTERS:
+            return FILTERS[filter]
+        if _WAVELET.fullmatch(filter):
+            return _wavelet(filter)
+        raise InputError(
+            f"filter={shown(filter)} is unknown: use one of {', '.join(FILTERS)}, a wavelet such as db2, "
+            "an int or a sequence of taps"
+        )
     if isinstance(filter, Integral) and not isinstance(filter, bool):  # NumPy's integers too
         if filter < 1:
             raise InputError(f"filter={shown(filter)} has no taps: the number of taps must be at least 1")
@@ -126,10 +147,12 @@ def scaled(filter: Filter, stride: int) -> Taps:
     with each other. At stride s each box has s samples, so that the filter has (s - 1) * m + 1 taps for m boxes.
     Frequencies above the new Nyquist frequency, pi / s, alias onto lower ones. For white input the aliased power is the
     integral of |H|^2 over that band divided by pi; at no stride is it larger than at stride 2. "none" stays [1]. A
-    number of taps and explicit taps are taken literally.
+    wavelet at stride 4, 8 ... has the taps of two, three ... levels of its decomposition (Mallat, 1989). A number of
+    taps and explicit taps are taken literally.
 
     Raises:
         InputError: `filter` or `stride` is out of range, or the result would have more than 1,024 taps.
+        MissingExtraError: as `resolve_filter`.
     """
     taps = resolve_filter(filter)
     stride = as_int("stride", stride, 1)
@@ -141,10 +164,28 @@ def scaled(filter: Filter, stride: int) -> Taps:
             f"filter={filter!r} has {shown((stride - 1) * boxes + 1)} taps at stride={shown(stride)}: "
             f"use a shorter filter, the most are {MAX_TAPS}"
         )
+    if filter not in FILTERS:
+        return _levels(filter, taps, stride)
     counts = [1]
     for _ in range(boxes):
         counts = [sum(counts[max(0, i - stride + 1) : i + 1]) for i in range(len(counts) + stride - 1)]
     return tuple(count / stride**boxes for count in counts)
+
+
+def _levels(wavelet: str, taps: Taps, stride: int) -> Taps:
+    """The taps of log2(stride) levels of a wavelet's decomposition, as one filter."""
+    if stride & (stride - 1):
+        raise InputError(
+            f"filter={wavelet!r} subsamples by 2, 4, 8 ...: at stride={shown(stride)} use another filter, e.g. 'bin4'"
+        )
+    result, step = [1.0], 1
+    while step < stride:
+        longer = [0.0] * (len(result) + step * (len(taps) - 1))
+        for i, tap in enumerate(taps):
+            for j, value in enumerate(result):
+                longer[step * i + j] += tap * value
+        result, step = longer, 2 * step
+    return tuple(result)
 
 
 def kaiser(taps: int, cutoff: float = 0.5, width: float = 0.5) -> Taps:

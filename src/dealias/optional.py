@@ -22,6 +22,7 @@ EXTRAS = {
     "matplotlib": "report",
     "mlxtend": "demo",
     "pydantic": "metrics",
+    "pywt": "wavelets",
     "safetensors": "zoo",
     "scipy": "robustness",
     "skimage": "demo",
