@@ -74,7 +74,8 @@ def repair_network(
             resume=resume,
             on_progress=on_progress,
         )
-    _print(outcome, output)
+    if outcome.is_main_process:
+        _print(outcome, output)
 
 
 def _part(text: str) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -27,6 +28,8 @@ class Distillation:
     Args:
         original, model: the original, in evaluation mode, and the copy; `task` says what they return.
         train_on: numbers of the images of `domain` to train on.
+        process: the rank of this process, and the number of processes. Each takes a part of every batch; their
+            gradients are averaged, and all keep the first one's batch-norm statistics.
 
     Raises:
         InputError: the shifts of another task than "classes" are to be averaged.
@@ -44,11 +47,13 @@ class Distillation:
         train_on: list[int],
         options: RepairOptions,
         task: Task = "classes",
+        process: tuple[int, int] = (0, 1),
     ) -> None:
         if options.average_shifts and task != "classes":
             raise InputError(f"average_shifts=True averages class scores, and the network's task is {task}: leave it")
         self._original, self.model, self._domain, self._task = original, model, domain, task
         self._train_on, self._options = train_on, options
+        self._rank, self._processes = process
         self.step = 0
         self.steps_per_epoch = -(-len(train_on) // options.batch_size)
         self.steps = options.epochs * self.steps_per_epoch
@@ -78,9 +83,25 @@ class Distillation:
         domain = self._domain
         parts = (part for part in domain.batches(self._train_on) if len(part) > 1)
         reestimate_statistics(self.model, map(domain.centre, parts))
+        self._share_buffers()
 
     def _learn(self, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
-        indices = self._batch()
+        batch = self._batch()
+        start, stop = (len(batch) * place // self._processes for place in (self._rank, self._rank + 1))
+        loss = self._loss(batch[start:stop], theirs, ours) if start < stop else torch.zeros(())
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {self.step}: lower learning_rate")
+        self._optimizer.zero_grad(set_to_none=True)
+        if start < stop:
+            (loss * ((stop - start) / len(batch)) if self._processes > 1 else loss).backward()
+        self._share_gradients()
+        self._optimizer.step()
+        self._share_buffers()
+        self._schedule.step()
+        self.step += 1
+
+    def _loss(self, indices: list[int], theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> Tensor:
         seen = self._domain.anywhere(indices, self.step)
         with torch.no_grad():
             wanted = self._original(seen)
@@ -91,14 +112,22 @@ class Distillation:
         loss = output_loss(self.model(seen), wanted, self._task, TEMPERATURE)
         if self._options.feature_weight:
             loss = loss + self._options.feature_weight * feature_loss(their_features, ours, self._sites)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {self.step}: lower learning_rate")
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
-        self._schedule.step()
-        self.step += 1
+        return loss
+
+    def _share_gradients(self) -> None:
+        """Add up the gradients of all processes."""
+        if self._processes > 1:
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+                    dist.all_reduce(parameter.grad)
+
+    def _share_buffers(self) -> None:
+        """Give every process the first one's buffers: batch-norm statistics differ between parts of a batch."""
+        if self._processes > 1:
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, src=0)
 
     def _batch(self) -> list[int]:
         epoch, place = divmod(self.step, self.steps_per_epoch)

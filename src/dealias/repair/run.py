@@ -11,6 +11,7 @@ from os import PathLike
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from dealias.errors import InputError
@@ -23,7 +24,7 @@ from dealias.repair.held_out import FIGURES, HeldOut
 from dealias.repair.options import RepairOptions
 from dealias.repair.parts import antialias_parts, record_inputs
 from dealias.repair.verdict import FEW, judge
-from dealias.runtime import versions
+from dealias.runtime import broadcast, process_group, versions
 from dealias.training.signals import StopSignals, leave
 
 SAVE_SECONDS = 30.0
@@ -38,10 +39,12 @@ class RepairResult:
         results: the content of `results.json`: `original`, `converted`, `reestimated` and `repaired`, each with
             fractions of the held-out images and their 95% intervals; `curve`, the agreement after each epoch;
             `reasons`, why it did not succeed and what would likely help; the settings; the images.
+        is_main_process: whether this is the process that wrote the files: the first of torchrun's.
     """
 
     model: nn.Module
     results: dict[str, Any]
+    is_main_process: bool = True
 
     @property
     def succeeded(self) -> bool:
@@ -108,11 +111,13 @@ def repair(
         batch_size=chosen.batch_size,
         seed=chosen.seed,
     )
-    with evaluating(original), torch.enable_grad(), folder or nullcontext():
-        run = _Run(original, converted, domain, targets, chosen, about or {})
-        outcome = run.outcome(run.figures(folder, on_progress))
-        if folder is not None:
-            folder.finish(outcome.results, outcome.model)
+    with evaluating(original), torch.enable_grad(), process_group() as (rank, processes):
+        own = folder if rank == 0 else None
+        with own or nullcontext():
+            run = _Run(original, converted, domain, targets, chosen, about or {}, (rank, processes))
+            outcome = run.outcome(run.figures(own, on_progress))
+            if own is not None:
+                own.finish(outcome.results, outcome.model)
     return outcome
 
 
@@ -127,10 +132,13 @@ class _Run:
         targets: Tensor | None,
         options: RepairOptions,
         about: Mapping[str, Any],
+        process: tuple[int, int],
     ) -> None:
         self._original, self._domain, self._options = original, domain, options
+        self._rank, self._processes = process
         self._train_on, self._held = split_held_out(domain.images, options.held_out, options.seed)
-        self._warn_of_weak_evidence()
+        if self._rank == 0:
+            self._warn_of_weak_evidence()
         self._held_out = HeldOut(domain, self._held, original, targets, options.task)
         some = self._train_on[:: max(len(self._train_on) // len(self._held), 1)][: len(self._held)]
         self._task = self._held_out.task
@@ -142,7 +150,13 @@ class _Run:
         self._model = (converted or antialias_parts(original, examples, options.filter)).eval()
         self._distillations = {
             path: Distillation(
-                original.get_submodule(path), self._model.get_submodule(path), lesson, numbers, options, self._task
+                original.get_submodule(path),
+                self._model.get_submodule(path),
+                lesson,
+                numbers,
+                options,
+                self._task,
+                process,
             )
             for path, (lesson, numbers) in lessons.items()
         }
@@ -152,7 +166,10 @@ class _Run:
         if not sides:
             return {"": (self._domain, self._train_on)}
         whole = self._domain
-        inputs = record_inputs(self._original, whole, self._train_on, sides, self._options.part_images)
+        inputs: dict[str, Tensor] = {}
+        if self._rank == 0:
+            inputs = record_inputs(self._original, whole, self._train_on, sides, self._options.part_images)
+        inputs = broadcast(inputs, self._processes)
         return {
             path: (
                 Domain(
@@ -186,7 +203,8 @@ class _Run:
         """Repair the model; returns the measurements before, between and after."""
         weights = {"measuring": 1, "statistics": 1, "repairing": 4 * self._options.epochs, "measuring again": 1}
         stages = Stages(weights, on_progress)
-        if folder is None or (state := folder.load(self._identity())) is None:
+        state = broadcast(None if folder is None else folder.load(self._identity()), self._processes)
+        if state is None:
             found = self._figures_before(stages)
         else:
             self._model.load_state_dict(state["model"])
@@ -220,12 +238,21 @@ class _Run:
                     if step % distillation.steps_per_epoch == 0:
                         found["curve"].append(self._point(path, step // distillation.steps_per_epoch))
                     advance(sum(each.step for each in distillations.values()), steps)
-                    is_due = signals.caught or step == distillation.steps or time.monotonic() - saved > SAVE_SECONDS
+                    caught = self._agreed(signals.caught)
+                    is_due = caught or step == distillation.steps or time.monotonic() - saved > SAVE_SECONDS
                     if folder is not None and is_due:
                         folder.save({**self._identity(), "found": found, **self._state()})
                         saved = time.monotonic()
-                    if signals.caught:
-                        leave(signals.caught)
+                    if caught:
+                        leave(caught)
+
+    def _agreed(self, caught: int) -> int:
+        """The signal that any process has caught, so that all leave after the same step."""
+        if self._processes == 1:
+            return caught
+        signal = torch.tensor(caught)
+        dist.all_reduce(signal, dist.ReduceOp.MAX)
+        return int(signal)
 
     def _state(self) -> dict[str, Any]:
         distillations = {path: distillation.state() for path, distillation in self._distillations.items()}
@@ -257,7 +284,7 @@ class _Run:
             "settings": {**options.model_dump(exclude={"min_agreement"}), **self._settings},
             "versions": versions(),
         }
-        return RepairResult(self._model, results)
+        return RepairResult(self._model, results, self._rank == 0)
 
 
 def _pads_circularly(model: nn.Module) -> bool:
