@@ -211,6 +211,7 @@ def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
     targets = torch.arange(11) % 3
     modes = {"crop": {"crop_size": 32, "image_size": 40}, "grid": {"crop_size": 32, "image_size": 40, "step": 4}}
     modes |= {"one_pixel": {"crop_size": 32, "image_size": 40}, "fractional": {"max_shift": 4}}
+    modes |= {"half_pixel": {"max_shift": 4}, "third_pixel": {"max_shift": 4}, "half_pixel_grid": {"max_shift": 1}}
     passes = []
     batches = (passes.append(1) or (images[at : at + 4], targets[at : at + 4]) for at in range(0, 11, 4))
     together = measure_consistencies(model, batches, modes)
@@ -235,6 +236,20 @@ def test_all_forms_equal_numpy_and_come_in_one_pass(images: Tensor) -> None:
             else:
                 assert result.correct_consistency is None
     assert measure_consistency(model, images, mode="circular", max_shift=4).worst_case_accuracy is None
+
+
+def test_worst_case_accuracy_is_being_right_under_all_shifts() -> None:
+    """A dot's class is its quarter of the image: no shift by up to 2 pixels moves it out if it is as far inside."""
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    rows, columns = rows.flatten(), columns.flatten()
+    images = torch.zeros(256, 1, 16, 16)
+    images[torch.arange(256), 0, rows, columns] = 1
+    targets = rows // 8 * 2 + columns // 8
+    model = nn.Sequential(nn.MaxPool2d(8), nn.Flatten())
+    found = measure_consistency(model, images, mode="circular_grid", targets=targets)
+    inside = [bool(((2 <= place % 8) & (place % 8 <= 5))) for place in range(16)]
+    assert found.worst_case_accuracy == sum(inside) ** 2 / 256
+    assert (found.views, found.accuracy) == (25, pytest.approx((sum([3, 4, 5, 5, 5, 5, 4, 3]) / 40) ** 2))
 
 
 def test_views_without_a_prediction_agree_with_nothing() -> None:

@@ -54,6 +54,39 @@ def test_fractional_shifts_are_fourier_shifts_drawn_from_the_whole_range() -> No
             np.testing.assert_allclose(shifted[view, channel].numpy(), np.fft.ifft2(spectrum).real, atol=1e-12)
 
 
+@pytest.mark.parametrize(("mode", "parts"), [("half_pixel", 2), ("third_pixel", 3)])
+def test_pairs_are_apart_by_parts_of_a_pixel_and_never_by_whole_ones_alone(mode: str, parts: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 1, 15, 15, generator=generator, dtype=torch.float64)
+    views = make_views(mode, pairs=300, max_shift=4, seed=3)
+    shifts = np.array(views.shifts(5)).reshape(300, 2, 2)
+    assert (shifts[:, 0] == shifts[:, 0].round()).all()
+    steps = np.rint((shifts[:, 1] - shifts[:, 0]) * parts).astype(int)
+    np.testing.assert_allclose(steps / parts, shifts[:, 1] - shifts[:, 0], atol=1e-12)
+    fractions = {tuple(step) for step in (steps % parts).tolist()}
+    assert fractions == {(a, b) for a in range(parts) for b in range(parts)} - {(0, 0)}
+    assert (shifts.min(), np.floor(shifts.max())) == (-4, 3)
+    shifted = views.of(image, [5])
+    for view, (dy, dx) in enumerate(shifts.reshape(-1, 2)[:10]):
+        spectrum = ndimage.fourier_shift(np.fft.fft2(image[0, 0].numpy()), (dy, dx))
+        np.testing.assert_allclose(shifted[view, 0].numpy(), np.fft.ifft2(spectrum).real, atol=1e-12)
+
+
+def test_circular_grids_have_every_shift_and_compare_with_the_image_as_it_is() -> None:
+    image = torch.rand(1, 2, 7, 9, dtype=torch.float64)
+    views = make_views("circular_grid", max_shift=3)
+    shown = views.of(image, [0]).numpy()
+    wanted = [np.roll(image[0].numpy(), (dy, dx), (1, 2)) for dy in range(-3, 4) for dx in range(-3, 4)]
+    np.testing.assert_array_equal(shown, wanted)
+    assert views.compared == [(24, view) for view in range(49) if view != 24]
+    views = make_views("half_pixel_grid")
+    assert [views.count, make_views("circular_grid").count] == [25, 25]
+    halves = [(dy, dx) for dy in (-1, -0.5, 0, 0.5, 1) for dx in (-1, -0.5, 0, 0.5, 1)]
+    for shift, view in zip(halves, views.of(image, [0]), strict=True):
+        spectrum = ndimage.fourier_shift(np.fft.fft2(image[0, 1].numpy()), shift)
+        np.testing.assert_allclose(view[1].numpy(), np.fft.ifft2(spectrum).real, atol=1e-12)
+
+
 def test_reaches_of_networks_of_three_sizes() -> None:
     """224 pixels in 256 as published; half of 48 pixels; 32 pixels that are seen whole."""
     for preprocessing, circular, room in [
@@ -68,12 +101,16 @@ def test_reaches_of_networks_of_three_sizes() -> None:
         for mode, low, high in [
             ("circular", -circular, circular - 1),
             ("fractional", -circular, circular),
+            ("half_pixel", -circular, circular),
             ("zero_fill", -3, 3),
+            ("circular_grid", -2, 2),
+            ("half_pixel_grid", -1, 1),
             *([("crop", 0, room - 1), ("diagonal", 0, room), ("grid", 0, room - room % (room // 4))] if room else []),
         ]:
             drawn = np.array(found[mode].shifts(0)).round()
             assert (drawn.min(), drawn.max()) == (low, high), (mode, preprocessing)
-            assert str(circular if mode == "circular" else 3 if mode == "zero_fill" else "") in found[mode].reach
+            told = {"circular": circular, "zero_fill": 3, "circular_grid": 2, "half_pixel_grid": 1}
+            assert str(told.get(mode, "")) in found[mode].reach
 
 
 def test_arguments_of_other_modes_are_left_out_and_unknown_ones_refused() -> None:
@@ -92,7 +129,7 @@ def test_displacements_say_where_things_stand_in_the_second_view(mode: str) -> N
     rows, columns = torch.meshgrid(torch.arange(13.0), torch.arange(13.0), indexing="ij")
     places = torch.stack([rows, columns])[None] + 1
     views = make_views(mode, crop_size=9, image_size=13, max_shift=2)
-    if mode == "fractional":
+    if mode in ("fractional", "half_pixel", "third_pixel", "half_pixel_grid"):
         steps = views.displacements(4, (13, 13))
         shifts = views.shifts(4)
         np.testing.assert_allclose(steps, [np.subtract(shifts[b], shifts[a]) for a, b in views.compared])

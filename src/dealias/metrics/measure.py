@@ -89,6 +89,8 @@ def measure_consistency(
             shift-invariant convolutional neural networks, CVPR 2021).
         "fractional": two rolls by fractions of a pixel, both axes drawn uniformly from [-max_shift, max_shift), by
             `dealias.perturb.fourier_shift` (after Michaeli et al., Alias-Free Convnets, CVPR 2023).
+        "half_pixel", "third_pixel": two rolls by whole pixels drawn as in the mode circular, of which the second goes
+            on by a multiple of 1/2 or 1/3 pixel, on one axis or both (after the same paper).
         "zero_fill": two shifts, both axes drawn from [-max_shift, max_shift]; 3 by default; `fill` enters.
         "diagonal": the windows at the offsets (0, 0), (1, 1), ... (image_size - crop_size, ...): 33 for 224 out of 256.
             The pairs are the neighbours along the diagonal; P(correct) and its variation are returned too (Zhang 2019,
@@ -99,6 +101,9 @@ def measure_consistency(
         "grid": the windows at every `step`-th offset on both axes, by default 5 x 5; the pairs are each of them with
             the one in the middle. `worst_case_accuracy` is what an adversary who may choose among them leaves
             (Engstrom et al., Exploring the landscape of spatial robustness, ICML 2019).
+        "circular_grid", "half_pixel_grid": the rolls by every whole pixel from -max_shift to max_shift, 2 by default,
+            or by every half pixel, 1 by default; compared as in the mode grid. `worst_case_accuracy` is also called
+            adversarial accuracy.
 
     The shifts of an image depend on `seed` and its place among the images alone, so the result does not depend on how
     they are batched. The interval is `clustered_wilson_interval`: the pairs of an image are alike.
@@ -117,7 +122,7 @@ def measure_consistency(
         seed: of the shifts.
         crop_size, image_size: of the modes crop, diagonal, one_pixel and grid. Images whose short side is larger than
             `image_size` (8/7 of `crop_size` by default) are resized to it and cropped in the middle.
-        max_shift: of the modes circular, fractional and zero_fill, in pixels.
+        max_shift: of the modes that roll or fill, in pixels.
         step: of the mode grid, in pixels; a quarter of the room by default.
         fill: of the mode zero_fill, in the units of the normalised images.
 

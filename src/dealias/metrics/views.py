@@ -22,10 +22,24 @@ from dealias.errors import InputError, as_int
 from dealias.models.inputs import Preprocessing
 from dealias.perturb.shifts import circular_shift, crop, fourier_shift, resize_and_crop, zero_fill_shift
 
-Mode: TypeAlias = Literal["crop", "circular", "fractional", "zero_fill", "diagonal", "one_pixel", "grid"]
+Mode: TypeAlias = Literal[
+    "crop",
+    "circular",
+    "fractional",
+    "half_pixel",
+    "third_pixel",
+    "zero_fill",
+    "diagonal",
+    "one_pixel",
+    "grid",
+    "circular_grid",
+    "half_pixel_grid",
+]
 MODES: tuple[Mode, ...] = get_args(Mode)
 CIRCULAR_REACH, ZERO_FILL_REACH = 32, 3
+GRID_REACH, HALF_PIXEL_GRID_REACH = 2, 1  # each 25 shifts, as many as windows in `GridViews`
 _Offset: TypeAlias = tuple[float, float]
+_DRAWN_ROLLS = ("circular", "fractional", "half_pixel", "third_pixel")
 _NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
@@ -121,26 +135,33 @@ def _two(draw: Callable[[int, int], float], low: int, high: int) -> tuple[_Offse
 
 
 @dataclass(frozen=True, kw_only=True)
-class CircularViews(_PairViews):
-    """Rolls, both axes drawn from [-max_shift, max_shift)."""
+class _RollViews(ShiftedViews):
+    """Rolls of up to `max_shift` pixels, whole or not."""
 
-    mode: ClassVar[Mode] = "circular"
-    max_shift: int = CIRCULAR_REACH
+    max_shift: int
 
     @property
     def reach(self) -> str:
         """The largest shift."""
-        return f"up to {self.max_shift} pixels on both axes"
-
-    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
-        return _two(draw.randrange, -self.max_shift, self.max_shift)
+        return f"up to {self.max_shift} pixel{'s' * (self.max_shift != 1)} on both axes"
 
     def _step(self, before: float, after: float, side: int) -> float:
         # of all ways around, the shortest
         return (after - before + side / 2) % side - side / 2
 
     def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
-        return circular_shift(images, dy, dx)
+        return fourier_shift(images, dy, dx) if dy.is_floating_point() else circular_shift(images, dy, dx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircularViews(_RollViews, _PairViews):
+    """Rolls, both axes drawn from [-max_shift, max_shift)."""
+
+    mode: ClassVar[Mode] = "circular"
+    max_shift: int = CIRCULAR_REACH
+
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
+        return _two(draw.randrange, -self.max_shift, self.max_shift)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +173,35 @@ class FractionalViews(CircularViews):
     def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
         return _two(draw.uniform, -self.max_shift, self.max_shift)
 
-    def _move(self, images: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
-        return fourier_shift(images, dy, dx)
+
+@dataclass(frozen=True, kw_only=True)
+class HalfPixelViews(CircularViews):
+    """Two rolls drawn as those of `CircularViews`, of which the second goes on by a fraction: half a pixel.
+
+    By the fraction's multiples below a pixel on either axis, each pair as likely, but for none on both.
+    """
+
+    mode: ClassVar[Mode] = "half_pixel"
+    parts: ClassVar[int] = 2
+    """Into how many a pixel is divided."""
+
+    @property
+    def reach(self) -> str:
+        """The largest shift, and the fraction."""
+        return f"{super().reach}, and by multiples of 1/{self.parts} pixel"
+
+    def _pair(self, draw: Random) -> tuple[_Offset, _Offset]:
+        (top, left), (top2, left2) = super()._pair(draw)
+        down, right = divmod(draw.randrange(1, self.parts**2), self.parts)
+        return (float(top), float(left)), (top2 + down / self.parts, left2 + right / self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThirdPixelViews(HalfPixelViews):
+    """`HalfPixelViews` with a third of a pixel."""
+
+    mode: ClassVar[Mode] = "third_pixel"
+    parts: ClassVar[int] = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +304,26 @@ class DiagonalViews(_WindowViews):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridViews(_WindowViews):
+class _AroundMiddle(ShiftedViews):
+    """The same grid of shifts for each image, each compared with the one in the middle."""
+
+    @abstractmethod
+    def offsets(self) -> Sequence[float]:
+        """The shifts along an axis."""
+
+    def shifts(self, index: int) -> Sequence[_Offset]:
+        """The same for each image: all pairs of offsets."""
+        return [(top, left) for top in self.offsets() for left in self.offsets()]
+
+    @property
+    def compared(self) -> list[tuple[int, int]]:
+        """The middle with each of the others."""
+        centre = self.count // 2
+        return [(centre, view) for view in range(self.count) if view != centre]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridViews(_WindowViews, _AroundMiddle):
     """The windows at every `step`-th offset, by default 5 x 5, each compared with the one in the middle."""
 
     mode: ClassVar[Mode] = "grid"
@@ -267,19 +334,44 @@ class GridViews(_WindowViews):
         if not self.compared:
             raise InputError(f"step={self.step!r} leaves a single window of {self.room + 1} offsets: use a smaller one")
 
-    def shifts(self, index: int) -> Sequence[_Offset]:
-        """The same offsets for each image."""
-        offsets = range(0, self.room + 1, self.step or max(self.room // 4, 1))
-        return [(top, left) for top in offsets for left in offsets]
+    def offsets(self) -> Sequence[float]:
+        """Every `step`-th of the room."""
+        return range(0, self.room + 1, self.step or max(self.room // 4, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircularGridViews(_RollViews, _AroundMiddle):
+    """Rolls by every number of pixels from -max_shift to max_shift on both axes, by default 5 x 5."""
+
+    mode: ClassVar[Mode] = "circular_grid"
+    max_shift: int = GRID_REACH
+
+    def offsets(self) -> Sequence[float]:
+        """Whole pixels."""
+        return range(-self.max_shift, self.max_shift + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfPixelGridViews(_RollViews, _AroundMiddle):
+    """Rolls by every multiple of half a pixel from -max_shift to max_shift on both axes, by default 5 x 5."""
+
+    mode: ClassVar[Mode] = "half_pixel_grid"
+    max_shift: int = HALF_PIXEL_GRID_REACH
 
     @property
-    def compared(self) -> list[tuple[int, int]]:
-        """The middle with each of the others."""
-        centre = self.count // 2
-        return [(centre, view) for view in range(self.count) if view != centre]
+    def reach(self) -> str:
+        """The largest shift, and the fraction."""
+        return f"{super().reach}, by multiples of 1/2 pixel"
+
+    def offsets(self) -> Sequence[float]:
+        """Halves."""
+        return [number / 2 for number in range(-2 * self.max_shift, 2 * self.max_shift + 1)]
 
 
-_ALL = (CropViews, CircularViews, FractionalViews, ZeroFillViews, DiagonalViews, OnePixelViews, GridViews)
+_ALL = (
+    *(CropViews, CircularViews, FractionalViews, HalfPixelViews, ThirdPixelViews, ZeroFillViews),
+    *(DiagonalViews, OnePixelViews, GridViews, CircularGridViews, HalfPixelGridViews),
+)
 KINDS: dict[Mode, type[ShiftedViews]] = {kind.mode: kind for kind in _ALL}
 
 
@@ -307,14 +399,14 @@ def network_views(
     """The views of those modes for a network; windows are left out where it sees images whole.
 
     All tools measure with these reaches. Circular and fractional shifts go up to 32 pixels, as published for images of
-    224; for networks that see less than 64 pixels, up to half the image. Zero-filled shifts go up to 3 pixels. Windows
-    slide in `shift_size` pixels.
+    224; for networks that see less than 64 pixels, up to half the image. Zero-filled shifts go up to 3 pixels, grids of
+    circular shifts up to 2, those of half pixels up to 1. Windows slide in `shift_size` pixels.
     """
     side = preprocessing.crop_size
     circular = CIRCULAR_REACH if side >= 64 else max(side // 2, 1)
     arguments = {"pairs": pairs, "seed": seed, "crop_size": side, "image_size": preprocessing.shift_size}
     return {
-        mode: make_views(mode, **arguments, max_shift=None if mode == "zero_fill" else circular)
+        mode: make_views(mode, **arguments, max_shift=circular if mode in _DRAWN_ROLLS else None)
         for mode in modes
         if preprocessing.slides or not KINDS[mode].windowed
     }

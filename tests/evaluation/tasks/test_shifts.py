@@ -40,6 +40,19 @@ def test_figures_equal_those_of_the_library_on_the_same_images(pictures: Path, t
     assert found["fractional_consistency"]["value"] == pytest.approx(rolled.consistency)
 
 
+def test_circular_shifts_by_halves_and_thirds_of_a_pixel(pictures: Path, tmp_path: Path) -> None:
+    network, images, targets = network_and_images(pictures)
+    middle = images[:, :, 4:36, 4:36]
+    metrics = ["half-pixel", "third-pixel", "circular-grid", "half-pixel-grid"]
+    found = evaluate([MODEL], pictures, tmp_path / "run", **{**QUICK, "metrics": metrics})["metrics"]["plain"]
+    for mode in ("half_pixel", "third_pixel"):
+        rolled = measure_consistency(network, middle, mode=mode, max_shift=16)
+        assert found[f"{mode}_consistency"]["value"] == pytest.approx(rolled.consistency)
+    for mode, key in (("circular_grid", "circular"), ("half_pixel_grid", "half_pixel")):
+        worst = measure_consistency(network, middle, mode=mode, targets=targets).worst_case_accuracy
+        assert found[f"{key}_worst_case_accuracy"]["value"] == pytest.approx(worst)
+
+
 def test_windows_need_room_to_slide(pictures: Path) -> None:
     whole, sliding = preprocessing_for("dealias:vgg_small"), preprocessing_for("torchvision:resnet18")
     assert not ShiftTask.measures("grid", whole)

@@ -18,11 +18,13 @@ from dealias.evaluation.tasks import (
 
 def test_metrics_come_in_the_order_of_their_families() -> None:
     assert list(METRICS) == [
-        *("accuracy", "consistency", "circular", "fractional", "zero-fill", "diagonal", "one-pixel", "grid"),
+        *("accuracy", "consistency", "circular", "fractional", "half-pixel", "third-pixel", "zero-fill", "diagonal"),
+        *("one-pixel", "grid", "circular-grid", "half-pixel-grid"),
         *("stability", "equivariance", "imagenet-c", "imagenet-c-extra", "imagenet-p", "imagenet-p-extra"),
     ]
     assert DEFAULT_METRICS == ("accuracy", "consistency", "diagonal", "equivariance")
-    assert LABELLED == ("accuracy", "grid", "imagenet-c", "imagenet-c-extra")
+    labelled = ["accuracy", "grid", "circular-grid", "half-pixel-grid", "imagenet-c", "imagenet-c-extra"]
+    assert list(LABELLED) == labelled
 
 
 def test_no_name_is_given_twice() -> None:

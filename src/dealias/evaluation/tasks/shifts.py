@@ -24,10 +24,20 @@ _PAIRS: Mapping[Mode, str] = {
     "crop": "two random windows of one image (Zhang 2019)",
     "circular": "two random circular shifts of one image",
     "fractional": "two random circular shifts of one image by fractions of a pixel",
+    "half_pixel": "two random circular shifts of one image, apart by half a pixel and whole ones",
+    "third_pixel": "two random circular shifts of one image, apart by thirds of a pixel and whole ones",
     "zero_fill": "two small random shifts of one image that move zeros in at the border",
     "diagonal": "two neighbouring windows along the diagonal of one image",
     "grid": "the window in the middle and another on the grid",
+    "circular_grid": "the image as it is and rolled by whole pixels on the grid",
+    "half_pixel_grid": "the image as it is and rolled by half pixels on the grid",
 }
+_WORST_CASE: Mapping[Mode, tuple[str, str, str]] = {
+    "grid": ("worst_case_accuracy", "windows", "in every window"),
+    "circular_grid": ("circular_worst_case_accuracy", "whole pixels", "under every circular shift by whole pixels"),
+    "half_pixel_grid": ("half_pixel_worst_case_accuracy", "half pixels", "under every circular shift by half pixels"),
+}
+"""By grid: the figure, what an adversary chooses from in short, and in its definition."""
 
 
 def _consistency_texts(mode: Mode, pairs: str) -> dict[str, base.FigureText]:
@@ -42,6 +52,11 @@ def _consistency_texts(mode: Mode, pairs: str) -> dict[str, base.FigureText]:
         f"{mode}_unanimity": base.FigureText(f"{shown} k-way agreement", unanimity),
         f"{mode}_correct_consistency": base.FigureText(f"{shown} consistency where right", correct),
     }
+
+
+def _worst_case_text(short: str, where: str) -> base.FigureText:
+    definition = f"fraction of images right {where} of the grid, also called adversarial accuracy"
+    return base.FigureText(f"worst-case accuracy, {short}", f"{definition} (Engstrom et al. 2019).")
 
 
 @dataclass(frozen=True)
@@ -61,10 +76,14 @@ class ShiftTask(base.Task):
         ),
         "circular": base.Metric("agreement of two random circular shifts"),
         "fractional": base.Metric("the same for shifts by fractions of a pixel"),
+        "half-pixel": base.Metric("the same for shifts by half a pixel and whole ones"),
+        "third-pixel": base.Metric("the same for shifts by thirds of a pixel and whole ones"),
         "zero-fill": base.Metric("agreement of two random shifts that move zeros in"),
         "diagonal": base.Metric("P(correct) along the diagonal and its variation", default=True),
         "one-pixel": base.Metric("probability that one pixel changes the prediction"),
         "grid": base.Metric("accuracy in the worst of 25 windows", labelled=True),
+        "circular-grid": base.Metric("accuracy under the worst of 25 circular shifts by whole pixels", labelled=True),
+        "half-pixel-grid": base.Metric("accuracy under the worst of 25 circular shifts by half pixels", labelled=True),
     }
     FIGURES: ClassVar[Mapping[str, base.FigureText]] = {
         "accuracy": base.FigureText(
@@ -80,9 +99,7 @@ class ShiftTask(base.Task):
             "better.",
             finding="changes its top-1 class with a shift by one pixel in",
         ),
-        "worst_case_accuracy": base.FigureText(
-            "worst-case accuracy", "fraction of images right in every window of the grid (Engstrom et al. 2019)."
-        ),
+        **{key: _worst_case_text(short, where) for key, short, where in _WORST_CASE.values()},
         "probability_variation": base.FigureText(
             "variation of P(correct)",
             "mean change of P(correct class) from one diagonal shift to the next; less is better.",
@@ -221,8 +238,8 @@ def _mode_estimates(parts: Sequence[base.Part], shifts: ShiftedViews) -> Iterato
     if any(pairs):
         interval = clustered_wilson_interval(right, pairs)
         yield f"{mode}_correct_consistency", Estimate(sum(right) / sum(pairs), interval, len(pairs))
-    if mode == "grid":
+    if mode in _WORST_CASE:
         counts = base.by_image(parts, "right_views")
-        yield "worst_case_accuracy", fraction({key: int(count == shifts.count) for key, count in counts.items()})
+        yield _WORST_CASE[mode][0], fraction({key: int(count == shifts.count) for key, count in counts.items()})
     if mode == "diagonal":
         yield "probability_variation", mean(base.by_image(parts, "variation"))
