@@ -11,8 +11,8 @@ namespace {
 
 // A thread is worth its start from this many elements on.
 constexpr int64_t kThreadElements = 1 << 18;
-// Planes of up to this many pixels are rolled pixel by pixel: two calls of memcpy would take longer.
-constexpr int64_t kSmallPlane = 64;
+// A plane is rolled in parts of about this many bytes, which stay in the first level of cache until they are mended.
+constexpr int64_t kPart = 1 << 14;
 
 const AnchorSums& sums_of(int isa) {
 #if defined(DEALIAS_X86)
@@ -23,41 +23,23 @@ const AnchorSums& sums_of(int isa) {
     return portable::anchor_sums;
 }
 
+// y holds the planes of x as one long line, from element `down * width + right` on. This mends what wraps around: the last
+// elements of each plane, and the last `right` columns of its rows.
 template <class T>
-void mend_columns(const void* x, void* y, int64_t height, int64_t width, int64_t down, int64_t right) {
-    const T* const from = static_cast<const T*>(x);
-    T* const to = static_cast<T*>(y);
-    for (int64_t row = 0; row < height; ++row) {
-        const T* const line = from + (row + down < height ? row + down : row + down - height) * width;
-        for (int64_t i = 0; i < right; ++i) to[(row + 1) * width - right + i] = line[i];
-    }
-}
-
-// One plane of pixels of `unit` bytes. Rolling its rows as one long line is two copies, and right but for the last columns.
-void roll_plane(const char* x, char* y, int64_t height, int64_t width, int64_t unit, int64_t down, int64_t right) {
-    const int64_t total = height * width * unit, offset = (down * width + right) * unit;
-    std::memcpy(y, x + offset, total - offset);
-    std::memcpy(y + total - offset, x, offset);
-    if (right == 0) return;
-    if (unit == 2) return mend_columns<uint16_t>(x, y, height, width, down, right);
-    if (unit == 4) return mend_columns<uint32_t>(x, y, height, width, down, right);
-    if (unit == 8) return mend_columns<uint64_t>(x, y, height, width, down, right);
-    for (int64_t row = 0; row < height; ++row)
-        std::memcpy(y + ((row + 1) * width - right) * unit, x + (row + down) % height * width * unit, right * unit);
-}
-
-template <class T>
-void roll_small_planes(const char* x, char* y, int64_t planes, int64_t height, int64_t width, int64_t down, int64_t right) {
+void mend_planes(const char* x, char* y, int64_t planes, int64_t height, int64_t width, int64_t down, int64_t right) {
     const T* from = reinterpret_cast<const T*>(x);
     T* to = reinterpret_cast<T*>(y);
-    const int64_t pixels = height * width;
-    int32_t places[kSmallPlane];
-    for (int64_t row = 0; row < height; ++row)
-        for (int64_t column = 0; column < width; ++column)
-            places[row * width + column] =
-                static_cast<int32_t>((row + down) % height * width + (column + right) % width);
-    for (int64_t plane = 0; plane < planes; ++plane, from += pixels, to += pixels)
-        for (int64_t pixel = 0; pixel < pixels; ++pixel) to[pixel] = from[places[pixel]];
+    const int64_t pixels = height * width, offset = down * width + right;
+    for (; planes > 0; --planes, from += pixels, to += pixels) {
+        for (int64_t i = 0; i < offset; ++i) to[pixels - offset + i] = from[i];
+        for (int64_t column = 0; column < right; ++column) {
+            const T* const source = from + column;
+            T* const target = to + width - right + column;
+            for (int64_t row = 0; row < height - down; ++row) target[row * width] = source[(row + down) * width];
+            for (int64_t row = height - down; row < height; ++row)
+                target[row * width] = source[(row + down - height) * width];
+        }
+    }
 }
 
 // The sizes of a map, and of one of its samples.
@@ -68,16 +50,32 @@ struct Layout {
         : height(map.height), width(map.width), planes(map.channels_last ? 1 : map.channels),
           unit(map.bytes * (map.channels_last ? map.channels : 1)), plane(height * width * unit), sample(planes * plane) {}
 
+    // The last parts first: what the sums read last is still in the cache.
     void roll(const char* x, char* y, int64_t down, int64_t right) const {
-        if (down == 0 && right == 0) {
-            std::memcpy(y, x, sample);
-        } else if (height * width <= kSmallPlane && unit == 4) {
-            roll_small_planes<uint32_t>(x, y, planes, height, width, down, right);
-        } else if (height * width <= kSmallPlane && unit == 2) {
-            roll_small_planes<uint16_t>(x, y, planes, height, width, down, right);
-        } else {
-            for (int64_t index = 0; index < planes; ++index)
-                roll_plane(x + index * plane, y + index * plane, height, width, unit, down, right);
+        if (planes == 1 || (unit != 2 && unit != 4 && unit != 8))
+            roll_rows(x, y, down, right);
+        else
+            roll_planes(x, y, down, right);
+    }
+
+   private:
+    void roll_rows(const char* x, char* y, int64_t down, int64_t right) const {
+        for (int64_t line = planes * height - 1; line >= 0; --line) {
+            const int64_t row = line % height, source = line - row + (row + down) % height;
+            char* const to = y + line * width * unit;
+            const char* const from = x + source * width * unit;
+            std::memcpy(to, from + right * unit, (width - right) * unit);
+            std::memcpy(to + (width - right) * unit, from, right * unit);
+        }
+    }
+
+    void roll_planes(const char* x, char* y, int64_t down, int64_t right) const {
+        const int64_t offset = (down * width + right) * unit, step = std::max<int64_t>(1, kPart / plane);
+        const auto mend = unit == 2 ? mend_planes<uint16_t> : unit == 4 ? mend_planes<uint32_t> : mend_planes<uint64_t>;
+        for (int64_t first = (planes - 1) / step * step; first >= 0; first -= step) {
+            const int64_t count = std::min(step, planes - first), start = first * plane;
+            std::memcpy(y + start, x + start + offset, count * plane - offset);
+            mend(x + start, y + start, count, height, width, down, right);
         }
     }
 };

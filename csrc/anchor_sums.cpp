@@ -1,71 +1,139 @@
 // No function of the standard library here: one that is shared could be emitted with instructions a machine lacks.
 #include "anchor_sums.h"
 
+#include "vec.h"
+
 namespace dealias {
 namespace DEALIAS_ISA {
 namespace {
 
 // Sums of this many pixels stay in the first level of cache while the channels pass.
 constexpr int64_t kPixels = 2048;
+constexpr int64_t kPair = 2 * kWidth;
 constexpr int kLanes = 16;
 constexpr double kUnits = 1099511627776.0;       // 2**40
 constexpr double kRounding = 6755399441055744.0;  // 1.5 * 2**52: what is added to it is rounded to an integer
 
-struct Bfloat16 {
-    uint16_t bits;
+// kPair neighbours as floats: the first half and the second; of bfloat16 the even ones and the odd ones.
+struct Pair {
+    Vec a, b;
+
+    void add_squares_of(const Pair& other) {
+        a = madd(other.a, other.a, a);
+        b = madd(other.b, other.b, b);
+    }
 };
 
-inline float widened(float value) { return value; }
+inline Pair pair_at(const float* p) { return {load(p), load(p + kWidth)}; }
+inline Pair pair_at(const bfloat16* p) {
+    typedef uint32_t Bits __attribute__((vector_size(sizeof(Vec))));
+    Bits both;
+    memcpy(&both, p, sizeof both);
+    return {(Vec)(both << 16), (Vec)(both & 0xffff0000u)};
+}
+// The first `count` of them, and zeros.
+template <class T> inline Pair pair_below(const T* p, int64_t count) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == sizeof(float)) {
+        const Vec zero = splat(0);
+        return {load_lanes(lanes_below(count), p, zero), load_lanes(lanes_below(count - kWidth), p + kWidth, zero)};
+    } else {
+        Pair found;
+        load_parities(lanes_below(count), lanes_below(count - kWidth), p, found.a, found.b);
+        return found;
+    }
+#endif
+    T all[kPair] = {};
+    for (int64_t i = 0; i < count; ++i) all[i] = p[i];
+    return pair_at(all);
+}
+inline void store_pair(const float*, float* to, const Pair& pair) {
+    store(to, pair.a);
+    store(to + kWidth, pair.b);
+}
+inline void store_pair(const bfloat16*, float* to, const Pair& pair) { store_interleaved(to, pair.a, pair.b); }
+
 inline double widened(double value) { return value; }
-inline float widened(Bfloat16 value) {
-    const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-    float wide;
-    __builtin_memcpy(&wide, &bits, sizeof wide);
-    return wide;
+inline float widened(float value) { return value; }
+inline float widened(bfloat16 value) { return to_float(value); }
+
+// Maps of few pixels, and float64: every pixel by the same operations, wherever it stands, as in all that follows.
+template <class T, class Sum>
+void sum_any_planes(const void* x, int64_t channels, int64_t pixels, void* sums) {
+    Sum* __restrict const to = static_cast<Sum*>(sums);
+    const T* __restrict from = static_cast<const T*>(x);
+    for (int64_t i = 0; i < pixels; ++i) to[i] = 0;
+    for (int64_t channel = 0; channel < channels; ++channel, from += pixels)
+        for (int64_t i = 0; i < pixels; ++i) {
+            const Sum value = widened(from[i]);
+            to[i] += value * value;
+        }
 }
 
-// Every pixel is summed in the order of its channels, by the same operations wherever it stands: equal pixels have equal
-// sums.
-template <class T, class Sum>
+// The last pair of a part overlaps the one before: it comes to the same sums.
+template <class T>
 void sum_planes(const void* x, int64_t channels, int64_t pixels, void* sums) {
-    for (int64_t first = 0; first < pixels; first += kPixels) {
+    if (pixels < kPair) return sum_any_planes<T, float>(x, channels, pixels, sums);
+    for (int64_t start = 0; start < pixels; start += kPixels) {
+        const int64_t first = start < pixels - kPair ? start : pixels - kPair;
         const int64_t count = pixels - first < kPixels ? pixels - first : kPixels;
-        Sum* __restrict const to = static_cast<Sum*>(sums) + first;
-        const T* __restrict from = static_cast<const T*>(x) + first;
-        for (int64_t i = 0; i < count; ++i) to[i] = 0;
+        const int64_t last = (count - 1) / kPair;
+        const T* from = static_cast<const T*>(x) + first;
+        Pair found[kPixels / kPair] = {};
+        const auto add = [&](int64_t channel, int64_t i, int64_t place) {
+            found[i].add_squares_of(pair_at(from + channel * pixels + place));
+        };
         int64_t channel = 0;
-        for (; channel + 4 <= channels; channel += 4, from += 4 * pixels)
-            for (int64_t i = 0; i < count; ++i) {
-                const Sum a = widened(from[i]), b = widened(from[pixels + i]);
-                const Sum c = widened(from[2 * pixels + i]), d = widened(from[3 * pixels + i]);
-                to[i] += (a * a + b * b) + (c * c + d * d);
-            }
-        for (; channel < channels; ++channel, from += pixels)
-            for (int64_t i = 0; i < count; ++i) {
-                const Sum value = widened(from[i]);
-                to[i] += value * value;
-            }
+        for (; channel + 4 <= channels; channel += 4) {
+            for (int64_t i = 0; i < last; ++i)
+                for (int k = 0; k < 4; ++k) add(channel + k, i, i * kPair);
+            for (int k = 0; k < 4; ++k) add(channel + k, last, count - kPair);
+        }
+        for (; channel < channels; ++channel) {
+            for (int64_t i = 0; i < last; ++i) add(channel, i, i * kPair);
+            add(channel, last, count - kPair);
+        }
+        float* const to = static_cast<float*>(sums) + first;
+        for (int64_t i = 0; i < last; ++i) store_pair(from, to + i * kPair, found[i]);
+        store_pair(from, to + count - kPair, found[last]);
     }
 }
 
-template <class T, class Sum>
+// Of each of N vectors the sum of its lanes, in their order.
+template <int N> inline Vec sums_of(const Vec* v) {
+    if constexpr (N == 1) return v[0];
+    if constexpr (N > 1) {
+        const Vec a = sums_of<N / 2>(v), b = sums_of<N / 2>(v + N / 2);
+        return add(evens(a, b), odds(a, b));
+    }
+}
+
+template <class T>
 void sum_channels_last(const void* x, int64_t channels, int64_t pixels, void* sums) {
-    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-        const T* const from = static_cast<const T*>(x) + pixel * channels;
-        Sum lanes[kLanes] = {};
-        int64_t channel = 0;
-        for (; channel + kLanes <= channels; channel += kLanes)
-            for (int lane = 0; lane < kLanes; ++lane) {
-                const Sum value = widened(from[channel + lane]);
-                lanes[lane] += value * value;
-            }
-        for (int lane = 0; channel + lane < channels; ++lane) {
-            const Sum value = widened(from[channel + lane]);
-            lanes[lane] += value * value;
+    const int64_t whole = channels / kPair * kPair;
+    for (int64_t start = 0; start < pixels; start += kWidth) {
+        const int64_t count = pixels - start < kWidth ? pixels - start : kWidth;
+        Vec found[kWidth];
+        for (int64_t i = 0; i < kWidth; ++i) {
+            const T* const from = static_cast<const T*>(x) + (start + (i < count ? i : 0)) * channels;
+            Pair sum = {};
+            for (int64_t channel = 0; channel < whole; channel += kPair) sum.add_squares_of(pair_at(from + channel));
+            if (whole < channels) sum.add_squares_of(pair_below(from + whole, channels - whole));
+            found[i] = add(sum.a, sum.b);
         }
-        Sum sum = 0;
-        for (int lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
-        static_cast<Sum*>(sums)[pixel] = sum;
+        store_first(static_cast<float*>(sums) + start, sums_of<kWidth>(found), count);
+    }
+}
+
+void sum_doubles_channels_last(const void* x, int64_t channels, int64_t pixels, void* sums) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+        const double* const from = static_cast<const double*>(x) + pixel * channels;
+        double lanes[kLanes] = {};
+        for (int64_t channel = 0; channel < channels; ++channel)
+            lanes[channel % kLanes] += from[channel] * from[channel];
+        for (int half = kLanes / 2; half > 0; half /= 2)
+            for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+        static_cast<double*>(sums)[pixel] = lanes[0];
     }
 }
 
@@ -113,8 +181,8 @@ void sum_components(const void* sums, int64_t height, int64_t width, const int32
 
 extern const AnchorSums anchor_sums;
 const AnchorSums anchor_sums = {
-    {sum_planes<float, float>, sum_planes<Bfloat16, float>, sum_planes<double, double>},
-    {sum_channels_last<float, float>, sum_channels_last<Bfloat16, float>, sum_channels_last<double, double>},
+    {sum_planes<float>, sum_planes<bfloat16>, sum_any_planes<double, double>},
+    {sum_channels_last<float>, sum_channels_last<bfloat16>, sum_doubles_channels_last},
     {sum_components<float>, sum_components<float>, sum_components<double>},
 };
 

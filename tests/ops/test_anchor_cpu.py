@@ -46,6 +46,22 @@ def test_it_agrees_with_the_reference(isa, dtype, layout, values, stride, shape,
             assert parts[0] == pytest.approx(parts[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_pixel_and_channel_counts_once(isa, dtype, layout):
+    """One large number after the other, at the borders of the parts that are summed together."""
+    height, width, channels = 47, 49, 37
+    places = [0, 1, 15, 31, 32, 2046, 2047, 2048, 2079, 2080, 2271, 2287, 2288, 2301, 2302]
+    picks = [(place, channel) for place in places for channel in (0, 7, 16, 31, 32, 36)]
+    x = 0.01 * torch.randn(len(picks), channels, height, width)
+    for image, (place, channel) in zip(x, picks, strict=True):
+        image[channel].view(-1)[place] = 100.0
+    with cpu.use_instruction_set(isa):
+        _, offsets = anchored(x.to(dtype).contiguous(memory_format=layout), (2, 3))
+    assert offsets.tolist() == [[place // width % 2, place % width % 3] for place, _ in picks]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("size", [(4, 4), (8, 8), (9, 7), (32, 48), (1, 5)])
 def test_it_rolls_as_torch_does(dtype, size):

@@ -70,11 +70,12 @@ class _Anchor(torch.autograd.Function):
         run, _ = cast(tuple[Any, Any], _functions())
         x, problem, y = _prepared(x)
         offsets = torch.empty(x.shape[0], 2, dtype=torch.int64)
-        tied = torch.empty(x.shape[0], dtype=torch.bool)
-        addresses = offsets.data_ptr(), tied.data_ptr(), y.data_ptr()
+        ties = (ctypes.c_bool * len(x))()
+        addresses = offsets.data_ptr(), ties, y.data_ptr()
         arguments = (x.data_ptr(), _DTYPES[x.dtype], _Pair(*stride), slack, *addresses, torch.get_num_threads())
         cpu.check(run(ctypes.byref(problem), *arguments))
-        if tied.any():
+        if any(ties):
+            tied = torch.tensor(list(ties))
             offsets[tied] = break_ties(x[tied], stride)
             y[tied] = roll(x[tied], offsets[tied])
         ctx.mark_non_differentiable(offsets)
