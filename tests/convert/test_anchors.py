@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 import torch
-from helpers.circular_networks import IMAGES, Plain, Residual, UNet, Uneven, image
+from helpers.circular_networks import IMAGES, DeepLab, Plain, Pyramid, Residual, UNet, Uneven, image
 from helpers.conversion import randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,6 +111,58 @@ def test_decoders_undo_the_roll(pooling, growing, filter):
         for shift in [(1, 0), (2, 3), (5, 7)]:
             moved = wide(x.double().roll(shift, (2, 3)))
             torch.testing.assert_close(moved, still.roll(shift, (2, 3)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("filter", ["none", "bin4"])
+@pytest.mark.parametrize("growing", ["nearest", "layer"])
+def test_deeplab_undoes_the_roll_and_is_equivariant(growing, filter):
+    torch.manual_seed(0)
+    model, x = randomize(to_circular(DeepLab(growing))), torch.rand(2, 2, 16, 24)
+    listed = [site.action for site in sites(model, x, method="polyphase") if site.kind == "upsample"]
+    assert listed == ["undoes the anchor before `high.2`", "undoes the anchor before `low.0`"]
+    anchored = antialias(model, x, method="polyphase", filter=filter)
+    certificate = certify(anchored, x)
+    assert certificate.exact, certificate
+    assert certificate.worst <= 1e-12
+    assert certify(model, x).worst > 1e-3
+    wide, x = anchored.double(), x.double()
+    with torch.no_grad():
+        still = wide(x)["out"]
+        for shift in [(1, 0), (2, 3), (5, 7)]:
+            torch.testing.assert_close(
+                wide(x.roll(shift, (2, 3)))["out"], still.roll(shift, (2, 3)), rtol=0, atol=1e-12
+            )
+
+
+def test_a_resampling_that_repeats_the_border_is_named():
+    model, x = randomize(DeepLab("bilinear")), torch.rand(1, 2, 16, 24)
+    certificate = certify(antialias(model, x, method="polyphase", filter="none"), x)
+    assert not certificate.exact
+    assert certificate.worst > 1e-3
+    assert any("repeats the border" in reason for reason in certificate.reasons)
+
+
+@pytest.mark.parametrize("filter", ["none", "bin4"])
+def test_a_feature_pyramid_undoes_the_roll_and_each_map_moves_along(filter):
+    torch.manual_seed(0)
+    model, x = randomize(Pyramid()), torch.rand(3, 2, 16, 24)
+    anchored = antialias(model, x, method="polyphase", filter=filter)
+    certificate = certify(anchored, x)
+    assert certificate.exact, certificate
+    assert certificate.worst <= 1e-12
+    assert certify(model, x).worst > 1e-3
+    wide, x = anchored.double(), x.double()
+    with torch.no_grad():
+        still = wide(x)
+        for shift in [(1, 0), (2, 5)]:
+            for map, moved in zip(still, wide(x.roll(shift, (2, 3))), strict=True):
+                assert all(is_roll(one, other) for one, other in zip(map, moved, strict=True))
+
+
+def is_roll(one, other):
+    """Whether a circular shift of the map `one` (C, H, W) is `other`, to 1e-12."""
+    rolls = itertools.product(*map(range, one.shape[1:]))
+    return any(float((one.roll(roll, (1, 2)) - other).abs().max()) <= 1e-12 for roll in rolls)
 
 
 def test_an_upsampling_undoes_several_anchors_at_once():

@@ -127,6 +127,16 @@ def test_coarse_outputs_move_by_their_own_pixels():
     assert not certify(model, X).exact
 
 
+def test_samples_of_coarse_outputs_move_to_their_own_sides():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.ReLU(), nn.MaxPool2d(4))
+    x = torch.rand(8, 2, 16, 16)
+    assert certify(anchored(model, x), x).exact
+    without = anchored(model, x)
+    without[2]._forward_pre_hooks.clear()
+    without._forward_pre_hooks.clear()
+    assert certify(without, x).worst > 1e-3
+
+
 @pytest.mark.parametrize("shifts", [[1, -3], [(1, 2), (0, 16)]])
 def test_shifts_can_be_chosen(shifts):
     assert (

@@ -124,3 +124,63 @@ class UNet(nn.Module):
             x = decoder(torch.cat([x, skips.pop()], 1))
         y: Tensor = self.head(x)
         return y
+
+
+class Pyramid(nn.Module):
+    """Three levels, joined from the coarse to the fine as in a feature pyramid network; a map for each."""
+
+    def __init__(self, channels: int = 2) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([conv(channels, 4, 3, 2), conv(4, 6, 3, 2), conv(6, 8, 3, 2)])
+        self.sides = nn.ModuleList([nn.Conv2d(width, 5, 1) for width in (4, 6, 8)])
+        self.heads = nn.ModuleList([conv(5, 3) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = F.relu(stage(x))
+            maps.append(x)
+        found: list[Tensor] = []
+        for side, map in zip(reversed(self.sides), reversed(maps), strict=True):
+            y = side(map)
+            found.append(y + F.interpolate(found[-1], size=y.shape[2:], mode="nearest") if found else y)
+        return [head(y) for head, y in zip(self.heads, found, strict=True)]
+
+
+class SpatialPyramid(nn.Module):
+    """Branches of several dilations and one of the pooled map, joined."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        dilated = nn.Conv2d(inputs, width, 3, 1, 2, dilation=2, padding_mode="circular")
+        self.branches = nn.ModuleList([nn.Conv2d(inputs, width, 1), dilated])
+        self.pooled, self.project = nn.Conv2d(inputs, width, 1), nn.Conv2d(3 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = F.relu(self.pooled(x.mean((2, 3), keepdim=True)))
+        parts = [F.interpolate(pooled, size=x.shape[2:], mode="nearest"), *(F.relu(part(x)) for part in self.branches)]
+        return F.relu(self.project(torch.cat(parts, 1)))
+
+
+class DeepLab(nn.Module):
+    """A spatial pyramid on a coarse map, which grows to join a finer one, and then to the size of the input.
+
+    `growing`: the mode of the function calls that let maps grow, or "layer".
+    """
+
+    def __init__(self, growing: str = "nearest", channels: int = 2) -> None:
+        super().__init__()
+        self.low = nn.Sequential(conv(channels, 4, 3, 2), nn.ReLU())
+        self.high = nn.Sequential(conv(4, 6), nn.ReLU(), nn.MaxPool2d(2), conv(6, 8), nn.ReLU())
+        self.pyramid, self.side, self.decoder = SpatialPyramid(8, 5), nn.Conv2d(4, 3, 1), Double(8, 6)
+        self.head, self.growing = nn.Conv2d(6, 3, 1), growing
+        self.up = nn.Upsample(scale_factor=2.0, mode="bilinear")
+
+    def grown(self, x: Tensor) -> Tensor:
+        y: Tensor = self.up(x) if self.growing == "layer" else F.interpolate(x, scale_factor=2.0, mode=self.growing)
+        return y
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        low = self.low(x)
+        y = self.decoder(torch.cat([self.grown(self.pyramid(self.high(low))), self.side(low)], 1))
+        return {"out": self.grown(self.head(y))}

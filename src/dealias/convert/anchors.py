@@ -38,7 +38,12 @@ class Place:
         if self.window is None:
             return trace.calls_of(self.module)
         nodes = [node for node in trace.nodes if node.window is not None and self.window.matches(node.window)]
-        return list({id(node.window): node for node in nodes if caller_of(node) == (self.module, self.method)}.values())
+        return list({id(node.window): node for node in nodes if self._answers(node)}.values())
+
+    def _answers(self, node: Node) -> bool:
+        """Whether a layer that answers the calls of a method answers this one: also in modules that a forward calls."""
+        inside = self.method in ("forward", None) and any(call.module is self.module for call in enclosing(node))
+        return inside or caller_of(node) == (self.module, self.method)
 
     def __str__(self) -> str:
         where = f"`{self.path}`" if self.path else "the model"

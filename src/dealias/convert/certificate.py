@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -155,8 +156,12 @@ def _change(still: Tensor, moved: Tensor, shift: tuple[int, ...], size: Sequence
     scale = float(still.abs().max()) if still.numel() else 0.0
     if not math.isfinite(scale):
         return math.inf
-    differences = (float((one - moved).abs().max()) for one in _expected(still, shift, size))
-    return min(differences, default=0.0) / scale if scale else 0.0
+    if not scale:
+        return 0.0
+    # of coarse maps, each sample moves to the pixel next to the shift on a side of its own
+    samples = len(still) if still.ndim > 2 else 1
+    differences = [(one - moved).abs().reshape(samples, -1).amax(1) for one in _expected(still, shift, size)]
+    return float(torch.stack(differences).amin(0).max()) / scale
 
 
 def _expected(still: Tensor, shift: tuple[int, ...], size: Sequence[int]) -> Iterator[Tensor]:

@@ -25,12 +25,20 @@ class Maps:
         self.trace, (spots, self.grids) = trace, find_downsampling(trace)
         self.spots = {spot.node: spot for spot in spots}
         self.early: set[Value] = set()  # what is made of the input before the first convolution
+        self._alike: set[Value] = set()  # one pixel, repeated everywhere
         self._ending: dict[int, list[Call]] = {}
         for call in trace.calls:
             if isinstance(call.module, _ATOMIC) and call.end > call.start:
                 self._ending.setdefault(call.end - 1, []).append(call)
         for node in trace.nodes:
             self._note_early(node)
+            self._note_alike(node)
+
+    def _note_alike(self, node: Node) -> None:
+        sizes = {value: self.grids.size(value) for value in node.inputs}
+        known = [value in self._alike or max(size, default=1) == 1 for value, size in sizes.items() if size is not None]
+        if known and all(known):
+            self._alike.update(value for value in node.outputs if value in self)
 
     def _note_early(self, node: Node) -> None:
         for value in node.inputs:
@@ -43,6 +51,8 @@ class Maps:
             )
 
     def __contains__(self, value: Value) -> bool:
+        if value in self._alike:
+            return False
         size = self.grids.size(value)
         return max(size, default=1) > 1 if size is not None else value in self.early and max(value.shape[2:]) > 1
 
