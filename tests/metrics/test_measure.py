@@ -247,8 +247,8 @@ def test_worst_case_accuracy_is_being_right_under_all_shifts() -> None:
     targets = rows // 8 * 2 + columns // 8
     model = nn.Sequential(nn.MaxPool2d(8), nn.Flatten())
     found = measure_consistency(model, images, mode="circular_grid", targets=targets)
-    inside = [bool(((2 <= place % 8) & (place % 8 <= 5))) for place in range(16)]
-    assert found.worst_case_accuracy == sum(inside) ** 2 / 256
+    inside = sum(place % 8 in (2, 3, 4, 5) for place in range(16))
+    assert found.worst_case_accuracy == inside**2 / 256
     assert (found.views, found.accuracy) == (25, pytest.approx((sum([3, 4, 5, 5, 5, 5, 4, 3]) / 40) ** 2))
 
 
