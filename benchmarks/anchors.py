@@ -33,20 +33,23 @@ def main() -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--isa", choices=cpu.INSTRUCTION_SETS, help="run with this instruction set")
     add_outputs(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    for layout in LAYOUTS:
-        for dtype in DTYPES:
-            for pixels in SIZES:
-                rows.append(measure(layout, dtype, pixels, options.rounds))
-                print(rows[-1], flush=True)
+    with cpu.use_instruction_set(options.isa or cpu.instruction_set()):
+        machine = f"{processor()}, 1 thread, {cpu.instruction_set()}, torch {torch.__version__}"
+        for layout in LAYOUTS:
+            for dtype in DTYPES:
+                for pixels in SIZES:
+                    rows.append(measure(layout, dtype, pixels, options.rounds))
+                    print(rows[-1], flush=True)
     if options.output is not None:
         write_csv(options.output, "anchors.csv", rows)
     if options.markdown is not None:
-        head = f"{processor()}, 1 thread, {cpu.instruction_set()}, torch {torch.__version__}: time over that of a copy."
-        replace_section(options.markdown, "benchmarks/anchors.py", f"{head}\n\n{as_markdown(rows)}")
+        body = f"{machine}: time over that of a copy.\n\n{as_markdown(rows)}"
+        replace_section(options.markdown, "benchmarks/anchors.py", body)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ What is measured, and how, `dealias.benchmark` says. `--rivals` adds `torch.comp
 is installed of timm, kornia and the paper's package, antialiased-cnns: pip install kornia antialiased-cnns, in another
 environment or with --target and PYTHONPATH. What is missing is said, and its column left out. Each rival takes part
 with its nearest form: timm's blur has an odd number of taps (bin5), kornia pads with zeros.
+
+What an anchor costs beside a copy of its map, benchmarks/anchors.py tells.
 """
 
 from __future__ import annotations
