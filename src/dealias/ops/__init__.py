@@ -100,7 +100,7 @@ def backends() -> dict[str, str]:
 def _needs_plain_operations() -> bool:
     """While exporting, the result must not need dealias; torch.func and forward gradients know PyTorch's own ops."""
     return (
-        torch.compiler.is_exporting()
+        reference.is_exporting()
         or torch._C._get_tracing_state() is not None
         or torch.onnx.is_in_onnx_export()
         or torch.autograd.forward_ad._current_level >= 0

@@ -33,6 +33,13 @@ def is_traced() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
+def is_exporting() -> bool:
+    """Whether torch.export traces; PyTorch 2.6 tells it from torch.compile only by who traces."""
+    if hasattr(torch.compiler, "is_exporting"):
+        return torch.compiler.is_exporting()
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
 @contextmanager
 def _unrecorded() -> Iterator[None]:
     """What happens inside becomes a constant of the trace."""
@@ -135,7 +142,7 @@ def match_layout(y: Tensor, x: Tensor) -> Tensor:
 
 def _uses_convolutions(x: Tensor) -> bool:
     """Whether `x` is blurred by convolutions: wherever the graph is kept, and on devices other than the CPU."""
-    return x.device.type != "cpu" or torch.compiler.is_compiling() or torch.compiler.is_exporting() or is_traced()
+    return x.device.type != "cpu" or torch.compiler.is_compiling() or is_exporting() or is_traced()
 
 
 def is_plain(x: Tensor) -> bool:
