@@ -13,10 +13,13 @@ from dealias.errors import InputError, InputTypeError, as_int, shown
 from dealias.optional import require
 
 Filter: TypeAlias = str | int | Sequence[float] | Any
-"""A name of `FILTERS` or of a wavelet, the number of taps of a binomial filter, or a 1-D sequence, array or tensor of
-taps."""
+"""A name of `FILTERS` or of a wavelet, "ideal", the number of taps of a binomial filter, or a 1-D sequence, array or
+tensor of taps."""
 
 Taps: TypeAlias = tuple[float, ...]
+
+IDEAL: Taps = ()
+"""Stands for the taps of the filter "ideal", which follow from the size of the map."""
 
 MAX_TAPS = 1024
 
@@ -52,10 +55,14 @@ def resolve_filter(filter: Filter) -> Taps:
     >>> resolve_filter(3) == resolve_filter("tri3") == resolve_filter([1, 2, 1])
     True
 
+    "ideal" is the Fourier low-pass filter of a map that wraps around: behind a stride s it keeps the frequencies below
+    the Nyquist frequency of what is left, 1 / (2 s) a pixel, and nothing else. As many taps as the map has pixels would
+    do it; here it has none, `IDEAL`.
+
     Args:
-        filter: a key of `FILTERS`; a discrete wavelet of PyWavelets, such as "db2", for its low-pass taps; an int
-            k >= 1 for the binomial filter of k taps; or any non-empty 1-D sequence (list, NumPy array, tensor) of
-            finite taps with a sum other than 0. At most 1,024 taps.
+        filter: a key of `FILTERS`, or "ideal"; a discrete wavelet of PyWavelets, such as "db2", for its low-pass taps;
+            an int k >= 1 for the binomial filter of k taps; or any non-empty 1-D sequence (list, NumPy array, tensor)
+            of finite taps with a sum other than 0. At most 1,024 taps.
 
     Raises:
         InputError: `filter` is not one of these.
@@ -64,10 +71,12 @@ def resolve_filter(filter: Filter) -> Taps:
     if isinstance(filter, str):
         if filter in FILTERS:
             return FILTERS[filter]
+        if filter == "ideal":
+            return IDEAL
         if _WAVELET.fullmatch(filter):
             return _wavelet(filter)
         raise InputError(
-            f"filter={shown(filter)} is unknown: use one of {', '.join(FILTERS)}, a wavelet such as db2, "
+            f"filter={shown(filter)} is unknown: use one of {', '.join(FILTERS)}, ideal, a wavelet such as db2, "
             "an int or a sequence of taps"
         )
     if isinstance(filter, Integral) and not isinstance(filter, bool):  # NumPy's integers too
@@ -146,9 +155,9 @@ def scaled(filter: Filter, stride: int) -> Taps:
     The named filters are made for stride 2: "rect2", "tri3", "bin4" ... are 1, 2, 3 ... boxes of 2 samples, convolved
     with each other. At stride s each box has s samples, so that the filter has (s - 1) * m + 1 taps for m boxes.
     Frequencies above the new Nyquist frequency, pi / s, alias onto lower ones. For white input the aliased power is the
-    integral of |H|^2 over that band divided by pi; at no stride is it larger than at stride 2. "none" stays [1]. A
-    wavelet at stride 4, 8 ... has the taps of two, three ... levels of its decomposition (Mallat, 1989). A number of
-    taps and explicit taps are taken literally.
+    integral of |H|^2 over that band divided by pi; at no stride is it larger than at stride 2. "none" stays [1], and
+    "ideal" has no taps (see `resolve_filter`). A wavelet at stride 4, 8 ... has the taps of two, three ... levels of
+    its decomposition (Mallat, 1989). A number of taps and explicit taps are taken literally.
 
     Raises:
         InputError: `filter` or `stride` is out of range, or the result would have more than 1,024 taps.
@@ -156,7 +165,7 @@ def scaled(filter: Filter, stride: int) -> Taps:
     """
     taps = resolve_filter(filter)
     stride = as_int("stride", stride, 1)
-    if not isinstance(filter, str):
+    if not isinstance(filter, str) or taps == IDEAL:
         return taps
     boxes = len(taps) - 1
     if (stride - 1) * boxes >= MAX_TAPS:

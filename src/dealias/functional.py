@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dealias import ops
 from dealias.errors import InputError, InputTypeError, as_int, check_flag, shown
-from dealias.filters import Filter, Taps, resolve_filters
+from dealias.filters import IDEAL, Filter, Taps, resolve_filters
 from dealias.ops.arguments import PADDING_MODES as PADDING_MODES
 from dealias.ops.arguments import RELU, Blur, First, Pool
 from dealias.ops.arguments import PaddingMode as PaddingMode
@@ -54,18 +54,19 @@ def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int, 
     return values if len(values) == spatial else values * spatial
 
 
-def axis_taps(filter: Filter, stride: Sequence[int]) -> tuple[Taps, ...]:
-    """The taps along each axis: none where the stride is 1, unless it is so everywhere (a plain blur)."""
-    taps = resolve_filters(filter, len(stride))
+def axis_taps(taps: tuple[Taps, ...], stride: Sequence[int]) -> tuple[Taps, ...]:
+    """The `taps` along each axis: none where the stride is 1, unless it is so everywhere (a plain blur)."""
     if max(stride) == 1:
         return taps
     return tuple((1.0,) if step == 1 else line for line, step in zip(taps, stride, strict=True))
 
 
-def check_padding_mode(padding_mode: str) -> str:
-    """`padding_mode`, if it is one of `PADDING_MODES`."""
+def check_padding_mode(padding_mode: str, taps: Sequence[Taps] = ()) -> str:
+    """`padding_mode`, if it is one of `PADDING_MODES` that a filter with these `taps` can have."""
     if not isinstance(padding_mode, str) or padding_mode not in PADDING_MODES:
         raise InputError(f"padding_mode={shown(padding_mode)} is unknown: use one of {', '.join(PADDING_MODES)}")
+    if IDEAL in taps and padding_mode != "circular":
+        raise InputError(f"padding_mode={padding_mode!r}: the filter 'ideal' wraps around, use padding_mode='circular'")
     return padding_mode
 
 
@@ -164,7 +165,8 @@ def _blur_pool(
     spatial: int, x: Tensor, filter: Filter, stride: int | Sequence[int], padding_mode: str, relu: bool = False
 ) -> Tensor:
     steps = per_axis("stride", stride, spatial, 1)
-    return apply_blur(x, axis_taps(filter, steps), steps, check_padding_mode(padding_mode), relu)
+    taps = axis_taps(resolve_filters(filter, len(steps)), steps)
+    return apply_blur(x, taps, steps, check_padding_mode(padding_mode, taps), relu)
 
 
 def pool_arguments(
@@ -189,7 +191,8 @@ def _max_blur_pool(
     x: Tensor, pool: tuple[tuple[int, ...], ...], ceil_mode: bool, filter: Filter, padding_mode: str
 ) -> Tensor:
     kernel, steps, pads, dilations = pool
-    taps, border = axis_taps(filter, steps), check_padding_mode(padding_mode)
+    taps = axis_taps(resolve_filters(filter, len(steps)), steps)
+    border = check_padding_mode(padding_mode, taps)
     return apply_max_blur(x, kernel, steps, pads, dilations, check_flag("ceil_mode", ceil_mode), taps, border)
 
 
@@ -212,13 +215,18 @@ def blur_pool2d(
     correlated with the outer product of the taps, and sampled from index 0. An axis of stride 1 is not filtered when
     another is subsampled; where every stride is 1, all are. Differentiable twice. Autocast leaves the dtype alone.
 
+    The filter "ideal" keeps, of the discrete Fourier transform along an axis of N pixels, the frequencies k with
+    2 * stride * |k| < N, and then every `stride`-th sample from index 0. Where `stride` divides N, a circular shift by
+    any fraction of a pixel shifts the result by that many pixels over `stride`. The Nyquist frequency of the result is
+    left out: one of its two phases cannot be sampled, so that what was kept would depend on the shift.
+
     Args:
         x: (N, C, H, W) or (C, H, W), float64, float32, bfloat16 or float16, contiguous or channels_last; or quantised
             for each tensor, which is computed in float32 and quantised again with the same scale and zero point.
         filter: see `dealias.filters.resolve_filter`; a tuple of such filters has one for each axis.
         stride: samples between two that are kept, one int or one for each axis.
         padding_mode: "reflect" (bouncing on maps smaller than the padding, as `numpy.pad` does), "replicate",
-            "circular" or "zeros".
+            "circular" or "zeros"; "circular" with the filter "ideal".
 
     Returns:
         (N, C, ceil(H / stride), ceil(W / stride)), in the dtype and the memory layout of `x`.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dealias.errors import InputError, check_flag
-from dealias.filters import FILTERS, Filter, Taps, resolve_filters
+from dealias.filters import FILTERS, IDEAL, Filter, Taps, resolve_filters
 from dealias.functional import (
     PaddingMode,
     apply_blur,
@@ -38,7 +38,7 @@ def _brief(values: tuple[T, ...]) -> T | tuple[T, ...]:
 
 
 def _named(taps: Taps) -> str | Taps:
-    return next((name for name, named in FILTERS.items() if named == taps), taps)
+    return next((name for name, named in (*FILTERS.items(), ("ideal", IDEAL)) if named == taps), taps)
 
 
 class _Blur(nn.Module):
@@ -54,7 +54,7 @@ class _Blur(nn.Module):
         self._filters = resolve_filters(filter, self.spatial)
         self.taps = axis_taps(self._filters, stride)
         self.stride = stride
-        self.padding_mode = check_padding_mode(padding_mode)
+        self.padding_mode = check_padding_mode(padding_mode, self.taps)
 
     @property
     def filter(self) -> str | Taps | tuple[str | Taps, ...]:
@@ -95,7 +95,7 @@ class BlurPool2d(_BlurPool):
     Args:
         filter: see `dealias.filters.resolve_filter`; a tuple of such filters has one for each axis.
         stride: one int, or one for each axis.
-        padding_mode: "reflect", "replicate", "circular" or "zeros".
+        padding_mode: "reflect", "replicate", "circular" or "zeros"; "circular" with the filter "ideal".
 
     Raises:
         InputError: an argument is out of range.

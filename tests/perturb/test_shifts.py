@@ -101,3 +101,10 @@ def test_fourier_shifts_of_whole_pixels_are_circular_and_others_band_limited(hei
         fourier_shift(torch.zeros(1, 4, 4, dtype=torch.uint8), 0.5, 0)
     with pytest.raises(InputError, match="finite"):
         fourier_shift(images, float("nan"), 0)
+
+
+def test_fourier_shift_is_as_exact_as_the_images() -> None:
+    places = torch.arange(15, dtype=torch.float64) * 2 * torch.pi / 15
+    moved = fourier_shift(places.cos().expand(1, 1, 15, 15), 0, 0.1)
+    expected = (places - 0.1 * 2 * torch.pi / 15).cos().expand(1, 1, 15, 15)
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-14)

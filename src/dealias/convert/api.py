@@ -22,8 +22,8 @@ from dealias.convert.trace import Trace
 from dealias.convert.verify import apply, verified
 from dealias.convert.windows import layer_classes
 from dealias.errors import InputError, check_flag
-from dealias.filters import Filter, resolve_filters
-from dealias.functional import PADDING_MODES
+from dealias.filters import IDEAL, Filter, resolve_filters
+from dealias.functional import PADDING_MODES, check_padding_mode
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # part of typing from Python 3.11
@@ -233,9 +233,11 @@ def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) ->
     padding_mode = given["padding_mode"]
     if padding_mode == "auto":
         padding_mode = "circular" if _pads_circularly(trace) else "reflect"
-    converted = model if given["inplace"] else copy.deepcopy(model)
     scale = given["recipe"] != "zhang2019"
-    applied = apply(converted, placed, lambda plan: Blurring(filters[plan], padding_mode, scale))
+    blurrings = {plan: Blurring(filters[plan], padding_mode, scale) for plan in placed}
+    _check_ideal(blurrings, given["placement"])
+    converted = model if given["inplace"] else copy.deepcopy(model)
+    applied = apply(converted, placed, blurrings.__getitem__)
     if placed:
         watch_over(converted, [plan.decision.edits for plan in placed])
     anchors = tuple(_anchor(converted, example_input, strict)) if method == "polyphase" else ()
@@ -311,6 +313,15 @@ def _check_filter(filter: Filter, site: Site | None) -> None:
     except InputError as error:
         where = "" if site is None else f" at {site.kind} `{site.path}`"
         raise type(error)(f"{error}{where}") from error
+
+
+def _check_ideal(blurrings: Mapping[SitePlan, Blurring], placement: str) -> None:
+    """Refuse the filter "ideal" where it has no meaning."""
+    for plan, blurring in blurrings.items():
+        taps = blurring.taps(plan.sites[0].stride)
+        check_padding_mode(blurring.padding_mode, taps)
+        if IDEAL in taps and placement == "before":
+            raise InputError("filter='ideal' with placement='before': it filters and subsamples at once: use 'after'")
 
 
 def _check_recipe(recipe: str, placement: str) -> None:

@@ -68,7 +68,8 @@ class Blurring:
         filters = self.filter if isinstance(self.filter, tuple) else (self.filter,) * len(stride)
         if not all(isinstance(one, str) for one in filters) or len(filters) != len(stride):
             return self.filter
-        widths = tuple(scaled(one, step) for one, step in zip(filters, stride, strict=True))
+        axes = zip(filters, stride, strict=True)
+        widths = tuple(one if one == "ideal" else scaled(one, step) for one, step in axes)
         return widths[0] if len(set(widths)) == 1 else widths
 
     def taps(self, stride: Sequence[int]) -> tuple[Taps, ...]:

@@ -150,7 +150,9 @@ def _extra_flops(traces: tuple[Trace, Trace], plan: SitePlan, blurs: Sequence[An
         maps = [call.output.shape for call in after.calls_of(blur) if call.output is not None]
         taps = blur.taps if hasattr(blur, "taps") else blur.blurring.taps(plan.sites[0].stride)
         for number, shape in enumerate(maps[: len(extra)]):
-            extra[number] += 2 * prod(map(len, taps)) * prod(shape)
+            stride = plan.sites[0].stride
+            lengths = [len(line) or step * n for line, step, n in zip(taps, stride, shape[-len(taps) :], strict=True)]
+            extra[number] += 2 * prod(lengths) * prod(shape)
     return extra
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dealias.errors import InputError, shown
+from dealias.filters import IDEAL
 from dealias.ops import fused, reference
 from dealias.ops.arguments import Blur, First, Ints, Pool
 from dealias.ops.reference import match_layout
@@ -122,6 +123,8 @@ def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
     """
     device = x.device.type
     if len(blur.stride) != 2 or device not in ("cpu", "cuda") or _takes_reference() or _needs_plain_operations():
+        return "reference"
+    if IDEAL in blur.taps:
         return "reference"
     kernel_size, dilation = (first.kernel_size, first.dilation) if isinstance(first, Pool) else (None, None)
     vertical, horizontal = blur.taps

@@ -21,7 +21,8 @@ Ints: TypeAlias = Sequence[int]
 class Blur(NamedTuple):
     """Correlate each axis of every channel with its `taps` and keep each `stride`-th sample from index 0.
 
-    The taps of each axis sum to 1, so that an axis with one tap is not filtered.
+    The taps of each axis sum to 1, so that an axis with one tap is not filtered. `dealias.filters.IDEAL` stands for the
+    ideal low-pass filter in front of that stride, with `padding_mode` "circular".
 
     >>> Blur(((0.5, 0.5), (1.0,)), (2, 1), "zeros").output_size((7, 8))
     (4, 8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dealias.filters import Taps
+from dealias.filters import IDEAL, Taps
+from dealias.ops import fourier
 from dealias.ops.arguments import RELU, Blur, First, Pool
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -272,7 +273,7 @@ def _axis_by_axis(x: Tensor, blur: Blur, run: Callable[[Tensor, Blur, int], Tens
     """`run` along each axis that is filtered, in at least float32; rounded once, at the end."""
     y = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     for axis, line in enumerate(blur.taps):
-        if len(line) > 1:
+        if len(line) != 1:
             y = run(y, _along(axis, blur), axis)
     return y.to(x.dtype)
 
@@ -302,13 +303,30 @@ def _blur_by_convolution(x: Tensor, blur: Blur) -> Tensor:
 
 def _blur_by_convolutions(x: Tensor, blur: Blur) -> Tensor:
     """One dense convolution for short filters, one along each axis for long ones."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        with torch.autocast(device, enabled=False):
-            return _blur_by_convolutions(x, blur)
-    if math.prod([len(line) for line in blur.taps]) <= _MOST_DENSE_TAPS:
-        return _blur_by_convolution(x, blur)
-    return _axis_by_axis(x, blur, lambda y, part, axis: _blur_by_convolution(y, part))
+    with without_autocast(x.device.type):
+        if math.prod([len(line) for line in blur.taps]) <= _MOST_DENSE_TAPS:
+            return _blur_by_convolution(x, blur)
+        return _axis_by_axis(x, blur, lambda y, part, axis: _blur_by_convolution(y, part))
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Leave the dtypes of matrix products and convolutions alone."""
+    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if active else nullcontext()
+
+
+def _blur_ideally(x: Tensor, blur: Blur) -> Tensor:
+    """The ideal filter along its axes, other filters along theirs."""
+
+    def run(y: Tensor, part: Blur, axis: int) -> Tensor:
+        if part.taps[axis] != IDEAL:
+            return _blur_by_convolution(y, part) if _uses_convolutions(y) else _sum_along(y, part, axis)
+        if is_channels_last(y):  # in the order in which its elements lie
+            return fourier.subsampled(y.movedim(1, -1), axis + 1, part.stride[axis]).movedim(-1, 1)
+        return fourier.subsampled(y, axis + 2, part.stride[axis])
+
+    with without_autocast(x.device.type):
+        return _axis_by_axis(x, blur, run)
 
 
 def _blur(x: Tensor, blur: Blur) -> Tensor:
@@ -321,6 +339,8 @@ def _blur(x: Tensor, blur: Blur) -> Tensor:
         blur = Blur(taps, tuple([step // done for step, done in zip(stride, first, strict=True)]), padding_mode)
     if all(len(line) == 1 for line in taps):
         return x.clone()  # never a view of the input
+    if IDEAL in taps:
+        return _blur_ideally(x, blur)
     return _blur_by_convolutions(x, blur) if _uses_convolutions(x) else _axis_by_axis(x, blur, _sum_along)
 
 

@@ -174,6 +174,8 @@ def _one_or_each(name: str, shift: Any, images: Tensor, *, whole: bool = True) -
     """The shifts as (N, 1) or (1, 1): integers, or unless `whole` fractions in the dtype of the images."""
     try:
         values = torch.as_tensor(shift, device=images.device)
+        if not whole and values.is_floating_point():  # again, for PyTorch rounds Python's floats to float32
+            values = torch.as_tensor(shift, dtype=images.dtype, device=images.device)
     except (TypeError, ValueError, RuntimeError):  # as PyTorch raises for text, None, sets and huge numbers
         values = None
     if values is None or values.is_complex() or values.dtype == torch.bool or (whole and values.is_floating_point()):

@@ -1,0 +1,63 @@
+"""Resampling of maps that wrap around, by trigonometric interpolation: along one axis, exact but for rounding.
+
+A periodic map of N pixels is the sum of the waves k = 0 ... N / 2 of its discrete Fourier transform, and has a value
+between its pixels too. Behind a stride s the waves with 2 s k < N are kept. Short axes take a matrix product, which
+exports and which small maps are faster by; long ones the fast Fourier transform.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LONGEST = 1024
+"""Pixels of an axis up to which it is multiplied by a matrix."""
+
+
+def subsampled(x: Tensor, axis: int, stride: int) -> Tensor:
+    """Low-pass filter `x` along `axis`, and keep every `stride`-th sample from index 0; in at least float32."""
+    size = x.shape[axis]
+    if isinstance(size, int) and size > LONGEST:
+        spectrum = torch.fft.rfft(x, dim=axis).narrow(axis, 0, (size - 1) // (2 * stride) + 1)
+        dense: Tensor = torch.fft.irfft(spectrum, n=size, dim=axis)
+        return dense[(slice(None),) * axis + (slice(None, None, stride),)]
+    return _multiplied(x, axis, _matrix(x, size, stride))
+
+
+def _matrix(like: Tensor, size: int, stride: int) -> Tensor:
+    """The matrix of `subsampled`, in the dtype and on the device of `like`."""
+    plain = type(like) in (Tensor, nn.Parameter) and isinstance(size, int) and not isinstance(size, Tensor)
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or not plain:
+        return _build_matrix(size, stride, like.dtype, like.device)  # a fake tensor must not outlive its mode
+    with torch.inference_mode(False):  # or training could not use what inference has kept
+        return _kept_matrix(size, stride, like.dtype, like.device)
+
+
+def _build_matrix(size: int, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Row i holds what each pixel adds to the wave sum at i * stride: the Dirichlet kernel of the waves that are kept.
+
+    Distances are whole, and taken modulo the period, so that no large angle is rounded.
+    """
+    waves = 2 * ((size - 1) // (2 * stride)) + 1  # of both signs
+    places = torch.arange(0, size, stride, device="cpu").unsqueeze(1)  # explicit: not every device has float64
+    apart = (places - torch.arange(size, device="cpu") + size // 2).remainder(size) - size // 2
+    turns = (apart * waves).remainder(2 * size).to(torch.float64)
+    same = apart == 0
+    below = (math.pi / size * apart.masked_fill(same, 1).to(torch.float64)).sin() * size
+    kernel = ((math.pi / size * turns).sin() / below).masked_fill(same, waves / size)
+    return kernel.to(device=device, dtype=dtype)
+
+
+_kept_matrix = lru_cache(maxsize=64)(_build_matrix)
+
+
+def _multiplied(x: Tensor, axis: int, matrix: Tensor) -> Tensor:
+    """`x` with `matrix` (M, N) applied along `axis`."""
+    if axis == x.ndim - 1:
+        return F.linear(x, matrix)
+    y: Tensor = torch.matmul(matrix, x.flatten(axis + 1)).unflatten(-1, x.shape[axis + 1 :])
+    return y
