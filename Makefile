@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces maps pitch placement experiment experiment-quick peers deploy wheels clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces repair-digits repair-recipes maps pitch placement experiment experiment-quick peers deploy wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -126,6 +126,25 @@ faces: $(FACES)/installed  ## show pans and a video to a trained face detector: 
 
 repair-faces: $(FACES)/installed  ## repair the face detector with seven pictures: docs/repair.md (half an hour)
 	PYTHONPATH=benchmarks:experiments:$(FACES) $(BIN)/python experiments/repair_faces.py $(FACES) --markdown docs/repair.md
+
+repair-digits: $(STAMP)  ## repair digit classifiers with all pictures and with a tenth: docs/repair.md (minutes)
+	PYTHONPATH=benchmarks OMP_NUM_THREADS=1 $(BIN)/python experiments/repair_digits.py --markdown docs/repair.md
+
+PHOTOGRAPHS := build/photographs
+DEBIAN_PICTURES := /usr/share/backgrounds/gnome /usr/share/backgrounds/mate /usr/share/doc/opencv-doc /usr/share/tuxpaint/stamps /usr/share/wallpapers
+RECIPES = PYTHONPATH=benchmarks OMP_NUM_THREADS=1 $(BIN)/python experiments/repair_recipes.py
+WITH_PICTURES = --pictures $(DEBIAN_PICTURES) --photographs $(PHOTOGRAPHS)/foolbox/data
+
+$(PHOTOGRAPHS)/installed: $(STAMP)
+	rm -rf $(PHOTOGRAPHS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PHOTOGRAPHS) foolbox==3.3.4
+	touch $@
+
+# Debian's packages: gnome-backgrounds mate-backgrounds opencv-doc tuxpaint-stamps-default plasma-workspace-wallpapers
+repair-recipes: $(PHOTOGRAPHS)/installed  ## compare recipes of repair on EfficientNet-Lite0: docs/repair.md (hours, goes on where it stopped)
+	$(RECIPES) run $(WITH_PICTURES)
+	$(RECIPES) long "Adam, stages, rect2" $(WITH_PICTURES) --seconds 1500
+	$(RECIPES) table
 
 maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (a quarter of an hour)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/maps.py --markdown docs/my-model-flickers.md

@@ -1,12 +1,14 @@
-"""Recipes for the repair of EfficientNet-Lite0 with few pictures, at equal compute: the table of docs/repair.md.
+"""Recipes for the repair of EfficientNet-Lite0 with few pictures: the tables of docs/repair.md.
 
     export PYTHONPATH=benchmarks
-    python experiments/repair_recipes.py run --pictures FOLDER ... --photographs FOLDER   # goes on where it stopped
+    python experiments/repair_recipes.py run --pictures FOLDER ... --photographs FOLDER    # goes on where it stopped
+    python experiments/repair_recipes.py long NAME --pictures FOLDER ... --photographs FOLDER --seconds 4500   # so too
     python experiments/repair_recipes.py table
 
-`--pictures` are unlabelled: every eighteenth is held out, all others are trained on. `--photographs` are of ImageNet's
-kind and never trained on. Every recipe gets the same CPU time, closed forms included, on one core. Results gather in
-runs/recipes/results.jsonl, one line of JSON for each recipe.
+`--pictures` are unlabelled: every eighteenth is held out; all others are trained on, but for those that look like a
+held-out one. `--photographs` are of ImageNet's kind and never trained on. `run` gives every recipe the same CPU time,
+closed forms included, on one core. Results gather in runs/recipes/results.jsonl, one line of JSON for each recipe.
+`long` trains by one recipe and measures on the way: the curve is in runs/recipes/long.json.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,15 +35,21 @@ from torch import Tensor, nn
 from dealias import antialias
 from dealias.data.pictures import EXTENSIONS, read_picture
 from dealias.errors import InputError
+from dealias.files import write_whole
+from dealias.metrics import clustered_wilson_interval
 from dealias.models import efficientnet_lite0
 from dealias.repair.distillation import norms_train, reestimate_statistics
+from dealias.repair.domain import near_duplicates
 from dealias.repair.losses import averaged_logits, features_at, logit_loss
+from dealias.training.run_folder import state_content
 
-RESULTS, PAGE = Path("runs/recipes/results.jsonl"), Path("docs/repair.md")
+FOLDER, PAGE = Path("runs/recipes"), Path("docs/repair.md")
+RESULTS, LONG, STATE = (FOLDER / name for name in ("results.jsonl", "long.json", "long.pt"))
 SETS = ("photographs", "held-out pictures")
 STORED, WINDOW, ROOM = 224, 160, 32
 """Pixels: the short side of a stored picture, of what the network sees, and of the room in which two crops differ."""
-BATCH = 24
+BATCH, POINTS, SAVE_SECONDS = 24, 12, 60
+"""Windows in a step; points of the long run's curve; seconds between two states."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Recipe:
         local: every stage learns from its own loss alone: gradients do not pass from one stage to the one before.
         average: learn from the original's mean over the window and four shifts of it.
         least_squares: first solve for the convolutions next to a blur.
-        norms: batch norms "train", or stay as they were "estimated" again.
+        norms: batch norms "train", stay as they were "estimated" again, or are "kept" as the original's.
         optimizer, rate: "sgd" or "adam", and the peak of the learning rate.
     """
 
@@ -86,6 +95,9 @@ RECIPES = {
     "Adam, stages, least squares first": Recipe(optimizer="adam", rate=1e-3, features="stages", least_squares=True),
     "tri3": Recipe(filter="tri3"),
     "rect2": Recipe(filter="rect2"),
+    "rect2, not trained": Recipe(filter="rect2", norms="kept", rate=0.0),
+    "Adam, stages, tri3": Recipe(optimizer="adam", rate=1e-3, features="stages", filter="tri3"),
+    "Adam, stages, rect2": Recipe(optimizer="adam", rate=1e-3, features="stages", filter="rect2"),
 }
 
 
@@ -115,11 +127,16 @@ class Windows:
 
     def __init__(self, pictures: Sequence[Tensor]) -> None:
         self.pictures = pictures
+        entropies = np.array([*map(entropy, pictures)])
+        self._chances = entropies / entropies.sum()
 
     def random(self, count: int, draw: np.random.Generator) -> Tensor:
-        """Windows (count, 3, 192, 192) of a quarter to all of a picture's height, at a random place, or mirrored."""
+        """Windows (count, 3, 192, 192) of 60% to 100% of a picture's height, at a random place, some mirrored.
+
+        A photograph is drawn more often than a drawing: in proportion to the entropy of its colours.
+        """
         windows = []
-        for number in draw.integers(len(self.pictures), size=count):
+        for number in draw.choice(len(self.pictures), count, p=self._chances):
             picture = self.pictures[number]
             side = round(draw.uniform(0.6, 1) * min(picture.shape[1:]))
             top, left = (int(draw.integers(size - side + 1)) for size in picture.shape[1:])
@@ -137,6 +154,22 @@ class Windows:
             square = picture[None, :, top : top + min(picture.shape[1:]), left : left + min(picture.shape[1:])]
             middles.append(F.interpolate(square.float(), (size, size), mode="bilinear", antialias=True))
         return normalise(torch.cat(middles))
+
+
+def entropy(picture: Tensor) -> float:
+    """The entropy in bits of a picture's colours, in 32 steps of each channel."""
+    red, green, blue = (picture.flatten(1) // 8).long()
+    counts = (red * 1024 + green * 32 + blue).unique(return_counts=True)[1].double()
+    return float(-(counts / counts.sum() * (counts / counts.sum()).log2()).sum())
+
+
+def split(pictures: Sequence[Tensor]) -> tuple[Windows, Windows]:
+    """Windows of the pictures to train on, and of every eighteenth; none of the first looks like one of the others."""
+    centres = Windows(pictures).centres()
+    held = [*range(0, len(pictures), 18)]
+    others = [number for number in range(len(pictures)) if number % 18]
+    alike = set(near_duplicates(centres, held, others))
+    return Windows([pictures[number] for number in others if number not in alike]), Windows(pictures[::18])
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -168,6 +201,8 @@ def measure(network: nn.Module, original: nn.Module, images: Tensor) -> dict[str
     for name, shares in (("agreement", agreement), ("consistency", consistency)):
         found[name] = float(shares.mean())
         found[f"{name}_error"] = float(shares.std() / math.sqrt(len(shares)))
+        trials = len(places) if name == "agreement" else len(pairs) // 2
+        found[f"{name}_interval"] = clustered_wilson_interval((shares * trials).tolist(), trials)
     return found
 
 
@@ -177,33 +212,52 @@ def stages(network: Any) -> list[str]:
 
 
 class Training:
-    """The training of a converted network by a recipe, until its CPU time is used up."""
+    """The training of a converted network by a recipe, until its CPU time is used up.
+
+    Attributes:
+        seconds, used: the CPU time in seconds, and how much of it is used up.
+        windows_seen: the number of windows that the network has seen.
+    """
 
     def __init__(self, recipe: Recipe, original: Any, data: Windows, seconds: float) -> None:
-        self.recipe, self.original, self.data, self.seconds = recipe, original, data, seconds
+        self.recipe, self.original, self.data = recipe, original, data
+        self.seconds, self.used, self.windows_seen = seconds, 0.0, 0
         self.draw = np.random.default_rng(0)
-        self.model: Any = antialias(original, torch.zeros(1, 3, WINDOW, WINDOW), filter=recipe.filter)
-        self.windows_seen = 0
+        model = antialias(original, torch.zeros(1, 3, WINDOW, WINDOW), filter=recipe.filter)
+        self.model: Any = model.to(memory_format=torch.channels_last)  # faster on a CPU
+        self._optimizer = self._new_optimizer()
 
-    def run(self) -> None:
-        """Estimate the batch norms again, solve if the recipe says so, and train."""
+    def steps(self) -> Iterator[float]:
+        """Estimate the batch norms again, solve if the recipe says so, and train; gives the share of the time used."""
         started = time.process_time()
-        batches = (self._windows()[0] for _ in range(16))
-        reestimate_statistics(self.model, batches)
-        if self.recipe.least_squares:
-            self._solve()
-        if not self.recipe.rate:
-            return
-        optimizer = self._optimizer()
-        while (done := (time.process_time() - started) / self.seconds) < 1:
-            for group in optimizer.param_groups:
+        if not self.windows_seen and self.recipe.norms != "kept":
+            reestimate_statistics(self.model, (self._windows()[0] for _ in range(16)))
+            if self.recipe.least_squares:
+                self._solve()
+        while self.recipe.rate and (done := (self.used + time.process_time() - started) / self.seconds) < 1:
+            for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.rate * min(10 * done, 0.5 + 0.5 * math.cos(math.pi * done))
             loss = self._loss(*self._windows())
-            optimizer.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            self._optimizer.step()
+            self.used += time.process_time() - started
+            yield self.used / self.seconds
+            started = time.process_time()
 
-    def _optimizer(self) -> torch.optim.Optimizer:
+    def state(self) -> dict[str, Any]:
+        """What `load` goes on from."""
+        parts = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {**parts, "used": self.used, "windows_seen": self.windows_seen, "draw": self.draw.bit_generator.state}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.used, self.windows_seen = state["used"], state["windows_seen"]
+        self.draw.bit_generator.state = state["draw"]
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
         parameters = [each for each in self.model.parameters() if each.requires_grad]
         if self.recipe.optimizer == "adam":
             return torch.optim.AdamW(parameters, self.recipe.rate, weight_decay=0.0)
@@ -292,55 +346,110 @@ SITES = [f"blocks.{number}.0.conv_dw" for number in (1, 2, 3, 5)]
 NEXT_TO_BLURS = [f"blocks.{number}.0.conv_pwl" for number in (1, 2, 3, 5)]
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all runs have in common: the original, the pictures to train on, and the images to measure on, by name."""
+
+    original: nn.Module
+    kept: Windows
+    sets: dict[str, Tensor]
+
+    @staticmethod
+    def of(asked: argparse.Namespace) -> Setting:
+        """Read the pictures that were asked for."""
+        kept, held = split(read(asked.pictures))
+        sets = (Windows(read([asked.photographs])).centres(), held.centres())
+        original = efficientnet_lite0().to(memory_format=torch.channels_last)
+        return Setting(original, kept, dict(zip(SETS, sets, strict=True)))
+
+    def figures(self, network: nn.Module) -> dict[str, Any]:
+        """How a network does on each set."""
+        return {name: measure(network, self.original, images) for name, images in self.sets.items()}
+
+
 def run(asked: argparse.Namespace) -> None:
     """Run the recipes that have no result yet."""
-    torch.set_num_threads(1)
-    pictures, photographs = read(asked.pictures), Windows(read([asked.photographs]))
-    held = Windows(pictures[::18])
-    kept = Windows([picture for number, picture in enumerate(pictures) if number % 18])
-    sets = dict(zip(SETS, (photographs.centres(), held.centres()), strict=True))
-    original = efficientnet_lite0()
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    done = {json.loads(line)["name"] for line in RESULTS.read_text().splitlines()} if RESULTS.exists() else set()
+    setting = Setting.of(asked)
+    records = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    done = {record["name"] for record in records if record["seconds"] == asked.seconds}
     for name in ["the original", *RECIPES]:
         if name in done or (asked.names and name not in asked.names):
             continue
         torch.manual_seed(0)
-        network, windows = original, 0
+        network, windows = setting.original, 0
         if name in RECIPES:
-            training = Training(RECIPES[name], original, kept, asked.seconds)
-            training.run()
+            training = Training(RECIPES[name], setting.original, setting.kept, asked.seconds)
+            deque(training.steps(), maxlen=0)
             network, windows = training.model, training.windows_seen
-        figures = {key: measure(network, original, images) for key, images in sets.items()}
-        record = {"name": name, "seconds": asked.seconds, "pictures": len(kept.pictures), "windows": windows, **figures}
+        about = {"seconds": asked.seconds, "pictures": len(setting.kept.pictures), "windows": windows}
+        record = {"name": name, **about, **setting.figures(network)}
         with RESULTS.open("a") as file:
             file.write(json.dumps(record) + "\n")
         print(json.dumps(record), flush=True)
 
 
+def run_long(asked: argparse.Namespace) -> None:
+    """Train by one recipe; measure, and write the curve, on the way. Goes on from the last state, if there is one."""
+    setting, (name,) = Setting.of(asked), asked.names
+    torch.manual_seed(0)
+    training = Training(RECIPES[name], setting.original, setting.kept, asked.seconds)
+    found: dict[str, Any] = {"name": name, "seconds": asked.seconds, "pictures": len(setting.kept.pictures)}
+    if STATE.exists():
+        state = torch.load(STATE, weights_only=True)
+        training.load(state)
+        found = state["found"]
+    else:
+        found["curve"] = [{"network": "the original", **setting.figures(setting.original)}]
+        found["curve"].append({"network": "converted", **setting.figures(training.model)})
+    saved = time.monotonic()
+    for done in training.steps():
+        is_point = done >= min((len(found["curve"]) - 1) / POINTS, 1)
+        if is_point:
+            about = {"network": "repaired", "windows": training.windows_seen, "seconds": training.used}
+            found["curve"].append({**about, **setting.figures(training.model)})
+            write_whole(LONG, json.dumps(found, indent=1) + "\n")
+            print(json.dumps(found["curve"][-1]), flush=True)
+        if is_point or time.monotonic() - saved > SAVE_SECONDS:
+            write_whole(STATE, state_content({**training.state(), "found": found}))
+            saved = time.monotonic()
+
+
 def table() -> None:
-    """Write the table of docs/repair.md."""
+    """Write the tables of docs/repair.md: of the recipes, and of the long run if there is one."""
     rows = []
-    for line in RESULTS.read_text().splitlines():
-        record = json.loads(line)
-        row = {"recipe": record["name"], "windows": record["windows"] or ""}
+    for record in map(json.loads, RESULTS.read_text().splitlines()):
+        row = {"recipe": record["name"], "CPU s": f"{record['seconds']:.0f}", "pictures": record["pictures"]}
+        row["windows"] = record["windows"] or ""
         for name in SETS:
             for key in ("agreement", "consistency"):
                 row[f"{name}: {key}"] = f"{record[name][key]:.1%} ± {record[name][f'{key}_error']:.1%}"
         rows.append(row)
-    replace_section(PAGE, "repair_recipes.py", as_markdown(rows, ["windows"]))
+    replace_section(PAGE, "repair_recipes.py", as_markdown(rows, ["CPU s", "pictures", "windows"]))
+    if LONG.exists():
+        rows = []
+        for point in json.loads(LONG.read_text())["curve"]:
+            row = {"network": point["network"], "windows": point.get("windows", "")}
+            row["CPU s"] = f"{point['seconds']:.0f}" if "seconds" in point else ""
+            for name in SETS:
+                for key in ("agreement", "consistency"):
+                    low, high = point[name][f"{key}_interval"]
+                    row[f"{name}: {key}"] = f"{point[name][key]:.1%} ({low:.1%} to {high:.1%})"
+            rows.append(row)
+        replace_section(PAGE, "repair_recipes.py: long", as_markdown(rows, ["windows", "CPU s"]))
 
 
 def main() -> None:
     """Run the recipes, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "long", "table"))
     parser.add_argument("names", nargs="*", help="recipes; default: all")
     parser.add_argument("--pictures", type=Path, nargs="+")
     parser.add_argument("--photographs", type=Path)
-    parser.add_argument("--seconds", type=float, default=300, help="of CPU time for each recipe")
+    parser.add_argument("--seconds", type=float, default=100, help="of CPU time for each recipe")
     asked = parser.parse_args()
-    table() if asked.what == "table" else run(asked)
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    {"run": run, "long": run_long, "table": lambda asked: table()}[asked.what](asked)
 
 
 if __name__ == "__main__":
