@@ -159,8 +159,8 @@ $(PITCH)/installed: $(STAMP) experiments/requirements-pitch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PITCH) -r experiments/requirements-pitch.txt
 	touch $@
 
-pitch: $(PITCH)/installed  ## move sounds in time before a trained pitch network: docs/my-model-flickers.md (minutes)
-	PYTHONPATH=benchmarks $(BIN)/python experiments/pitch.py $(PITCH) --markdown docs/my-model-flickers.md
+pitch: $(PITCH)/installed  ## move sounds in time before a trained pitch network, and repair it: docs/my-model-flickers.md, docs/repair.md (a quarter of an hour)
+	PYTHONPATH=benchmarks $(BIN)/python experiments/pitch.py $(PITCH) --markdown docs/my-model-flickers.md --curve docs/repair.md
 
 RELEASE := build/release
 ON_ARM := _PYTHON_HOST_PLATFORM=linux-aarch64 CMAKE_ARGS="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++"
