@@ -15,6 +15,7 @@ from dealias.optional import import_torchvision
 METHODS = {
     "none": "plain",
     "bin4": "blur, bin4",
+    "ideal": "blur, ideal",
     "polyphase-none": "anchors",
     "polyphase-bin4": "anchors and bin4",
 }
