@@ -114,13 +114,15 @@ def test_compiles_and_exports() -> None:
 def test_runs_in_onnxruntime() -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     layer, x = BlurPool2d(**IDEAL).eval(), torch.randn(2, 2, 18, 14)
-    program = torch.onnx.export(layer, (x,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
+    any_size = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    program = torch.onnx.export(layer, (x,), dynamo=True, dynamic_shapes=(any_size,), verbose=False)
     assert program is not None
     file = io.BytesIO()
     program.save(file)
     session = onnxruntime.InferenceSession(file.getvalue())
-    (found,) = session.run(None, {session.get_inputs()[0].name: x[:1].numpy()})
-    np.testing.assert_allclose(found, layer(x[:1]), rtol=0, atol=1e-5)
+    for shown in (x[:1], torch.randn(3, 2, 9, 20)):
+        (found,) = session.run(None, {session.get_inputs()[0].name: shown.numpy()})
+        np.testing.assert_allclose(found, layer(shown), rtol=0, atol=1e-5)
 
 
 def test_layers_name_it() -> None:
@@ -155,6 +157,25 @@ def test_antialias_takes_it_at_every_stride() -> None:
     padded = nn.functional.pad(pooled, (1, 1, 1, 1), "circular")
     dense = nn.functional.conv2d(padded, plain[3].weight, plain[3].bias).relu().detach()
     torch.testing.assert_close(converted(x), low_pass(low_pass(dense, 4, 2), 4, 3), rtol=0, atol=1e-12)
+
+
+class Sliced(nn.Module):
+    """Takes every second pixel from an offset on, up to a stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)[:, :, 1::2, 2:-1:2].relu()
+
+
+def test_slices_with_an_offset_are_filtered_too() -> None:
+    plain, x = Sliced().double(), torch.randn(2, 1, 12, 16, dtype=torch.float64)
+    dense = plain.conv(x).detach()
+    rolled = low_pass(low_pass(dense.roll((-1, -2), (2, 3)), 2, 2), 2, 3)
+    converted = antialias(plain, x, filter="ideal")
+    torch.testing.assert_close(converted(x), rolled[..., :7].relu(), rtol=0, atol=1e-12)
 
 
 def test_antialias_refuses_it_where_it_has_no_meaning() -> None:

@@ -20,6 +20,7 @@ from torch.utils import checkpoint
 from dealias.convert.layers import Blurring
 from dealias.convert.windows import FUNCTIONS, Window, window_of
 from dealias.errors import InputError
+from dealias.filters import IDEAL
 from dealias.functional import apply_blur
 
 torch.fx.wrap("apply_blur")
@@ -84,6 +85,11 @@ class SliceCall(nn.Module):
         known = _spread(self.index, x.ndim, (None, None))
         axes = [axis for axis, (_, step) in enumerate(known) if (step or 1) > 1]
         whole = all(not known[axis][0] and parts[axis].stop is None for axis in axes)
+        if not whole and IDEAL in self.taps:  # it filters and subsamples at once, from index 0: roll the start there
+            taken = {axis: range(x.shape[axis])[parts[axis]] for axis in axes}
+            blurred = self.blur(x.roll([-taken[axis].start for axis in axes], axes), axes, True)
+            kept = (slice(len(taken[axis])) if axis in taken else part for axis, part in enumerate(parts))
+            return function(blurred, tuple(kept))
         blurred = self.blur(x, axes, whole)
         if whole:  # these steps are taken
             parts = [slice(None) if axis in axes else part for axis, part in enumerate(parts)]

@@ -42,13 +42,15 @@ def _build_matrix(size: int, stride: int, dtype: torch.dtype, device: torch.devi
 
     Distances are whole, and taken modulo the period, so that no large angle is rounded.
     """
-    waves = 2 * ((size - 1) // (2 * stride)) + 1  # of both signs
-    places = torch.arange(0, size, stride, device="cpu").unsqueeze(1)  # explicit: not every device has float64
-    apart = (places - torch.arange(size, device="cpu") + size // 2).remainder(size) - size // 2
-    turns = (apart * waves).remainder(2 * size).to(torch.float64)
+    columns = torch.arange(size, device="cpu")  # explicit: not every device has float64
+    pixels = columns[:1] * 0 + size  # a tensor: symbolic numbers would not export to ONNX
+    waves = (pixels - 1).div(2 * stride, rounding_mode="floor") * 2 + 1  # of both signs
+    half = pixels.div(2, rounding_mode="floor")
+    apart = (columns[::stride].unsqueeze(1) - columns + half).remainder(pixels) - half
+    turns = (apart * waves).remainder(2 * pixels).to(torch.float64)
     same = apart == 0
-    below = (math.pi / size * apart.masked_fill(same, 1).to(torch.float64)).sin() * size
-    kernel = ((math.pi / size * turns).sin() / below).masked_fill(same, waves / size)
+    below = (torch.where(same, 1, apart).to(torch.float64) * math.pi / pixels).sin() * pixels
+    kernel = torch.where(same, waves.to(torch.float64) / pixels, (turns * math.pi / pixels).sin() / below)
     return kernel.to(device=device, dtype=dtype)
 
 
