@@ -37,6 +37,7 @@ from dealias.data.pictures import EXTENSIONS, read_picture
 from dealias.errors import InputError
 from dealias.files import write_whole
 from dealias.metrics import clustered_wilson_interval
+from dealias.metrics.site_profile import profile_model
 from dealias.models import efficientnet_lite0
 from dealias.repair.distillation import norms_train, reestimate_statistics
 from dealias.repair.domain import near_duplicates
@@ -57,7 +58,8 @@ class Recipe:
     """How the converted network is trained.
 
     Attributes:
-        filter: at all four sites.
+        filter: of the sites that are converted.
+        converted: how many of the four sites: those that add most shift-variance to the original, by its profile.
         temperature: of the logits' Kullback-Leibler divergence; 0 leaves the logits out.
         features: where features are compared: at the "sites", behind each of the seven "stages", or "none".
         local: every stage learns from its own loss alone: gradients do not pass from one stage to the one before.
@@ -68,6 +70,7 @@ class Recipe:
     """
 
     filter: str = "bin4"
+    converted: int = 4
     temperature: float = 2.0
     features: str = "sites"
     local: bool = False
@@ -96,8 +99,10 @@ RECIPES = {
     "tri3": Recipe(filter="tri3"),
     "rect2": Recipe(filter="rect2"),
     "rect2, not trained": Recipe(filter="rect2", norms="kept", rate=0.0),
+    "Adam, stages, two sites": Recipe(optimizer="adam", rate=1e-3, features="stages", converted=2),
     "Adam, stages, tri3": Recipe(optimizer="adam", rate=1e-3, features="stages", filter="tri3"),
     "Adam, stages, rect2": Recipe(optimizer="adam", rate=1e-3, features="stages", filter="rect2"),
+    "Adam, stages, rect2, two sites": Recipe("rect2", 2, optimizer="adam", rate=1e-3, features="stages"),
 }
 
 
@@ -223,7 +228,8 @@ class Training:
         self.recipe, self.original, self.data = recipe, original, data
         self.seconds, self.used, self.windows_seen = seconds, 0.0, 0
         self.draw = np.random.default_rng(0)
-        model = antialias(original, torch.zeros(1, 3, WINDOW, WINDOW), filter=recipe.filter)
+        filters = dict.fromkeys(SITES, "none") | dict.fromkeys(self._chosen(), recipe.filter)
+        model = antialias(original, torch.zeros(1, 3, WINDOW, WINDOW), filter=filters)
         self.model: Any = model.to(memory_format=torch.channels_last)  # faster on a CPU
         self._optimizer = self._new_optimizer()
 
@@ -256,6 +262,13 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
         self.used, self.windows_seen = state["used"], state["windows_seen"]
         self.draw.bit_generator.state = state["draw"]
+
+    def _chosen(self) -> list[str]:
+        """The sites to convert."""
+        if self.recipe.converted == len(SITES):
+            return SITES
+        profile = profile_model(self.original, window(Windows(self.data.pictures[:4]).centres(), 0, 0))
+        return [site.path for site in profile.ranked() if site.path in SITES][: self.recipe.converted]
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         parameters = [each for each in self.model.parameters() if each.requires_grad]
