@@ -18,6 +18,7 @@ METHODS = {
     "ideal": "blur, ideal",
     "polyphase-none": "anchors",
     "polyphase-bin4": "anchors and bin4",
+    "alias-free": "alias-free",
 }
 INPUT = (1, 1, 32, 32)
 
@@ -43,7 +44,9 @@ def build(network: str, method: str, seed: int) -> nn.Module:
     """The network with the weights of `seed`, treated by `method`."""
     torch.manual_seed(seed)
     plain = NETWORKS[network]()
-    kind, _, filter = method.rpartition("-")
     if method == "none":
         return plain
+    if method == "alias-free":
+        return antialias(plain, torch.zeros(INPUT), method=method)
+    kind, _, filter = method.rpartition("-")
     return antialias(plain, torch.zeros(INPUT), method=kind or "blur", filter=filter)

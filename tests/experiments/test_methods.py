@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +68,19 @@ def test_networks_are_exact_with_anchors_alone(modules: dict[str, ModuleType], n
     assert all(map(torch.equal, plain.state_dict().values(), anchored.state_dict().values()))
     assert certify(anchored, x, shifts=[1, (3, 6)]).exact
     assert not certify(plain, x, shifts=[1, (3, 6)]).exact
+
+
+def test_each_method_has_the_weights_of_the_plain_network_and_computes_something_else(modules: Any) -> None:
+    networks, x = modules["method_networks"], torch.rand(2, 1, 32, 32)
+    built = {method: networks.build("vgg_small", method, 3).eval() for method in networks.METHODS}
+    plain = built["none"].state_dict()
+    for network in built.values():
+        found = network.state_dict()
+        assert list(found) == list(plain)
+        assert all(map(torch.equal, found.values(), plain.values()))
+    with torch.no_grad():
+        logits = [network(x) for network in built.values()]
+    assert all(not torch.allclose(one, other, atol=1e-4) for one, other in itertools.combinations(logits, 2))
 
 
 def record(method: str, seed: int, accuracy: float, consistency: float) -> dict[str, Any]:

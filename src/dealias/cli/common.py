@@ -63,7 +63,7 @@ Models = Annotated[
     ),
 ]
 Stem = Annotated[bool, typer.Option("--stem", help="Anti-alias the first strided convolution too, which costs most.")]
-Method = Annotated[str, typer.Option(help="blur, or polyphase: anchors, with the blurs that the filter asks for.")]
+Method = Annotated[str, typer.Option(help="blur; polyphase: anchors, with the blurs of the filter; or alias-free.")]
 Recipe = Annotated[str, typer.Option(help="same-size, or zhang2019: the paper's released networks.")]
 InputSize = Annotated[
     str | None,

@@ -11,24 +11,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 from torch import nn
 
 from dealias.convert.anchors import AnchorPlans
-from dealias.convert.downsampling import GROWING, Site
+from dealias.convert.downsampling import GROWING, NONLINEARITY, Site
 from dealias.convert.graphs import has_graphs, with_modules
+from dealias.convert.groups import ALL, Stem
 from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
+from dealias.convert.nonlinear import Nonlinearities, Nonlinearity
 from dealias.convert.plan import PLACEMENTS, RECIPES, SitePlan, make_plans
 from dealias.convert.recording import ExampleInput, record
 from dealias.convert.report import Conversion, ConversionReport, build_report
 from dealias.convert.trace import Trace
-from dealias.convert.verify import apply, verified
+from dealias.convert.verify import apply, verified, verified_rates
 from dealias.convert.windows import layer_classes
-from dealias.errors import InputError, check_flag
+from dealias.errors import InputError, check_flag, shown
 from dealias.filters import IDEAL, Filter, resolve_filters
 from dealias.functional import PADDING_MODES, check_padding_mode
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # part of typing from Python 3.11
 
-METHODS = ("blur", "polyphase")
+METHODS = ("blur", "polyphase", "alias-free")
 FilterChoice: TypeAlias = Filter | Callable[[Site], Filter] | Mapping[str, Filter]
 """One filter for all sites, a function of the site, or filters by module path ("bin4" elsewhere)."""
 
@@ -56,7 +58,8 @@ def sites(
         model: any module that runs.
         example_input: what the model is called with: a tensor, a tuple of positional arguments or a dict of keyword
             arguments. Sites are those that this input reaches.
-        method, stem, recipe, placement: see `antialias`. With "polyphase" the sites are those of the anchors alone.
+        method, stem, recipe, placement: see `antialias`. With "polyphase" the sites are those of the anchors alone;
+            with "alias-free" non-linearities follow.
 
     Raises:
         InputError: `method`, `recipe` or `placement` is unknown, or `model` does not take `example_input`.
@@ -68,7 +71,11 @@ def sites(
     model = with_modules(model)
     if method == "polyphase":
         return AnchorPlans(record(model, example_input)).sites()
-    return [site for plan in _plans(model, example_input, stem, recipe, placement)[1] for site in plan.sites]
+    if method == "alias-free":
+        _check_alias_free(recipe, placement, "ideal")
+    trace, plans = _plans(model, example_input, ALL if method == "alias-free" else stem, recipe, placement)
+    found = _nonlinearities(model, example_input, trace, plans) if method == "alias-free" else []
+    return [*(site for plan in plans for site in plan.sites), *(one.site for one in found)]
 
 
 def antialias(
@@ -111,13 +118,20 @@ def antialias(
     circular padding, and sizes that the total stride divides, no circular shift of the input changes the output
     (outputs with spatial axes move along), whatever the weights are: `dealias.certify` checks it.
 
+    With `method="alias-free"` shifts by a fraction of a pixel change the output as little as possible: the filter is
+    "ideal" at every site, the stem included, and activations, norms over channels and maxima are evaluated at twice the
+    rate: a layer in front of them doubles the samples of a map, another one behind them halves them, without the waves
+    that the map cannot hold. Polynomials of degree 2 are exact so, others nearly. The maps wrap around: the model is to
+    pad circularly, see `dealias.to_circular`.
+
     Args:
         model: any module that runs; weights and training mode are kept.
         example_input: see `sites`; the values do not matter.
-        method: "blur", or "polyphase": anchors, with the blurs that `filter` asks for; "none" leaves the sites as they
-            are.
+        method: "blur"; or "polyphase": anchors, with the blurs that `filter` asks for, "none" leaves the sites as they
+            are; or "alias-free".
         filter: see `dealias.filters.resolve_filters`; or a function of the `Site`, or a mapping from module path to
-            filter ("bin4" elsewhere). `dealias.filters.scaled` makes named filters as wide as the stride asks for.
+            filter ("bin4" elsewhere). `dealias.filters.scaled` makes named filters as wide as the stride asks for. With
+            "alias-free" leave it out.
         stem: also the first strided convolution, which costs most and which the paper leaves as it is.
         recipe: "same-size" keeps the size of every feature map; "zhang2019" makes the paper's released networks: the
             ResNets' first pooling has a 2x2 window without padding, a first convolution of stride 4 (AlexNet) gets
@@ -141,7 +155,8 @@ def antialias(
         UserWarning: sites could not be anti-aliased, or there was nothing to do.
 
     Source: Zhang, *Making Convolutional Networks Shift-Invariant Again*, ICML 2019, section 3.2; of the anchors: Chaman
-    and Dokmanic, *Truly shift-invariant convolutional neural networks*, CVPR 2021.
+    and Dokmanic, *Truly shift-invariant convolutional neural networks*, CVPR 2021; of "alias-free": Michaeli et al.,
+    *Alias-Free Convnets: Fractional Shift Invariance via Polynomial Activations*, CVPR 2023.
     """
     given = Arguments(
         method=method,
@@ -192,7 +207,8 @@ def antialias_with_report(
     given.update(arguments)
     baseline = copy.deepcopy(model) if given["inplace"] else model
     done = _convert(model, example_input, given)
-    settings = {"filter": _plain(given["filter"]), "stem": given["stem"], "recipe": given["recipe"]}
+    filter = "ideal" if given["method"] == "alias-free" else given["filter"]
+    settings = {"filter": _plain(filter), "stem": given["stem"], "recipe": given["recipe"]}
     return done.model, build_report(baseline, done, example_input, **settings)
 
 
@@ -208,7 +224,7 @@ def _plain(filter: FilterChoice) -> Any:
 
 
 def _plans(
-    model: nn.Module, example_input: ExampleInput, stem: bool, recipe: str, placement: str
+    model: nn.Module, example_input: ExampleInput, stem: Stem, recipe: str, placement: str
 ) -> tuple[Trace, list[SitePlan]]:
     trace = record(model, example_input)
     plans = make_plans(trace, model, stem=stem, recipe=recipe, placement=placement)
@@ -216,32 +232,57 @@ def _plans(
 
 
 def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) -> Conversion:
-    method, filter, strict = given["method"], given["filter"], given["strict"]
     _check_arguments(given)
+    if given["method"] == "alias-free":
+        given = {**given, "filter": "ideal"}
+    method, filter, strict = given["method"], given["filter"], given["strict"]
     if given["inplace"] and has_graphs(model):
         raise InputError("inplace=True: a graph of torch.export or torch.fx is converted into a copy alone")
     model = with_modules(model)
     if method == "polyphase" and isinstance(filter, str) and filter == "none":  # the sites stay as they are
         trace, plans = record(model, example_input), list[SitePlan]()
     else:
-        trace, plans = _plans(model, example_input, given["stem"], given["recipe"], given["placement"])
+        stem: Stem = ALL if method == "alias-free" else given["stem"]
+        trace, plans = _plans(model, example_input, stem, given["recipe"], given["placement"])
     placed = [plan for plan in plans if plan.is_placed]
     filters = _filters(filter, plans)
     missed = _refuse_missed([site for plan in plans for site in plan.sites], strict)
-    if method == "blur":
-        _warn(plans, missed, stacklevel=4)
-    padding_mode = given["padding_mode"]
-    if padding_mode == "auto":
-        padding_mode = "circular" if _pads_circularly(trace) else "reflect"
-    scale = given["recipe"] != "zhang2019"
-    blurrings = {plan: Blurring(filters[plan], padding_mode, scale) for plan in placed}
+    padding_mode = _padding_mode(given, trace)
+    found = _nonlinearities(model, example_input, trace, plans) if method == "alias-free" else []
+    missed += _refuse_missed([one.site for one in found], strict)
+    edits = [one.edit for one in found if one.edit is not None]
+    if method != "polyphase":
+        _warn(plans, missed, stacklevel=4, changes=bool(placed or edits))
+    scale, rate = given["recipe"] != "zhang2019", 2 if method == "alias-free" else 1
+    blurrings = {plan: Blurring(filters[plan], padding_mode, scale, rate=rate) for plan in placed}
     _check_ideal(blurrings, given["placement"])
     converted = model if given["inplace"] else copy.deepcopy(model)
     applied = apply(converted, placed, blurrings.__getitem__)
-    if placed:
-        watch_over(converted, [plan.decision.edits for plan in placed])
-    anchors = tuple(_anchor(converted, example_input, strict)) if method == "polyphase" else ()
-    return Conversion(converted, trace, plans, applied, padding_mode, anchors)
+    for edit in edits:
+        edit.apply(converted, Blurring("ideal", padding_mode, rate=rate))
+    if placed or edits:
+        watch_over(converted, [*(plan.decision.edits for plan in placed), *([edit] for edit in edits)])
+    others = _anchor(converted, example_input, strict) if method == "polyphase" else [one.site for one in found]
+    return Conversion(converted, trace, plans, applied, padding_mode, tuple(others))
+
+
+def _nonlinearities(
+    model: nn.Module, example_input: ExampleInput, trace: Trace, plans: Sequence[SitePlan]
+) -> list[Nonlinearity]:
+    return verified_rates(model, example_input, trace, plans, Nonlinearities(trace, plans).found())
+
+
+def _padding_mode(given: Arguments, trace: Trace) -> str:
+    """The border of the blurs."""
+    padding_mode, circular = given["padding_mode"], _pads_circularly(trace)
+    if padding_mode == "auto" and given["method"] == "alias-free" and not circular:
+        raise InputError(
+            "method='alias-free': its filters wrap around at the borders and layers of this model do not: use "
+            "dealias.to_circular(model), or padding_mode='circular' all the same"
+        )
+    if padding_mode == "auto":
+        return "circular" if circular else "reflect"
+    return check_padding_mode(padding_mode, (IDEAL,) if given["method"] == "alias-free" else ())
 
 
 def _anchor(model: nn.Module, example_input: ExampleInput, strict: bool) -> list[Site]:
@@ -273,6 +314,8 @@ def _check_arguments(given: Arguments) -> None:
         check_flag(name, flag)
     _check_choice("padding_mode", given["padding_mode"], ("auto", *PADDING_MODES))
     filter = given["filter"]
+    if given["method"] == "alias-free":
+        _check_alias_free(given["recipe"], given["placement"], filter)
     if not isinstance(filter, Mapping) and not callable(filter):
         _check_filter(filter, None)
 
@@ -324,6 +367,16 @@ def _check_ideal(blurrings: Mapping[SitePlan, Blurring], placement: str) -> None
             raise InputError("filter='ideal' with placement='before': it filters and subsamples at once: use 'after'")
 
 
+def _check_alias_free(recipe: str, placement: str, filter: FilterChoice) -> None:
+    """Refuse what the method has no room for: all its filters are ideal, and stand behind what they filter."""
+    others = (("recipe", recipe, "same-size"), ("placement", placement, "after"))
+    for name, value, only in others:
+        if value != only:
+            raise InputError(f"{name}={value!r} with method='alias-free': it takes {name}={only!r} alone")
+    if not isinstance(filter, str) or filter not in ("ideal", "bin4"):
+        raise InputError(f"filter={shown(filter)} with method='alias-free': all its filters are ideal: leave it out")
+
+
 def _check_recipe(recipe: str, placement: str) -> None:
     _check_choice("recipe", recipe, RECIPES)
     _check_choice("placement", placement, PLACEMENTS)
@@ -342,18 +395,21 @@ def _lines(missed: Sequence[Site]) -> list[str]:
     return [f"{line} ({times} times)" if times > 1 else line for line, times in said.items()]
 
 
-def _warn(plans: Sequence[SitePlan], missed: Sequence[Site], stacklevel: int) -> None:
+def _warn(plans: Sequence[SitePlan], missed: Sequence[Site], stacklevel: int, changes: bool) -> None:
     """One warning for all that the caller may not expect: nothing to do, or sites that stay aliased."""
     words = []
+    unfiltered = [site for site in missed if site.kind != NONLINEARITY]
     downsampling = [site for plan in plans for site in plan.sites if site.kind not in GROWING]
-    if not any(plan.is_placed for plan in plans):
+    if not changes:
         words.append(
             "the model is already anti-aliased: nothing is changed"
             if any(site.kind == "blur" for site in downsampling)
             else "the model has no downsampling site at which a blur can be placed: nothing is changed"
         )
-    if missed:
-        words.append(f"not anti-aliased, {len(missed)} of {len(downsampling)} downsampling sites:")
+    if unfiltered:
+        words.append(f"not anti-aliased, {len(unfiltered)} of {len(downsampling)} downsampling sites:")
+    if len(missed) > len(unfiltered):
+        words.append(f"not evaluated at twice the rate, {len(missed) - len(unfiltered)} non-linearities:")
     if words:
         warnings.warn("\n".join(["; ".join(words), *(f"- {line}" for line in _lines(missed))]), stacklevel=stacklevel)
 

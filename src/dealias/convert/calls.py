@@ -123,7 +123,10 @@ def _spread(index: Any, axes: int, whole: Any) -> list[Any]:
 
 
 class ChangedCall(nn.Module):
-    """All calls with one window, at another stride if one is given, with a layer in front or behind if there is one."""
+    """All calls with one window, at another stride if one is given, with a layer in front or behind if there is one.
+
+    Of activations `_Answering` makes the calls, which have few arguments in common.
+    """
 
     def __init__(
         self, window: Window, stride: tuple[int, ...] = (), *, before: _Layer = None, after: _Layer = None
@@ -162,12 +165,7 @@ class _Answering(TorchFunctionMode):
         if FUNCTIONS[func].kind == "activation":
             turn = self.turns[0]
             self.turns[0] = turn + 1
-            activated = func(*args, **kwargs)
-            for call in _behind_activations(self.calls):
-                if call.window.rest[0] == turn:
-                    _refuse_checkpoints()
-                    activated = call.after(activated)
-            return activated
+            return _activated(self.calls, turn, func, args, kwargs)
         window = window_of(func, args, kwargs)
         others: Any = self.calls if window is not None else ()
         for call in others:
@@ -177,9 +175,24 @@ class _Answering(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _behind_activations(calls: nn.ModuleList) -> list[Any]:
-    """The blurs behind activations; the window of each has its turn, and how many activations its forward runs."""
+def _at_activations(calls: nn.ModuleList) -> list[Any]:
+    """The layers at activations; the window of each has its turn, and how many activations its forward runs."""
     return [call for call in calls if cast(Window, call.window).kind == "activation"]
+
+
+def _activated(calls: nn.ModuleList, turn: int, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What activation number `turn` of a forward returns with the layers in front of it and behind it, in order."""
+    here = [call for call in _at_activations(calls) if call.window.rest[0] == turn]
+    if not here:
+        return function(*args, **kwargs)
+    _refuse_checkpoints()
+    input, *rest = (kwargs.pop("input"), *args) if "input" in kwargs else args
+    for call in here:
+        input = input if call.before is None else call.before(input)
+    activated = function(input, *rest, **kwargs)
+    for call in here:
+        activated = activated if call.after is None else call.after(activated)
+    return activated
 
 
 def _refuse_checkpoints() -> None:
@@ -198,10 +211,10 @@ def _refuse_checkpoints() -> None:
 
 def _check_turns(calls: nn.ModuleList, turns: int, training: bool) -> None:
     """See that a forward ran as many activations as when its blurs were placed; in training it may run more."""
-    wanted = {call.window.rest[1] for call in _behind_activations(calls)}
+    wanted = {call.window.rest[1] for call in _at_activations(calls)}
     if any(turns < of if training else turns != of for of in wanted):
         raise InputError(
-            f"a forward with a blur behind one of its activations ran {turns} of them, not {max(wanted)} as for the "
+            f"a forward with a filter at one of its activations ran {turns} of them, not {max(wanted)} as for the "
             "example_input of antialias(): give the activation a module of its own"
         )
 
@@ -240,16 +253,17 @@ def _wrap(owner: type[nn.Module], method: str) -> None:
     setattr(owner, method, wrapper)
 
 
-def answer_calls(module: nn.Module, method: str | None, call: nn.Module) -> None:
+def answer_calls(module: nn.Module, method: str | None, call: nn.Module, *, nearest: bool = False) -> None:
     """Let `call` answer the function calls with its window that `method` of `module` makes.
 
+    Of layers at the same activation it is the `nearest` one if asked for, else the last of those behind.
     The method is wrapped in the class of the module, so that `torch.fx`, replicas and checkpointing, which call methods
     of the class, meet the wrapper too. It is None where a forward that a user put in its place makes the calls.
     """
     if CALLS not in module._modules:
         module.add_module(CALLS, Answers())
     answers = cast(Answers, module.get_submodule(CALLS))
-    answers.append(call)
+    answers.insert(0 if nearest else len(answers), call)
     if method is not None:
         answers.methods.add((type(module), method))
         _wrap(type(module), method)

@@ -70,7 +70,12 @@ class Wrapped(Changed):
 
 
 class _Pool(Wrapped):
-    """A pooling of which all windows are full. `period` is its stride at first: an anti-aliased one has stride 1."""
+    """A pooling of which all windows are full. `period` is its stride at first: an anti-aliased one has stride 1.
+
+    `rate` is the number of samples for each pixel of its map, with padding and dilation in samples.
+    """
+
+    rate = 1
 
     def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
         """`x` with as many samples of the opposite side as the windows need, the kernel and the stride."""
@@ -80,11 +85,12 @@ class _Pool(Wrapped):
         axes = zip(x.shape[-self.spatial :], kernel, stride, period, pads, dilation, strict=True)
         for size, k, step, whole, p, d in axes:
             reach = d * (k - 1)
-            windows = (size + 2 * p - reach - 1) // whole + 1
+            last = (size + 2 * p - reach) // self.rate - 1  # the first pixel of the last window
+            windows = last // whole + 1
             if self.ceil_mode:
-                windows = -(-(size + 2 * p - reach - 1) // whole) + 1
-                windows -= (windows - 1) * whole >= size + p  # the last one must start inside
-            dense = windows * (whole // step)
+                windows = -(-last // whole) + 1
+                windows -= (windows - 1) * whole * self.rate >= size + p  # the last one must start inside
+            dense = windows * (whole // step) * self.rate
             after.append((dense - 1) * step + reach + 1 - size - p)
         return pad(x, pads, [max(more, 0) for more in after], "circular"), kernel, stride
 

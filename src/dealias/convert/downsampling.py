@@ -18,12 +18,13 @@ Status: TypeAlias = Literal["placed", "left alone", "not placed"]
 
 @dataclass(frozen=True)
 class Site:
-    """A place where a network subsamples: one call of one layer or function.
+    """A place where a network subsamples: one call of one layer or function; or one of the places named last.
 
     Args:
         kind: "conv", "max_pool", "avg_pool", "lp_pool", "adaptive_pool", "interpolate", "slice", "unfold",
             "pixel_unshuffle" or "unknown" (an operation that makes a map smaller in another way); "blur" where the
-            network is anti-aliased already; "conv_transpose", "upsample" or "pixel_shuffle" where the map grows.
+            network is anti-aliased already; "conv_transpose", "upsample" or "pixel_shuffle" where the map grows;
+            "nonlinearity" with `method="alias-free"`, an activation, a norm over channels or a maximum at stride 1.
         path: of the layer, as in `model.get_submodule(path)`; "" for a function, or where the layer is the model.
         stride: for each spatial axis; input size over output size, rounded, where the site has no stride of its own
             (the other way round where the map grows).
@@ -114,6 +115,8 @@ _OPERATIONS: dict[str, tuple[str, ...]] = {
 _KINDS = {operation: kind for kind, operations in _OPERATIONS.items() for operation in operations}
 GROWING = ("conv_transpose", "upsample", "pixel_shuffle")
 """The kinds of sites where the map grows: nothing is subsampled there."""
+NONLINEARITY = "nonlinearity"
+"""The kind of a site where `method="alias-free"` evaluates something at twice the rate."""
 
 
 def find_downsampling(trace: Trace) -> tuple[list[Spot], Grids]:

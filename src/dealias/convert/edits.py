@@ -5,6 +5,7 @@ None touches a parameter, a buffer or their order.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 
 from dealias.convert.calls import ChangedCall, PoolCall, SliceCall, answer_calls
 from dealias.convert.layers import CONVERTED, Blurring, convert_layer
-from dealias.convert.windows import Window, layer_classes
+from dealias.convert.rate_layers import Doubling, Halving
+from dealias.convert.windows import Window, layer_classes, per_axis
 
 BEFORE = "antialias_before"
 AFTER = "antialias_after"
 _CONVS = layer_classes("Conv")
+MAX_POOLS = layer_classes("MaxPool")
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,20 @@ class Blur(Edit):
         return blur
 
 
-def hang(module: nn.Module, path: str, layer: nn.Module, *, before: bool) -> None:
-    """Let `layer` change what the module at `path` takes in or returns, behind what hangs there already."""
-    name = BEFORE if before else AFTER
+def hang(module: nn.Module, path: str, layer: nn.Module, *, before: bool, nearest: bool = False) -> None:
+    """Let `layer` change what the module at `path` takes in or returns, behind what hangs there already.
+
+    With `nearest`, no other layer hangs between the module and `layer`.
+    """
+    name, first = BEFORE if before else AFTER, nearest and not before
     earlier = module._modules.get(name)
-    module.add_module(name, layer if earlier is None else nn.Sequential(earlier, layer))
+    both = (layer, earlier) if first else (earlier, layer)
+    module.add_module(name, layer if earlier is None else nn.Sequential(*both))
     if isinstance(module, nn.Sequential):  # which runs a child of its own accord
         return
     hook = blur_hook(module, before)
     if hook is not None:
-        hook.blurs.append(layer)
+        hook.blurs.insert(0 if first else len(hook.blurs), layer)
         return
     if before:  # both in front of the user's hooks, which are to see what enters and leaves the module
         handle = module.register_forward_pre_hook(_BlurInput(layer, path), prepend=True)
@@ -179,6 +186,8 @@ class AnswerPool(AnswerCalls):
     def _change(self, module: Any, blurring: Blurring) -> nn.Module | None:
         window, blur = self.window, None
         layer = _layer_for(window, (1,) * len(window.stride))
+        if self.dense and blurring.rate > 1 and window.kind == "max_pool":
+            layer = _max_at_twice_the_rate(layer, blurring.plain)
         if window.kind == "avg_pool" and not window.averages_blocks and not self.dense:
             blur = blurring.pool(window.stride)
             layer = nn.Sequential(layer, blur)
@@ -186,6 +195,44 @@ class AnswerPool(AnswerCalls):
             layer = blur = convert_layer(_layer_for(window, window.stride), blurring, whole=self.whole_windows)
         answer_calls(module, self.method, PoolCall(window, layer))
         return blur
+
+
+def _max_at_twice_the_rate(layer: Any, plain: bool) -> nn.Module:
+    """`layer`, a max-pool at stride 1, between what doubles and halves the rate."""
+    border = _space_out(layer)
+    axes = tuple(range(-len(layer.dilation), 0))
+    return nn.Sequential(Doubling(axes, plain), *border, layer, Halving(axes, plain))
+
+
+def _space_out(pool: Any) -> list[nn.Module]:
+    """Let the windows of a max-pool reach as far on a map at twice the rate; return what is to pad that, if anything.
+
+    PyTorch's own padding may be half a kernel at most, whatever its dilation is.
+    """
+    axes = next(axes for axes, kind in enumerate(MAX_POOLS, start=1) if isinstance(pool, kind))
+    padding, dilation = (tuple(2 * one for one in per_axis(one, axes)) for one in (pool.padding, pool.dilation))
+    pool.dilation = dilation
+    if hasattr(pool, "rate"):  # a layer of to_circular(), which pads by itself
+        pool.rate, pool.padding = 2, padding
+        return []
+    pool.padding = 0
+    pads = tuple(amount for amount in reversed(padding) for _ in range(2))
+    pad: Any = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)[axes - 1]
+    return [pad(pads, -math.inf)] if any(pads) else []
+
+
+@dataclass(frozen=True)
+class DoubleRate(Edit):
+    """Evaluate the non-linearity at `path`, or the max-pool at stride 1, at twice the rate along `axes`."""
+
+    axes: tuple[int, ...]
+
+    def _change(self, module: Any, blurring: Blurring) -> None:
+        border = _space_out(module) if isinstance(module, MAX_POOLS) else []
+        doubling = Doubling(self.axes, blurring.plain)
+        layer = nn.Sequential(doubling, *border) if border else doubling
+        hang(module, self.path, layer, before=True, nearest=True)
+        hang(module, self.path, Halving(self.axes, blurring.plain), before=False, nearest=True)
 
 
 _CLASSES = {
@@ -231,20 +278,42 @@ class AnswerConv(AnswerCalls):
 
 
 @dataclass(frozen=True)
-class AnswerActivation(Edit):
-    """A blur behind activation number `turn` of the `of` activations that a module's forward runs."""
+class AtActivation(Edit):
+    """Layers at activation number `turn` of the `of` activations that a module's forward runs."""
 
     turn: int
     of: int
+
+    def answer(self, module: nn.Module, before: nn.Module | None, after: nn.Module, *, nearest: bool = False) -> None:
+        """Put a layer in front of the activation, if there is one, and one behind it."""
+        for layer in module.modules():
+            if type(layer).__module__ == nn.ReLU.__module__:
+                layer.__module__ = __name__  # torch.fx then traces into it, and its activation takes its turn
+        call = ChangedCall(Window("activation", rest=(self.turn, self.of)), before=before, after=after)
+        answer_calls(module, "forward", call, nearest=nearest)
+
+
+@dataclass(frozen=True)
+class AnswerActivation(AtActivation):
+    """A blur behind an activation."""
+
     stride: tuple[int, ...]
 
     def _change(self, module: Any, blurring: Blurring) -> nn.Module:
         blur = blurring.pool(self.stride)
-        for layer in module.modules():
-            if type(layer).__module__ == nn.ReLU.__module__:
-                layer.__module__ = __name__  # torch.fx then traces into it, and its activation takes its turn
-        answer_calls(module, "forward", ChangedCall(Window("activation", rest=(self.turn, self.of)), after=blur))
+        self.answer(module, None, blur)
         return blur
+
+
+@dataclass(frozen=True)
+class DoubleRateOfActivation(AtActivation):
+    """Evaluate an activation at twice the rate along `axes`."""
+
+    axes: tuple[int, ...]
+
+    def _change(self, module: Any, blurring: Blurring) -> None:
+        layers = Doubling(self.axes, blurring.plain), Halving(self.axes, blurring.plain)
+        self.answer(module, *layers, nearest=True)
 
 
 @dataclass(frozen=True)

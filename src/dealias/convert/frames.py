@@ -50,8 +50,8 @@ class Maps:
                 output for output in node.outputs if self.grids.size(output) is None and {len(output.shape)} == ranks
             )
 
-    def __contains__(self, value: Value) -> bool:
-        if value in self._alike:
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, Value) or value in self._alike:
             return False
         size = self.grids.size(value)
         return max(size, default=1) > 1 if size is not None else value in self.early and max(value.shape[2:]) > 1

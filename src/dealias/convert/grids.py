@@ -9,7 +9,7 @@ from math import prod
 from typing import NamedTuple
 
 from dealias.convert.axes import FLAT, MOVES, Axes, Form, inserted, merges, multiplied, reduced, reshaped
-from dealias.convert.trace import BLUR, Node, Trace, Value
+from dealias.convert.trace import BLUR, DOUBLE, HALVE, Node, Trace, Value
 
 VIEWS = ("view", "_unsafe_view", "reshape")
 _CROPS = {"slice", "narrow", "split", "split_with_sizes", "chunk", "constant_pad_nd", "select", "unbind"}
@@ -178,7 +178,7 @@ class Grids:
             taken = {pixel for piece in pieces for pixel in range(piece.start, piece.stop)}
             if pieces and len(taken) <= max(taken) - min(taken):  # pixels in between are left out
                 self._note_shrink(node, pieces[0].whole, output)
-        elif not (_is_crop(node) or transforms or node.op == "unfold"):  # whose step is known
+        elif not (_is_crop(node) or transforms or node.op in ("unfold", DOUBLE, HALVE)):  # whose step is known
             self._note_shrink(node, source, output)
 
     def _note_shrink(self, node: Node, source: Value, output: Value) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from dealias.convert.downsampling import Spot
 from dealias.convert.edits import AnswerConv, AnswerPool, Edit, SetStride
@@ -11,11 +11,15 @@ from dealias.convert.placement import caller_of
 from dealias.convert.trace import Call, Trace, Value
 from dealias.convert.windows import Window
 
+ALL: Literal["all"] = "all"
+"""In place of `stem=True`: the stem keeps no stride, whatever that costs."""
+Stem: TypeAlias = bool | Literal["all"]
+
 
 class Group:
     """All spots where one layer subsamples, or where one module makes the same function call."""
 
-    def __init__(self, trace: Trace, spots: Sequence[Spot], stem: bool, recipe: str) -> None:
+    def __init__(self, trace: Trace, spots: Sequence[Spot], stem: Stem, recipe: str) -> None:
         self.trace, self.spots, self.stem, self.recipe = trace, tuple(spots), stem, recipe
         first = self.spots[0]
         self.kind, self.stride = first.kind, first.stride
@@ -57,9 +61,9 @@ class Group:
     def steps(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The stride that a convolution keeps, and the stride of the blur.
 
-        A stem of stride 4 or more keeps half of it: a dense one would cost 16 times as much.
+        A stem of stride 4 or more keeps half of it, unless asked for: a dense one would cost 16 times as much.
         """
-        if self.is_stem and max(self.stride) > 3 and all(step % 2 == 0 for step in self.stride):
+        if self.is_stem and self.stem != ALL and max(self.stride) > 3 and all(step % 2 == 0 for step in self.stride):
             return tuple(step // 2 for step in self.stride), (2,) * len(self.stride)
         return (1,) * len(self.stride), self.stride
 

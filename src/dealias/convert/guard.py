@@ -14,9 +14,10 @@ from torch import nn
 from dealias.convert.anchor_layers import Anchor, Undo
 from dealias.convert.calls import CALLS
 from dealias.convert.edits import (
-    AnswerActivation,
     AnswerCalls,
+    AtActivation,
     Blur,
+    DoubleRate,
     Edit,
     KeepStride,
     ReplacePool,
@@ -55,7 +56,9 @@ class PlacementGuard:
             module = find_module(model, edit.path)
             if isinstance(edit, KeepStride | ReplacePool) and _is_unconverted(module):
                 return f"`{edit.path}` was replaced"
-            answers = isinstance(edit, AnswerActivation | AnswerCalls)
+            if isinstance(edit, DoubleRate) and module is not None and not _hosts(module, edit.path):
+                return f"`{edit.path}`, which was evaluated at twice the rate, was replaced"
+            answers = isinstance(edit, AtActivation | AnswerCalls)
             if answers and module is not None and CALLS not in module._modules:
                 same_class = type(module).__qualname__ == self.callers[edit.path]
                 if same_class or any(map(_is_aliased, module.modules())):
@@ -104,7 +107,7 @@ def watch_over(model: nn.Module, plans: Sequence[Sequence[Edit]] = (), anchors: 
         model.__dict__["antialias_guard"] = model.register_forward_pre_hook(guard, prepend=True)
     guard.plans += plans
     guard.anchors += anchors
-    paths = {edit.path for edits in plans for edit in edits if isinstance(edit, AnswerActivation | AnswerCalls)}
+    paths = {edit.path for edits in plans for edit in edits if isinstance(edit, AtActivation | AnswerCalls)}
     guard.callers |= {path: type(model.get_submodule(path)).__qualname__ for path in paths}
     guard.aliased = {path for path, module in model.named_modules() if _is_aliased(module)}
 
@@ -121,6 +124,12 @@ def _blurs(host: nn.Module | None, before: bool) -> bool:
     if isinstance(host, nn.Sequential) and not before:
         return any(name.startswith("antialias_") for name in host._modules) or blur_hook(host, before) is not None
     return host is not None and blur_hook(host, before) is not None
+
+
+def _hosts(module: nn.Module, path: str) -> bool:
+    """Whether what was hung in front of `module` and behind it, at `path`, still hangs there."""
+    hooks = [blur_hook(module, before) for before in (True, False)]
+    return all(hook is not None and hook.path == path for hook in hooks)
 
 
 def _moved(model: nn.Module, path: str) -> bool:

@@ -15,17 +15,20 @@ from dealias.convert.windows import layer_classes, per_axis
 from dealias.errors import InputError
 from dealias.filters import Filter, Taps, resolve_filters, scaled
 from dealias.functional import apply_blur, apply_max_blur, pool_arguments
+from dealias.ops.rates import doubled
 
 # Single calls in the graphs of torch.fx.
 torch.fx.wrap("apply_blur")
 torch.fx.wrap("apply_max_blur")
+torch.fx.wrap("doubled")
 
 
-class _Floating(nn.Module):
+class Floating(nn.Module):
     """Refuses to let PyTorch quantise its parent: a layer with a child gets no observer, and would lose its scale."""
 
     @property
-    def qconfig(self) -> NoReturn:  # set in eager mode on a layer that will be replaced, and on its children
+    def qconfig(self) -> NoReturn:
+        """Set in eager mode on a layer that will be replaced, and on its children."""
         raise AttributeError("qconfig")
 
     @qconfig.setter
@@ -46,7 +49,7 @@ def subclass(namespace: dict[str, Any], prefix: str, original: type[nn.Module], 
 
 
 _BLUR_POOL = {1: layers.BlurPool1d, 2: layers.BlurPool2d, 3: layers.BlurPool3d}
-_FLOATING_BLUR_POOL = {axes: subclass(globals(), "Floating", one, axes, _Floating) for axes, one in _BLUR_POOL.items()}
+_FLOATING_BLUR_POOL = {axes: subclass(globals(), "Floating", one, axes, Floating) for axes, one in _BLUR_POOL.items()}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LP_POOL = {1: F.lp_pool1d, 2: F.lp_pool2d, 3: F.lp_pool3d}
 _LINEAR_MODES = ("linear", "bilinear", "trilinear", "bicubic", "area")
@@ -60,6 +63,7 @@ class Blurring:
     padding_mode: Any
     scale: bool = True  # whether a named filter is as wide as the stride asks for, see `dealias.filters.scaled`
     plain: bool = False  # whether an average stays one: to compare the converted network with the original
+    rate: int = 1  # samples of a map for each pixel where maxima are taken
 
     def filter_at(self, stride: Sequence[int]) -> Filter:
         """The filter for a blur that subsamples by `stride`."""
@@ -87,6 +91,12 @@ class Blurring:
         if dense:
             return cast(nn.Module, make(self.taps(stride), (1,) * len(stride), self.padding_mode))
         return cast(nn.Module, make(self.filter_at(stride), stride, self.padding_mode))
+
+    def at_rate(self, x: Tensor, spatial: int) -> Tensor:
+        """`x` at the rate at which maxima are taken."""
+        if self.rate == 1:
+            return x
+        return doubled(x, tuple(range(-spatial, 0)), plain=self.plain)
 
     def blur(self, x: Tensor, stride: tuple[int, ...]) -> Tensor:
         """Blur `x` and subsample it by `stride`."""
@@ -148,12 +158,14 @@ class _MaxPool(Converted):
         names = ("kernel_size", "stride", "padding", "dilation")
         for attribute, value in options.get("changes", {}).items():
             setattr(self, attribute, value)
-        kernel, stride, padding, dilation = pool_arguments(self.spatial, *(getattr(self, one) for one in names))
+        kernel, *steps = pool_arguments(self.spatial, *(getattr(self, one) for one in names))
+        stride, padding, dilation = (tuple(step * blurring.rate for step in axis) for axis in steps)
         self.geometry = (kernel, stride, padding, dilation)
         self.take_filter(stride)
 
     def forward(self, input: Tensor) -> Any:
-        y = apply_max_blur(input, *self.geometry, self.ceil_mode, self.taps, self.padding_mode)
+        x = self.blurring.at_rate(input, self.spatial)
+        y = apply_max_blur(x, *self.geometry, self.ceil_mode, self.taps, self.padding_mode)
         return (y, None) if self.return_indices else y
 
 
@@ -218,9 +230,10 @@ class _AdaptiveAvgPool(_Resampled):
 
 class _AdaptiveMaxPool(_Resampled):
     def subsampled(self, input: Tensor, steps: tuple[int, ...]) -> Any:
-        none, ones = (0,) * len(steps), (1,) * len(steps)
-        taps = self.blurring.taps(steps)
-        y = apply_max_blur(input, steps, steps, none, ones, False, taps, self.blurring.padding_mode)
+        rate, none = self.blurring.rate, (0,) * len(steps)
+        strides, x = tuple(step * rate for step in steps), self.blurring.at_rate(input, len(steps))
+        taps, gaps = self.blurring.taps(strides), (rate,) * len(steps)
+        y = apply_max_blur(x, steps, strides, none, gaps, False, taps, self.blurring.padding_mode)
         return (y, None) if self.return_indices else y
 
 

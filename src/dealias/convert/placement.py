@@ -6,7 +6,7 @@ The blur of a strided convolution stands behind the non-linearity (Zhang 2019, s
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -73,6 +73,27 @@ def explore(grids: Grids, starts: Sequence[Value], *, pooled: Sequence[Value] = 
     walk = _Walk(grids, starts, mixing)
     walk.linear -= set(pooled)
     return walk.run()
+
+
+def is_linear(node: Node, maps: Container[Value]) -> bool:
+    """Whether what `node` does to `maps` pixel by pixel is linear, where statistics are constants."""
+    if node.op in _LINEAR or "batch_norm" in node.op or node.op == "native_group_norm":
+        return True
+    return node.op in _LINEAR_BY_A_CONSTANT and sum(value in maps for value in node.inputs) == 1
+
+
+def works_pixelwise(node: Node, axes: Sequence[int]) -> bool:
+    """Whether `node` may work pixel by pixel; `axes` are those of pixels in what it takes in, below 0."""
+    if node.reads_constant(axes):
+        return False
+    length = len(node.inputs[0].shape)
+    if node.op in ("native_layer_norm", "_fused_rms_norm"):
+        return min(axes, default=0) + length >= 0 and max(axes, default=-length) < -len(
+            node.settings["normalized_shape"]
+        )
+    if node.op in ("softmax", "_softmax", "_log_softmax"):
+        return node.settings["dim"] % length - length not in axes
+    return node.pointwise or node.op in ACTIVATIONS | _COPIES | _OF_CHANNELS | _REDUCING
 
 
 class _Walk:

@@ -10,7 +10,7 @@ from torch import nn
 
 from dealias.convert.downsampling import Site, Spot, find_downsampling, unreached_layers
 from dealias.convert.edits import AnswerConv, AnswerPool
-from dealias.convert.groups import Group
+from dealias.convert.groups import Group, Stem
 from dealias.convert.placement import caller_of
 from dealias.convert.rules import Decision, Rules, refuse
 from dealias.convert.trace import Trace
@@ -50,7 +50,7 @@ class SitePlan:
         return replace(self, decision=refuse(problem))
 
 
-def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str, placement: str = "after") -> list[SitePlan]:
+def make_plans(trace: Trace, model: nn.Module, *, stem: Stem, recipe: str, placement: str = "after") -> list[SitePlan]:
     """What to do at every downsampling site of `trace`, by the layer that subsamples there, in order of first use."""
     found, grids = find_downsampling(trace)
     spots: dict[Any, list[Spot]] = {}
@@ -72,7 +72,7 @@ def make_plans(trace: Trace, model: nn.Module, *, stem: bool, recipe: str, place
     return plans
 
 
-def _key(spot: Spot, stem: bool) -> Any:
+def _key(spot: Spot, stem: Stem) -> Any:
     """What one change covers: a layer, or all calls of a function with the same arguments by one method."""
     if spot.call is not None:
         return spot.call.module

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from dealias.convert.trace import BLUR, Call, Method, Node, Output, Trace, Value, is_blur_layer
+from dealias.convert.trace import BLUR, DOUBLE, HALVE, Call, Method, Node, Output, Trace, Value, is_blur_layer
 from dealias.convert.windows import Window, window_of
 from dealias.errors import InputError, InputTypeError, printable
 
@@ -70,7 +70,7 @@ class _Recorder(TorchDispatchMode):
         if self.opaque is call:
             self.opaque = None
             if isinstance(output, Tensor) and call.input is not None:
-                self.add(BLUR, (call.input,), (output,), call)
+                self.add(getattr(module, "rate_operation", BLUR), (call.input,), (output,), call)
         elif self.opaque is not None and self.opaque is call.parent and getattr(module, "is_anchor", False):
             self.opaque.input = None  # the anchor hangs in front of the blur, and is no part of it
             if isinstance(output, Tensor) and call.input is not None:
@@ -153,7 +153,7 @@ class _Recorder(TorchDispatchMode):
         settings = settings or {}
         depth = max(value.depth for value in inputs) + (op == "convolution")
         values = tuple(Value(tuple(tensor.shape), tensor.dtype, depth=depth) for tensor in outputs)
-        source, method, functional = self.caller() if op != BLUR else ("", None, None)
+        source, method, functional = self.caller() if op not in (BLUR, DOUBLE, HALVE) else ("", None, None)
         if functional is not None and functional is self.functional:  # the first of its operations stands for all
             node = self.nodes[-1]
             node.outputs = values

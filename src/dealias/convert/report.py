@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dealias.convert.downsampling import GROWING, Site
+from dealias.convert.downsampling import GROWING, NONLINEARITY, Site
 from dealias.convert.plan import SitePlan
 from dealias.convert.recording import ExampleInput, call_arguments, record, undisturbed
-from dealias.convert.trace import Node, Trace
+from dealias.convert.trace import DOUBLE, HALVE, Node, Trace
+from dealias.filters import IDEAL, Taps
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,8 +88,8 @@ def sites_table(sites: Sequence[Site], extra: Sequence[str] | None = None) -> Ta
     from rich.table import Table
     from rich.text import Text
 
-    placed = sum(site.placed and site.kind not in GROWING for site in sites)
-    total = sum(site.kind not in GROWING for site in sites)
+    subsampling = [site for site in sites if site.kind not in (*GROWING, NONLINEARITY)]
+    placed, total = sum(site.placed for site in subsampling), len(subsampling)
     table = Table(title=f"{placed} of {total} downsampling sites anti-aliased", title_justify="left")
     table.add_column("site", overflow="fold")
     table.add_column("size")
@@ -108,7 +109,8 @@ def sites_table(sites: Sequence[Site], extra: Sequence[str] | None = None) -> Ta
 class Conversion:
     """A converted model, all plans for it, and the blurring layers of each plan that was placed.
 
-    `trace` is of the baseline; `anchors` are the sites of `method="polyphase"`, in the blurred model.
+    `trace` is of the baseline. `others` are the sites of `method="polyphase"`, in the blurred model, or the
+    non-linearities of `method="alias-free"`.
     """
 
     model: nn.Module
@@ -116,7 +118,7 @@ class Conversion:
     plans: Sequence[SitePlan]
     placed: Sequence[tuple[SitePlan, Sequence[nn.Module]]]
     padding_mode: str
-    anchors: tuple[Site, ...] = ()
+    others: tuple[Site, ...] = ()
 
 
 def build_report(
@@ -126,8 +128,8 @@ def build_report(
     traces, blurs_of = (done.trace, record(done.model, example_input)), dict(done.placed)
     costs = [_extra_flops(traces, plan, blurs_of.get(plan, ())) for plan in done.plans]
     return ConversionReport(
-        (*(site for plan in done.plans for site in plan.sites), *done.anchors),
-        (*(extra for cost in costs for extra in cost), *(0 for _ in done.anchors)),  # which multiply nothing
+        (*(site for plan in done.plans for site in plan.sites), *done.others),
+        (*(extra for cost in costs for extra in cost), *(_rate_flops(traces[1], site) for site in done.others)),
         count_flops(baseline, example_input),
         activation_bytes(baseline, example_input),
         activation_bytes(done.model, example_input),
@@ -148,12 +150,41 @@ def _extra_flops(traces: tuple[Trace, Trace], plan: SitePlan, blurs: Sequence[An
             extra[number] = _convolution_flops(pairs[spot.node]) - _convolution_flops(spot.node)
     for blur in blurs:
         maps = [call.output.shape for call in after.calls_of(blur) if call.output is not None]
-        taps = blur.taps if hasattr(blur, "taps") else blur.blurring.taps(plan.sites[0].stride)
+        stride, rate = plan.sites[0].stride, blur.blurring.rate if hasattr(blur, "blurring") else 1
+        taps = blur.taps if hasattr(blur, "taps") else blur.blurring.taps(stride)
         for number, shape in enumerate(maps[: len(extra)]):
-            stride = plan.sites[0].stride
-            lengths = [len(line) or step * n for line, step, n in zip(taps, stride, shape[-len(taps) :], strict=True)]
-            extra[number] += 2 * prod(lengths) * prod(shape)
+            if IDEAL in taps:
+                before_it = [step * n for step, n in zip(stride, shape[-len(taps) :], strict=True)]
+                extra[number] += _resampling_flops(shape, before_it, rate, taps)
+            else:
+                extra[number] += 2 * prod(map(len, taps)) * prod(shape)
     return extra
+
+
+def _resampling_flops(shape: Sequence[int], before: Sequence[int], rate: int, taps: Sequence[Taps]) -> int:
+    """Of the filters along one axis after the other that bring a map of `before` pixels, at a rate, to `shape`."""
+    spatial = len(before)
+    lead, total, now = prod(shape[:-spatial]), 0, list(before)
+    for axis in range(spatial) if rate > 1 else ():
+        now[axis] *= rate
+        total += 2 * before[axis] * lead * prod(now)
+    for axis, line in enumerate(taps):
+        length, now[axis] = len(line) or now[axis], shape[axis - spatial]
+        total += 2 * length * lead * prod(now) if length > 1 else 0
+    return total
+
+
+def _rate_flops(trace: Trace, site: Site) -> int:
+    """Of what brings maps to twice their rate and back at a non-linearity; anchors multiply nothing."""
+    total = 0
+    for node in trace.nodes:
+        if node.op not in (DOUBLE, HALVE) or (node.call.path or "").rpartition("antialias_")[0].strip(".") != site.path:
+            continue
+        shape, result = list(node.inputs[0].shape), node.outputs[0].shape
+        for axis, (old, new) in enumerate(zip(node.inputs[0].shape, result, strict=True)):
+            shape[axis] = new
+            total += 2 * old * prod(shape) if old != new else 0
+    return total
 
 
 def _convolution_flops(node: Node) -> int:

@@ -16,6 +16,8 @@ from dealias.convert.windows import Window
 
 BLUR = "blur"
 """The operation of a node that stands for a whole anti-aliasing layer."""
+DOUBLE, HALVE = "double", "halve"
+"""The operations that bring a map to twice its rate and back, as one node each."""
 
 
 @dataclass(eq=False, repr=False)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import nn
 
-from dealias.convert.edits import Blur
+from dealias.convert.edits import Blur, Edit
 from dealias.convert.layers import Blurring
+from dealias.convert.nonlinear import Nonlinearity
 from dealias.convert.plan import SitePlan
 from dealias.convert.recording import ExampleInput, record
 from dealias.convert.trace import Call, Trace
@@ -23,6 +25,7 @@ from dealias.errors import InputError
 # Rounding makes relative differences of 1e-6; a grid that moved by a pixel, of 1e-1 and more.
 _TOLERANCE = 1e-2
 _UNFILTERED = Blurring("none", "zeros", plain=True)
+_AT_TWICE_THE_RATE = replace(_UNFILTERED, rate=2)
 
 
 class Problem(NamedTuple):
@@ -75,15 +78,47 @@ def apply(
     return placed
 
 
+def verified_rates(
+    model: nn.Module,
+    example_input: ExampleInput,
+    trace: Trace,
+    plans: Sequence[SitePlan],
+    found: Sequence[Nonlinearity],
+) -> list[Nonlinearity]:
+    """`found`, without the edits that would change what a model converted by the verified `plans` computes."""
+    placed = [plan for plan in plans if plan.is_placed]
+
+    def problem_of(edits: Sequence[Edit]) -> Problem | None:
+        return _problem(model, example_input, trace, placed, True, edits)
+
+    if problem_of([one.edit for one in found if one.edit is not None]) is None:
+        return list(found)
+    good, checked = list[Edit](), list[Nonlinearity]()
+    for one in found:
+        problem = None if one.edit is None else problem_of([*good, one.edit])
+        checked.append(one if problem is None else one.refused(problem.text))
+        good += [] if one.edit is None or problem is not None else [one.edit]
+    return checked
+
+
 def _problem(
-    model: nn.Module, example_input: ExampleInput, before: Trace, plans: Sequence[SitePlan], same_size: bool
+    model: nn.Module,
+    example_input: ExampleInput,
+    before: Trace,
+    plans: Sequence[SitePlan],
+    same_size: bool,
+    rates: Sequence[Edit] | None = None,
 ) -> Problem | None:
+    """What is wrong with `model` under `plans` and, if given, the edits that double `rates`."""
     converted = copy.deepcopy(model)
-    placed = apply(converted, plans, lambda plan: _UNFILTERED)
+    unfiltered, layer = (_UNFILTERED, "a blur") if rates is None else (_AT_TWICE_THE_RATE, "twice the rate")
+    placed = apply(converted, plans, lambda plan: unfiltered)
+    for edit in rates or ():
+        edit.apply(converted, unfiltered)
     try:
         after = record(converted, example_input)
     except InputError as error:
-        return Problem(f"the model does not run with a blur here: {str(error).partition('it raised ')[2]}")
+        return Problem(f"the model does not run with {layer} here: {str(error).partition('it raised ')[2]}")
     for plan, blurs in placed:
         if (wrong := _wrong_blur(after, plan, blurs, same_size)) is not None:
             return Problem(wrong, plan)

@@ -30,7 +30,7 @@ class ModelSpec:
         weights: path of a checkpoint.
         new_head: load a checkpoint with another number of classes without its head.
         antialias: filter of `dealias.antialias`; None leaves the network as it is.
-        method: of the anti-aliasing, "blur" or "polyphase"; None is "blur".
+        method: of the anti-aliasing, "blur", "polyphase" or "alias-free"; None is "blur".
         recipe: the recipe of the anti-aliasing.
         padding_mode, num_classes, in_chans: arguments of the network's constructor; None keeps its defaults.
         label: the name in tables and plots.

@@ -1,8 +1,9 @@
 """Resampling of maps that wrap around, by trigonometric interpolation: along one axis, exact but for rounding.
 
 A periodic map of N pixels is the sum of the waves k = 0 ... N / 2 of its discrete Fourier transform, and has a value
-between its pixels too. Behind a stride s the waves with 2 s k < N are kept. Short axes take a matrix product, which
-exports and which small maps are faster by; long ones the fast Fourier transform.
+between its pixels too. Behind a stride s the waves with 2 s k < N are kept; between the pixels, those with 2 k < N.
+Short axes take a matrix product, which exports and which small maps are faster by; long ones the fast Fourier
+transform.
 """
 
 from __future__ import annotations
@@ -26,6 +27,20 @@ def subsampled(x: Tensor, axis: int, stride: int) -> Tensor:
         dense: Tensor = torch.fft.irfft(spectrum, n=size, dim=axis)
         return dense[(slice(None),) * axis + (slice(None, None, stride),)]
     return _multiplied(x, axis, _matrix(x, size, stride))
+
+
+def interpolated(x: Tensor, axis: int, factor: int) -> Tensor:
+    """`factor` samples of `x` for each pixel along `axis`, the first at the pixel; in at least float32.
+
+    The Nyquist frequency of an even axis is left out: where its wave stands between the pixels, they do not say.
+    """
+    size = x.shape[axis]
+    if isinstance(size, int) and size * factor > LONGEST:
+        spectrum = torch.fft.rfft(x, dim=axis).narrow(axis, 0, (size - 1) // 2 + 1)
+        dense: Tensor = torch.fft.irfft(spectrum, n=size * factor, dim=axis) * factor
+        return dense
+    # `subsampled` from the finer map to this one, transposed
+    return _multiplied(x, axis, _matrix(x, size * factor, factor).T * factor)
 
 
 def _matrix(like: Tensor, size: int, stride: int) -> Tensor:

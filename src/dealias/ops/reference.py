@@ -23,6 +23,7 @@ from dealias.ops.arguments import RELU, Blur, First, Pool
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _MOST_DENSE_TAPS = 128  # of a dense convolution; beyond, one for each axis costs less
+_VECTOR = 8  # channels from which on a layout with the channels last is worth a copy
 
 _C: Any = torch._C  # not all of it is typed
 _sym_max: Callable[[int, int], int] = torch.sym_max  # typed, unlike torch's own
@@ -351,12 +352,14 @@ def dense_max(x: Tensor, pool: Pool) -> Tensor:
         x, inner = pad(x, before, after, "circular"), [0] * len(kernel_size)
     else:
         # Where the dilation exceeds the map a window may hold nothing but padding, and then the gradient of torch's own
-        # padding writes outside of its memory (torch 2.13): pad explicitly.
+        # padding writes outside of its memory (torch 2.13): pad explicitly. More than half a kernel it refuses to pad.
         inner = [
-            0 if d > 1 and (_is_symbolic(size) or size < d) else b
-            for size, b, d in zip(x.shape[2:], before, dilation, strict=True)
+            0 if b > k // 2 or (d > 1 and (_is_symbolic(size) or size < d)) else b
+            for size, k, b, d in zip(x.shape[2:], kernel_size, before, dilation, strict=True)
         ]
         x = extend(x, [(b - i, a - i) for b, a, i in zip(before, after, inner, strict=True)], float("-inf"))
+    if x.ndim == 4 and not _uses_convolutions(x) and x.shape[1] >= _VECTOR:
+        x = x.contiguous(memory_format=torch.channels_last)  # PyTorch's maximum is twice as fast so, copies included
     return _MAX_POOL[len(kernel_size)](x, list(kernel_size), 1, inner, list(dilation))
 
 
