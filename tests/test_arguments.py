@@ -117,6 +117,8 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     ],
     "filters.parse_filter": [(("1,x",), {}, "filter"), ((LONG,), {}, "filter")],
     "nn.ReLUBlurPool2d": LAYER,
+    "nn.Quadratic": each("channels", BAD_INTS),
+    "nn.MapNorm": [*each("channels", BAD_INTS), *each("eps", [-1.0, "0", None, float("nan")], channels=3)],
     "metrics.shift_consistency": [
         ((LOGITS, LOGITS[:2]), {}, "logits_a"),
         ((None, LOGITS), {}, "logits_a"),

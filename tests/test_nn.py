@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import dealias
 from dealias import functional
 from dealias.errors import InputError
-from dealias.nn import ReLUBlurPool2d
+from dealias.nn import MapNorm, Quadratic, ReLUBlurPool2d
 from dealias.ops import reference
 
 LAYERS: dict[str, tuple[nn.Module, int, Callable[[Tensor], Tensor]]] = {
@@ -293,3 +293,37 @@ def test_torch_fx_traces_layers_and_functions() -> None:
     model, x = Mixed(), torch.randn(2, 3, 97, 99)
     traced = copy.deepcopy(torch.fx.symbolic_trace(model))
     assert torch.equal(traced(x), model(x))
+
+
+def test_the_polynomial_starts_nearest_to_gelu() -> None:
+    """Against a fit by NumPy, weighted by the normal density."""
+    x = np.linspace(-8, 8, 20001)
+    gelu = nn.functional.gelu(torch.from_numpy(x)).numpy()
+    fitted = np.polynomial.polynomial.polyfit(x, gelu, 2, w=np.exp(-x * x / 4))  # squared, the density
+    layer = Quadratic(2)
+    np.testing.assert_allclose(layer.coefficients.detach()[:, 1], fitted, rtol=0, atol=1e-6)
+    y = layer.double()(torch.from_numpy(x).expand(1, 2, -1)).detach()
+    np.testing.assert_allclose(y[0, 0], np.polynomial.polynomial.polyval(x, fitted), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_each_channel_has_a_polynomial_of_its_own(spatial: int) -> None:
+    layer, x = Quadratic(2), torch.randn(3, 2, *[4] * spatial)
+    with torch.no_grad():
+        layer.coefficients.copy_(torch.tensor([[1.0, -1.0], [2.0, 0.0], [0.0, 3.0]]))
+    expected = torch.stack([1 + 2 * x[:, 0], -1 + 3 * x[:, 1] ** 2], 1)
+    torch.testing.assert_close(layer(x), expected)
+    layer.reset_parameters()
+    assert layer.coefficients[1].tolist() == [0.5, 0.5]
+
+
+def test_map_norm_by_numpy() -> None:
+    layer, x = MapNorm(5).double(), torch.randn(3, 5, 6, 4, dtype=torch.float64) * 3 + 1
+    with torch.no_grad():
+        layer.weight.copy_(torch.arange(5.0))
+        layer.bias.fill_(0.5)
+    centred = x.numpy() - x.numpy().mean(1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean((1, 2, 3), keepdims=True) + 1e-6)
+    expected = normed * np.arange(5.0).reshape(1, 5, 1, 1) + 0.5
+    np.testing.assert_allclose(layer(x).detach(), expected, rtol=0, atol=1e-12)
+    layer.load_state_dict(nn.LayerNorm(5).state_dict())  # the same keys

@@ -1,5 +1,7 @@
 """Anti-aliased layers as modules: thin shells over `dealias.functional` without parameters, buffers or channel counts.
 
+And two layers with parameters for networks that are trained to be exact under shifts by a fraction of a pixel.
+
 >>> pool = MaxBlurPool2d(kernel_size=3, stride=2, padding=1)
 >>> pool(torch.rand(1, 64, 112, 112)).shape
 torch.Size([1, 64, 56, 56])
@@ -7,13 +9,15 @@ torch.Size([1, 64, 56, 56])
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dealias.errors import InputError, check_flag
+from dealias.errors import InputError, InputTypeError, as_int, check_flag, shown
 from dealias.filters import FILTERS, IDEAL, Filter, Taps, resolve_filters
 from dealias.functional import (
     PaddingMode,
@@ -172,3 +176,85 @@ class MaxBlurPool3d(_MaxBlurPool):
     """`MaxBlurPool2d` over three spatial axes, in place of `torch.nn.MaxPool3d`."""
 
     spatial = 3
+
+
+class Quadratic(nn.Module):
+    """An activation that learns a polynomial of degree 2 for each channel: a + b x + c x^2.
+
+    At twice the rate (`dealias.antialias` with `method="alias-free"`) nothing that it makes aliases, so that a network
+    of it is exactly equivariant to shifts by fractions of a pixel. At first it is the polynomial nearest to GELU for
+    inputs of a standard normal distribution: x / 2 + (1 + 3 x^2) / (8 sqrt(pi)).
+
+    >>> Quadratic(8)(torch.zeros(2, 8, 5, 5)).mean().mul(1000).round()
+    tensor(71., grad_fn=<RoundBackward0>)
+
+    Args:
+        channels: of the map, (N, channels, *spatial); the result has its shape and dtype.
+
+    Raises:
+        InputError: `channels` is out of range.
+
+    Source: Michaeli et al., *Alias-Free Convnets: Fractional Shift Invariance via Polynomial Activations*, CVPR 2023.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = as_int("channels", channels)
+        self.coefficients = nn.Parameter(torch.empty(3, self.channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The polynomial that it has at first."""
+        small = 1 / (8 * math.sqrt(math.pi))
+        with torch.no_grad():
+            self.coefficients.copy_(torch.tensor([small, 0.5, 3 * small]).unsqueeze(1).expand(3, self.channels))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The polynomial of each value."""
+        constant, linear, square = self.coefficients.view(3, self.channels, *[1] * (input.ndim - 2)).unbind()
+        return constant + input * (linear + square * input)
+
+    def extra_repr(self) -> str:
+        """The channels."""
+        return str(self.channels)
+
+
+class MapNorm(nn.Module):
+    """`torch.nn.LayerNorm` over the channels, with one standard deviation for each map in place of one for each pixel.
+
+    The mean over the channels is taken off each pixel; what is left is divided by its standard deviation over all
+    channels and pixels of a sample, which no shift changes, so that no non-linearity is left. Weight and bias are those
+    of a `torch.nn.LayerNorm(channels)`.
+
+    >>> MapNorm(8)(torch.rand(2, 8, 5, 5)).square().mean().mul(100).round()
+    tensor(100., grad_fn=<RoundBackward0>)
+
+    Args:
+        channels: of the map, (N, channels, *spatial); the result has its shape and dtype.
+        eps: added to the variance.
+
+    Raises:
+        InputError: an argument is out of range.
+
+    Source: Michaeli et al., *Alias-Free Convnets: Fractional Shift Invariance via Polynomial Activations*, CVPR 2023.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.channels = as_int("channels", channels)
+        if isinstance(eps, bool) or not isinstance(eps, int | float):
+            raise InputTypeError(f"eps={shown(eps)} must be a number")
+        if not 0 <= eps < math.inf:
+            raise InputError(f"eps={shown(eps)} is out of range: it must be at least 0")
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(self.channels))
+        self.bias = nn.Parameter(torch.zeros(self.channels))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised map."""
+        centred = input - input.mean(1, keepdim=True)
+        return F.group_norm(centred, 1, self.weight, self.bias, self.eps)  # whose mean is 0 already
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"{self.channels}, eps={self.eps}"
