@@ -89,7 +89,7 @@ TABLE: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], str]]] = {
     "certify": [
         *each("model", [None, "resnet18"], example_input=IMAGES),
         *each("example_input", [None, torch.zeros(3)], model=NETWORK),
-        *each("shifts", [[], 3, "1", [1.5], [(1, 2, 3)]], **EXAMPLE),
+        *each("shifts", [[], 3, "1", ["1"], [(1, 2, 3)], [float("nan")], [float("inf")], [None]], **EXAMPLE),
     ],
     "to_circular": each("model", [None, "resnet18"]),
     "Certificate": [],

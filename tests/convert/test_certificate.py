@@ -149,7 +149,7 @@ def test_shifts_can_be_chosen(shifts):
     )
 
 
-@pytest.mark.parametrize("shifts", [[], [(1, 2, 3)], [1.5], "12", 3])
+@pytest.mark.parametrize("shifts", [[], [(1, 2, 3)], [float("nan")], "12", 3])
 def test_bad_shifts(shifts):
     with pytest.raises(InputError, match="shifts="):
         certify(Plain(2), X, shifts=shifts)

@@ -184,3 +184,15 @@ def test_antialias_refuses_it_where_it_has_no_meaning() -> None:
         antialias(network(), x, filter="ideal", padding_mode="reflect")
     with pytest.raises(InputError, match="placement='before'"):
         antialias(network(), x, filter="ideal", placement="before")
+
+
+@pytest.mark.parametrize("size", [1, 8, 9])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_shifted_is_a_roll_for_whole_pixels_and_adds_up(size: int, axis: int) -> None:
+    x = torch.randn(2, size, size, size, dtype=torch.float64)
+    amounts = torch.tensor([2.0, -1.0], dtype=torch.float64)
+    expected = torch.stack([x[0].roll(2, axis - 1), x[1].roll(-1, axis - 1)])
+    torch.testing.assert_close(fourier.shifted(x, axis, amounts), expected, rtol=0, atol=1e-13)
+    smooth = fourier.subsampled(x, axis, 1)
+    twice = fourier.shifted(fourier.shifted(smooth, axis, amounts * 0.3), axis, amounts * 0.7)
+    torch.testing.assert_close(twice, fourier.shifted(smooth, axis, amounts), rtol=0, atol=1e-13)

@@ -121,8 +121,8 @@ def antialias(
     With `method="alias-free"` shifts by a fraction of a pixel change the output as little as possible: the filter is
     "ideal" at every site, the stem included, and activations, norms over channels and maxima are evaluated at twice the
     rate: a layer in front of them doubles the samples of a map, another one behind them halves them, without the waves
-    that the map cannot hold. Polynomials of degree 2 (`dealias.nn.Quadratic`) are exact so, others nearly. The maps
-    wrap around: the model is to pad circularly, see `dealias.to_circular`.
+    that the map cannot hold. Polynomials of degree 3 at most (`dealias.nn.Quadratic`) are exact so, others nearly.
+    The maps wrap around: the model is to pad circularly, see `dealias.to_circular`.
 
     Args:
         model: any module that runs; weights and training mode are kept.

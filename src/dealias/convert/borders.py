@@ -8,10 +8,11 @@ from typing import NamedTuple
 from dealias.convert.axes import FLAT
 from dealias.convert.circular import Wrapped
 from dealias.convert.downsampling import Spot
+from dealias.convert.fractions import Aliasing, filters_ideally
 from dealias.convert.frames import Coverage, Maps, subsamples
 from dealias.convert.grids import VIEWS
 from dealias.convert.placement import enclosing
-from dealias.convert.trace import Node, Value
+from dealias.convert.trace import HALVE, Node, Value
 
 _WRAP = "use dealias.to_circular(model), and train it so"
 _ANCHOR = 'use dealias.antialias(model, example_input, method="polyphase")'
@@ -33,16 +34,23 @@ class Reason(NamedTuple):
     cure: str
 
 
-def reasons_of(maps: Maps) -> list[Reason]:
-    """Why shifts may change what a network returns, whatever its weights are, in the order of its layers."""
+def reasons_of(maps: Maps, fractional: bool = False) -> list[Reason]:
+    """Why shifts may change what a network returns, whatever its weights are, in the order of its layers.
+
+    With `fractional` also shifts by a part of a pixel, for which no anchor is of help.
+    """
     coverage = Coverage(maps)
     found: list[Reason] = []
+    aliasing: dict[Node, list[Reason]] = {}
+    for node, cause, cure in Aliasing(maps, coverage.uncovered, fractional).found():
+        aliasing.setdefault(node, []).append(Reason(cause, _name(node), cure))
     for node in maps.trace.nodes:
         spot = maps.spots.get(node)
         if spot is not None and subsamples(spot):
             found += _undivided(spot)
-            if spot in coverage.uncovered:
+            if spot in coverage.uncovered and not (fractional or filters_ideally(spot)):
                 found.append(Reason("no anchor in front of", _name(node), _ANCHOR))
+        found += aliasing.get(node, [])
         if node in coverage.parted:
             found.append(_branches(node, coverage.parted[node]))
         found += [*_padding(node), *_flattened(node, maps), *_positions(node, maps)]
@@ -86,8 +94,9 @@ def _name(node: Node) -> str:
     if call is None:
         return f"a {kind}"
     own = [name for name in call.module._modules if not name.startswith("antialias_")]
-    where = f"`{call.path}`" if call.path else "the model"
-    return where if call.path and not own else f"{kind} in {where}"
+    path = (call.path or "").partition("antialias_")[0].strip(".") if node.op == HALVE else call.path
+    where = f"`{path}`" if path else "the model"
+    return where if path and (not own or node.op == HALVE) else f"{kind} in {where}"
 
 
 def _size(size: tuple[int, ...]) -> str:

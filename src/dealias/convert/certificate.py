@@ -1,4 +1,4 @@
-"""`certify`: whether circular shifts of the input change what a network returns, and why."""
+"""`certify`: whether circular shifts of the input, whole or not, change what a network returns, and why."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dealias.convert.borders import doubts_of, listed, reasons_of
 from dealias.convert.frames import Frames, Maps, subsamples
 from dealias.convert.recording import ExampleInput, call_arguments, record, undisturbed
 from dealias.errors import InputError, InputTypeError, as_int, shown
+from dealias.ops import fourier
 
 EXACT = 1e-10
 """The largest relative change that counts as rounding in float64; deep networks come to 1e-15."""
@@ -37,7 +38,7 @@ class Certificate:
 
     exact: bool
     worst: float
-    worst_shift: tuple[int, ...]
+    worst_shift: tuple[float, ...]
     reasons: tuple[str, ...]
     period: tuple[int, ...]
     shifts: int
@@ -47,12 +48,12 @@ class Certificate:
         size = "x".join(map(str, self.period))
         line = f"{verdict}: {self.shifts} shifts, total stride {size}, largest relative change {self.worst:.1e}"
         if not self.exact:
-            line += f" at shift {self.worst_shift}"
+            line += f" at shift ({', '.join(f'{amount:.4g}' for amount in self.worst_shift)})"
         return "\n".join([line, *(f"- {reason}" for reason in self.reasons)])
 
 
 def certify(
-    model: nn.Module, example_input: ExampleInput, *, shifts: Sequence[int | Sequence[int]] | None = None
+    model: nn.Module, example_input: ExampleInput, *, shifts: Sequence[float | Sequence[float]] | None = None
 ) -> Certificate:
     """Try circular shifts of `example_input` in float64, and say why they change what `model` returns, if they do.
 
@@ -61,13 +62,17 @@ def certify(
     True
 
     Outputs with spatial axes are to move along: by the shift where they have the size of the input, by whole pixels of
-    theirs next to it where they are coarser. Other outputs are to stay. A copy of the model runs, in evaluation mode.
+    theirs next to it where they are coarser, or by the shift over their stride. Other outputs are to stay. A copy of
+    the model runs, in evaluation mode.
+
+    Shifts by fractions of a pixel are made, and expected of outputs with spatial axes, by the Fourier transform. The
+    input is shifted without its Nyquist frequency then, of whose waves the pixels do not say where they stand.
 
     Args:
         model: any module that runs in float64.
         example_input: see `dealias.sites`. Its floating-point tensors (N, C, *spatial) are shifted together.
-        shifts: in pixels, one int for all axes or one for each; by default every shift of one period of the total
-            stride, along all axes.
+        shifts: in pixels, one number for all axes or one for each, whole or not; by default every whole shift of one
+            period of the total stride, along all axes.
 
     Raises:
         InputError: `shifts` is empty or of another length than the axes, or `model` does not take `example_input`.
@@ -84,8 +89,11 @@ def certify(
     if not period:
         raise InputError(f"example_input={shown(example_input)} has no tensor of shape (N, C, *spatial) to shift")
     tried = _shifts(shifts, period)
+    fractional = any(amount % 1 for shift in tried for amount in shift)
+    if fractional:
+        args, kwargs = tree_map(lambda leaf: _without_nyquist(leaf, len(period)), (args, kwargs))
     worst, worst_shift = _largest_change(model, args, kwargs, tried)
-    reasons = listed(reasons_of(maps))
+    reasons = listed(reasons_of(maps, fractional))
     exact = worst <= EXACT and not reasons
     if worst > EXACT:
         reasons += listed(doubts_of(maps))
@@ -109,34 +117,63 @@ def _period(maps: Maps) -> tuple[int, ...]:
     return total
 
 
-def _shifts(given: Sequence[int | Sequence[int]] | None, period: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _shifts(given: Sequence[float | Sequence[float]] | None, period: tuple[int, ...]) -> list[tuple[float, ...]]:
     if given is None:
         return list(itertools.product(*(range(1, step + 1) for step in period)))
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise InputTypeError(f"shifts={shown(given)} must be a sequence of ints, or of one int for each axis")
-    tried = []
+        raise InputTypeError(f"shifts={shown(given)} must be a sequence of numbers, or of one for each axis")
+    tried: list[tuple[float, ...]] = []
     for one in given:
         amounts = (one,) * len(period) if not isinstance(one, Sequence) else one
         if len(amounts) != len(period):
-            raise InputError(f"shifts={shown(given)}: each needs one int, or {len(period)} for the spatial axes")
-        tried.append(tuple(as_int("shifts", amount, -(2**31), given=given) for amount in amounts))
+            raise InputError(f"shifts={shown(given)}: each needs one number, or {len(period)} for the spatial axes")
+        tried.append(tuple(_amount(amount, given) for amount in amounts))
     return tried
 
 
+def _amount(amount: Any, given: Any) -> float:
+    """A shift along one axis; an int where it is whole."""
+    if not isinstance(amount, float):
+        return as_int("shifts", amount, -(2**31), given=given, valid="a sequence of numbers")
+    if not abs(amount) < 2**31:
+        raise InputError(f"shifts={shown(given)}: {amount} is no number of pixels")
+    return int(amount) if amount.is_integer() else amount
+
+
+def _is_movable(leaf: Any, axes: int) -> bool:
+    return _is_floating(leaf) and leaf.ndim == axes + 2
+
+
+def _without_nyquist(leaf: Any, axes: int) -> Any:
+    """A map without its waves that cannot be moved by a fraction of a pixel."""
+    for axis in range(2, axes + 2) if _is_movable(leaf, axes) else ():
+        leaf = fourier.subsampled(leaf, axis, 1)
+    return leaf
+
+
+def _moved(x: Tensor, shift: Sequence[float]) -> Tensor:
+    """`x` moved along its spatial axes, by whole pixels exactly."""
+    for axis, amount in enumerate(shift, start=2):
+        if amount % 1:
+            x = fourier.shifted(x, axis, torch.tensor([amount], dtype=x.dtype, device=x.device))
+        else:
+            x = x.roll(int(amount), axis)
+    return x
+
+
 def _largest_change(
-    model: nn.Module, args: Any, kwargs: Any, shifts: Sequence[tuple[int, ...]]
-) -> tuple[float, tuple[int, ...]]:
+    model: nn.Module, args: Any, kwargs: Any, shifts: Sequence[tuple[float, ...]]
+) -> tuple[float, tuple[float, ...]]:
     axes = len(shifts[0])
 
-    def roll(leaf: Any, shift: tuple[int, ...]) -> Any:
-        movable = _is_floating(leaf) and leaf.ndim == axes + 2
-        return leaf.roll(shift, tuple(range(2, axes + 2))) if movable else leaf
+    def move(leaf: Any, shift: tuple[float, ...]) -> Any:
+        return _moved(leaf, shift) if _is_movable(leaf, axes) else leaf
 
-    def run(shift: tuple[int, ...]) -> list[Tensor]:
-        shifted_args, shifted_kwargs = tree_map(lambda leaf: roll(leaf, shift), (args, kwargs))
+    def run(shift: tuple[float, ...]) -> list[Tensor]:
+        shifted_args, shifted_kwargs = tree_map(lambda leaf: move(leaf, shift), (args, kwargs))
         return list(filter(_is_floating, tree_leaves(model(*shifted_args, **shifted_kwargs))))
 
-    size = next(leaf.shape[2:] for leaf in tree_leaves((args, kwargs)) if roll(leaf, (0,) * axes) is not leaf)
+    size = next(leaf.shape[2:] for leaf in tree_leaves((args, kwargs)) if _is_movable(leaf, axes))
     worst, worst_shift = 0.0, shifts[0]
     with undisturbed(model):
         still = run((0,) * axes)
@@ -149,7 +186,7 @@ def _largest_change(
     return worst, worst_shift
 
 
-def _change(still: Tensor, moved: Tensor, shift: tuple[int, ...], size: Sequence[int]) -> float:
+def _change(still: Tensor, moved: Tensor, shift: tuple[float, ...], size: Sequence[int]) -> float:
     """The largest relative difference, where `moved` is moved along by `shift` pixels of an input of `size`."""
     if still.shape != moved.shape:
         return math.inf
@@ -164,15 +201,20 @@ def _change(still: Tensor, moved: Tensor, shift: tuple[int, ...], size: Sequence
     return float(torch.stack(differences).amin(0).max()) / scale
 
 
-def _expected(still: Tensor, shift: tuple[int, ...], size: Sequence[int]) -> Iterator[Tensor]:
+def _expected(still: Tensor, shift: tuple[float, ...], size: Sequence[int]) -> Iterator[Tensor]:
     """What a shifted input may return: `still`, moved along if it is a map."""
     pixels = still.shape[2:]
     if len(pixels) != len(size) or math.prod(pixels) == 1 or any(n % m for n, m in zip(size, pixels, strict=True)):
         yield still
         return
+    steps = [n // m for n, m in zip(size, pixels, strict=True)]
+    pairs = list(zip(shift, steps, strict=True))
+    yield _moved(still, [amount / step if amount % step else amount // step for amount, step in pairs])
+    if any(amount % 1 for amount in shift) or max(steps) == 1:
+        return
     reach = []
-    for n, m, amount in zip(size, pixels, shift, strict=True):
-        step = n // m
-        reach.append((amount,) if step == 1 else range(amount // step - 1, -(-amount // step) + 2))
+    for amount, step in pairs:
+        whole = int(amount)
+        reach.append((whole,) if step == 1 else range(whole // step - 1, -(-whole // step) + 2))
     for amounts in itertools.product(*reach):
         yield still.roll(amounts, tuple(range(2, still.ndim)))

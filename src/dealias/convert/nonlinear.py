@@ -1,8 +1,8 @@
 """Find what works pixel by pixel and is not linear, and the maxima, and how each is evaluated at twice the rate.
 
 What lies between the pixels is known of a map that holds no wave above its Nyquist frequency. A non-linearity makes
-waves of higher frequencies: at twice the rate those of a polynomial of degree 2 all have a place, and a filter takes
-away what the map cannot hold before they are mistaken for others.
+waves of higher frequencies. At twice the rate those of a polynomial of degree 2 all have a place, those of degree 3 are
+mistaken for waves that the map cannot hold either, and a filter takes away all of these.
 
 Source: Karras et al., *Alias-Free Generative Adversarial Networks*, NeurIPS 2021, section 3.2; Michaeli et al.,
 *Alias-Free Convnets*, CVPR 2023, section 3.2.

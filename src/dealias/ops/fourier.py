@@ -43,6 +43,22 @@ def interpolated(x: Tensor, axis: int, factor: int) -> Tensor:
     return _multiplied(x, axis, _matrix(x, size * factor, factor).T * factor)
 
 
+def shifted(x: Tensor, axis: int, amounts: Tensor) -> Tensor:
+    """`x` moved along `axis` by `amounts` pixels, one for all samples or one for each, by the phases of its waves.
+
+    At the Nyquist frequency of an even axis only the cosine part of the moved wave can be sampled; the rest is lost.
+    """
+    size = x.shape[axis]
+    turns = amounts.reshape(-1, 1) * torch.fft.rfftfreq(size, dtype=x.dtype, device=x.device)
+    phases = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
+    if size % 2 == 0:  # samples of the Nyquist frequency are a cosine
+        phases = torch.cat([phases[:, :-1], torch.complex(phases[:, -1:].real, torch.zeros_like(turns[:, :1]))], 1)
+    shape = [1] * x.ndim
+    shape[0], shape[axis] = phases.shape
+    moved: Tensor = torch.fft.irfft(torch.fft.rfft(x, dim=axis) * phases.view(shape), n=size, dim=axis)
+    return moved
+
+
 def _matrix(like: Tensor, size: int, stride: int) -> Tensor:
     """The matrix of `subsampled`, in the dtype and on the device of `like`."""
     plain = type(like) in (Tensor, nn.Parameter) and isinstance(size, int) and not isinstance(size, Tensor)

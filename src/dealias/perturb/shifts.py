@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dealias.errors import InputError, InputTypeError, as_int, check_kind, shown
+from dealias.ops import fourier
 
 Shift: TypeAlias = int | Sequence[int] | Tensor
 SubpixelShift: TypeAlias = float | Sequence[float] | Tensor
@@ -85,16 +86,7 @@ def fourier_shift(images: Tensor, dy: SubpixelShift, dx: SubpixelShift) -> Tenso
         raise InputTypeError(f"images have dtype {images.dtype}: sub-pixel shifts need float images")
     working = batch if batch.dtype == torch.float64 else batch.float()
     for axis, name, shift in ((2, "dy", dy), (3, "dx", dx)):
-        size = batch.shape[axis]
-        frequencies = torch.fft.rfftfreq(size, dtype=working.dtype, device=images.device)
-        turns = _one_or_each(name, shift, working, whole=False) * frequencies
-        phases = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
-        if size % 2 == 0:  # samples of the Nyquist frequency are a cosine
-            phases = torch.cat([phases[:, :-1], torch.complex(phases[:, -1:].real, torch.zeros_like(turns[:, :1]))], 1)
-        spectrum = torch.fft.rfft(working, dim=axis)
-        working = torch.fft.irfft(
-            spectrum * (phases[:, None, :, None] if axis == 2 else phases[:, None, None, :]), n=size, dim=axis
-        )
+        working = fourier.shifted(working, axis, _one_or_each(name, shift, working, whole=False))
     return working.to(images.dtype).view(images.shape)
 
 
