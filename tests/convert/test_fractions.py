@@ -74,6 +74,12 @@ def test_what_is_left_of_it_in_an_alias_free_network():
     assert " / " not in found
 
 
+def test_maxima_at_twice_the_rate_are_named_once():
+    model = to_circular(nn.Sequential(conv(2, 4), nn.MaxPool2d(3, 1, 1)))
+    (reason,) = certify(antialias(model, X, method="alias-free"), X, shifts=SHIFTS).reasons
+    assert reason == "a maximum, which makes waves that no map can hold, in `1`: pool by averages, which are linear"
+
+
 def test_whole_shifts_are_exact_as_long_as_they_are_whole_at_the_rate_of_an_activation():
     """Behind one site of stride 2 a map moves by half a pixel: one sample at twice the rate."""
     model = nn.Sequential(conv(2, 4), nn.ReLU(), nn.MaxPool2d(2), conv(4, 4), nn.ReLU(), nn.MaxPool2d(3, 1, 1))

@@ -46,7 +46,8 @@ def convert_network(
             strict=strict,
             inplace=True,
         )
-        settings = {"model": model, "method": method, "filter": filter, "stem": str(stem), "recipe": recipe}
+        used = "ideal" if method == "alias-free" else filter
+        settings = {"model": model, "method": method, "filter": used, "stem": str(stem), "recipe": recipe}
         written = [
             folder.write("model.safetensors", checkpoint_content(converted.state_dict(), **settings)),
             folder.write("report.json", report.to_json()),

@@ -16,7 +16,6 @@ from dealias.convert.edits import MAX_POOLS
 from dealias.convert.frames import Maps, subsamples
 from dealias.convert.layers import Converted
 from dealias.convert.nonlinear import acts, at_twice_the_rate
-from dealias.convert.placement import is_linear
 from dealias.convert.trace import BLUR, DOUBLE, HALVE, Node, Value
 from dealias.convert.windows import layer_classes
 from dealias.filters import IDEAL
@@ -96,8 +95,8 @@ class Aliasing:
         if node.op in (DOUBLE, HALVE) or self._doubled.isdisjoint(node.inputs):
             return 1
         degrees = [self._degree.get(value, 1) for value in node.inputs if value in self.maps]
-        if is_linear(node, self.maps):
-            return max(degrees)
+        if not acts(node, self.maps):  # maxima are named by themselves
+            return max(degrees, default=1)
         if node.op == "mul":
             return sum(degrees)
         power = node.settings.get("exponent")

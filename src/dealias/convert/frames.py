@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from dealias.convert.anchor_layers import Anchor, Undo
 from dealias.convert.downsampling import GROWING, Spot, find_downsampling
-from dealias.convert.trace import BLUR, Call, Node, Trace, Value
+from dealias.convert.trace import BLUR, DOUBLE, Call, Node, Trace, Value
 from dealias.convert.windows import layer_classes
 
 _ATOMIC = layer_classes("Conv", "CircularPad", "MaxPool", "AvgPool")
@@ -72,9 +72,9 @@ class Maps:
                 yield node, sources, results
 
     def _entering(self, call: Call, value: Value) -> Value:
-        """What the layer works on, behind blurs and anchors that hang in front of it."""
+        """What the layer works on, behind the layers that hang in front of it."""
         for node in self.trace.nodes[call.start : call.end]:
-            if node.op != BLUR or node.call is call or node.inputs[0] is not value:
+            if node.op not in (BLUR, DOUBLE) or node.call is call or node.inputs[0] is not value:
                 break
             value = node.outputs[0]
         return value

@@ -29,7 +29,7 @@ class ModelSpec:
         name: as for `dealias.models.create_model`.
         weights: path of a checkpoint.
         new_head: load a checkpoint with another number of classes without its head.
-        antialias: filter of `dealias.antialias`; None leaves the network as it is.
+        antialias: filter of `dealias.antialias`; None leaves the network as it is. "ideal" with "alias-free".
         method: of the anti-aliasing, "blur", "polyphase" or "alias-free"; None is "blur".
         recipe: the recipe of the anti-aliasing.
         padding_mode, num_classes, in_chans: arguments of the network's constructor; None keeps its defaults.
@@ -70,6 +70,8 @@ class ModelSpec:
             except (KeyError, ValueError):
                 valid = "true or false" if key == "new_head" else "a number"
                 raise InputError(f"model={shown(text)} has {shown(pair)}: {key} must be {valid}") from None
+        if settings.get("method") == "alias-free":
+            settings.setdefault("antialias", "ideal")
         if "method" in settings and "antialias" not in settings:
             raise InputError(f"model={shown(text)} has a method and no filter: add antialias=FILTER")
         return cls(name, **settings)
