@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dealias import antialias
 from dealias.models import create_model
+from dealias.models.spec import ModelSpec
 
 
 def test_convert_writes_a_checkpoint_and_a_report(
@@ -33,6 +35,23 @@ def test_convert_writes_a_checkpoint_and_a_report(
 
     assert run(*arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out)["filter"] == "bin4"
+
+
+def test_convert_to_an_alias_free_network(run: Callable[..., int], tmp_path: Path):
+    network = "dealias:vgg_small,padding_mode=circular"
+    assert run("convert", network, "--method", "alias-free", "--output", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["filter"] == "ideal"
+    assert [site["kind"] for site in report["sites"]] == ["max_pool"] * 5 + ["nonlinearity"] * 5
+    assert all(site["extra_flops"] > 0 for site in report["sites"])
+    weights = tmp_path / "out" / "model.safetensors"
+    with safe_open(weights, "pt") as file:
+        assert (file.metadata()["method"], file.metadata()["filter"]) == ("alias-free", "ideal")
+    spec = ModelSpec.parse(f"{network},method=alias-free,weights={weights}")
+    x = torch.rand(2, 1, 32, 32)
+    plain = create_model("dealias:vgg_small", padding_mode="circular", weights=weights).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(spec.build()(x), antialias(plain, x, method="alias-free")(x))
 
 
 @pytest.mark.parametrize(

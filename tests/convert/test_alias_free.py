@@ -160,6 +160,20 @@ def test_map_norms_are_exact_at_any_rate():
     assert worst(free, X, 2) <= 1e-12
 
 
+@pytest.mark.parametrize(("kernel", "padding"), [(4, 0), (4, 1), (2, 0)])
+def test_dense_maps_that_fall_short_wrap_around(kernel, padding):
+    """ConvNeXt's patches, and an even kernel whose padding cannot make its map whole."""
+    torch.manual_seed(0)
+    strided = nn.Conv2d(2, 6, kernel, kernel, padding, padding_mode="circular")
+    model = nn.Sequential(strided, Quadratic(6), nn.Conv2d(6, 4, 2, 2), Quadratic(4)).double()
+    free = antialias(model, X, method="alias-free", strict=True, padding_mode="circular")
+    assert worst(free, X, 2 * kernel) <= 1e-12
+    assert list(free.state_dict()) == list(model.state_dict())
+    by_hand = F.conv2d(F.pad(X, (padding, kernel - 1 - padding) * 2, "circular"), strided.weight, strided.bias)
+    with torch.no_grad():
+        torch.testing.assert_close(free[0](X), by_hand)
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families(name):

@@ -66,6 +66,16 @@ class KeepStride(Edit):
         convert_layer(module, blurring, kept=self.stride)
 
 
+@dataclass(frozen=True)
+class WholeMap(KeepStride):
+    """Let the convolution also wrap around by `more` samples, so that its dense map has as many pixels as its input."""
+
+    more: tuple[int, ...]
+
+    def _change(self, module: Any, blurring: Blurring) -> None:
+        convert_layer(module, blurring, kept=self.stride, more=self.more)
+
+
 class _BlurHook:
     """Applies blurs to what a module takes in or returns.
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from dealias.convert.downsampling import Spot
-from dealias.convert.edits import AnswerConv, AnswerPool, Edit, SetStride
+from dealias.convert.edits import AnswerConv, AnswerPool, Edit, SetStride, WholeMap
+from dealias.convert.layers import CONVERTED
 from dealias.convert.placement import caller_of
 from dealias.convert.trace import Call, Trace, Value
 from dealias.convert.windows import Window
 
 ALL: Literal["all"] = "all"
-"""In place of `stem=True`: the stem keeps no stride, whatever that costs."""
+"""In place of `stem=True`, for ideal filters: no convolution keeps a stride or returns a map that is cut short."""
 Stem: TypeAlias = bool | Literal["all"]
 
 
@@ -91,12 +92,35 @@ class Group:
         if self.kind == "conv":
             if self.problem is not None:
                 return None
-            return AnswerConv(*self.caller, self.window, kept) if self.answered else SetStride(self.path, kept)
+            if self.answered:
+                return AnswerConv(*self.caller, self.window, kept)
+            return WholeMap(self.path, kept, self._missing) if any(self._missing) else SetStride(self.path, kept)
         if self.kind not in ("max_pool", "avg_pool") or self.window.ceil_mode or self.uses_indices:
             return None
         if self.answered:
             return None if self.problem is not None else AnswerPool(*self.caller, self.window, dense=True)
         return SetStride(self.path, kept)
+
+    @property
+    def _missing(self) -> tuple[int, ...]:
+        """The samples on each axis by which the dense map of a convolution without a border falls short of its input.
+
+        That is so for kernels as long as their stride without padding, and even ones. Only ideal filters mind.
+        """
+        padded = self.module.padding_mode != "circular" and any(self.module._reversed_padding_repeated_twice)
+        if self.stem != ALL or type(self.module) not in CONVERTED or padded:
+            return ()
+        own = self.module._reversed_padding_repeated_twice[::-1]
+        missing = set()
+        for spot in self.spots:
+            axes = zip(spot.input_size, self.module.kernel_size, self.module.dilation, own[::2], own[1::2], strict=True)
+            short = [gap * (taps - 1) - before - after for _, taps, gap, before, after in axes]
+            whole = all(
+                n == m * step for n, m, step in zip(spot.input_size, spot.output_size, self.stride, strict=True)
+            )
+            fits = all(0 <= one <= n for one, n in zip(short, spot.input_size, strict=True))
+            missing.add(tuple(short) if whole and fits else ())
+        return missing.pop() if len(missing) == 1 else ()
 
     @property
     def problem(self) -> str | None:

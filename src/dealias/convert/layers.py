@@ -261,13 +261,18 @@ class _DenseConv(Converted):
     def prepare(self, blurring: Blurring, **options: Any) -> None:
         super().prepare(blurring)
         self.kept: tuple[int, ...] = options["kept"]
+        self.more: tuple[int, ...] = options.get("more", ())  # samples from the opposite side behind each axis
 
     def extra_repr(self) -> str:
         return f"{self.original.extra_repr(self)}; convolves at stride {self.kept}"
 
     def forward(self, input: Tensor) -> Tensor:
         x, padding = input, self.padding
-        if self.padding_mode != "zeros":
+        if self.more:
+            own, pairs = self._reversed_padding_repeated_twice, enumerate(reversed(self.more))
+            x = F.pad(x, [one for axis, more in pairs for one in (own[2 * axis], own[2 * axis + 1] + more)], "circular")
+            padding = 0
+        elif self.padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
         convolve: Any = _CONV[self.spatial]
         y: Tensor = convolve(x, self.weight, self.bias, self.kept, padding, self.dilation, self.groups)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from dealias.convert.edits import Blur, Edit
+from dealias.convert.edits import Blur, Edit, WholeMap
 from dealias.convert.layers import Blurring
 from dealias.convert.nonlinear import Nonlinearity
 from dealias.convert.plan import SitePlan
@@ -168,8 +168,15 @@ def _changed_convolution(before: Trace, after: Trace, plans: Sequence[SitePlan],
         or getattr(edit, "blur", None) == "before"
         for spot in plan.spots
     }
+    wrapped = {
+        spot.node
+        for plan in plans
+        for group in plan.groups
+        if any(isinstance(edit, WholeMap) and edit.path == group.path for edit in plan.decision.edits)
+        for spot in group.spots
+    }
     for old, new in zip(before.convolutions, after.convolutions, strict=False):
-        if old in blurred_in_front or any(old in plan.decision.dense for plan in plans):
+        if old in blurred_in_front | wrapped or any(old in plan.decision.dense for plan in plans):
             continue
         shapes = new.inputs[0].shape, old.inputs[0].shape
         if shapes[0] != shapes[1]:
