@@ -185,7 +185,7 @@ def test_families(name):
             module.momentum = 1.0
     with torch.no_grad():
         model.train()(torch.rand(8, 3, 64, 64))
-    x, model = image(2, 3, 64, 64).float(), model.eval()
+    x, model = blur_pool2d(torch.rand(2, 3, 64, 64), "ideal", 1, "circular"), model.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         free = antialias(model, x, method="alias-free", strict=True)
