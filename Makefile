@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces repair-digits repair-recipes maps pitch placement experiment experiment-quick peers deploy wheels clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces repair-digits repair-recipes maps heat-maps pitch placement experiment experiment-quick peers deploy wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -143,11 +143,14 @@ $(PHOTOGRAPHS)/installed: $(STAMP)
 # Debian's packages: gnome-backgrounds mate-backgrounds opencv-doc tuxpaint-stamps-default plasma-workspace-wallpapers
 repair-recipes: $(PHOTOGRAPHS)/installed  ## compare recipes of repair on EfficientNet-Lite0: docs/repair.md (hours, goes on where it stopped)
 	$(RECIPES) run $(WITH_PICTURES)
-	$(RECIPES) long "Adam, stages, rect2" $(WITH_PICTURES) --seconds 1500
+	$(RECIPES) long "Adam, stages, rect2, two sites" $(WITH_PICTURES) --seconds 1500
 	$(RECIPES) table
 
 maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (a quarter of an hour)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/maps.py --markdown docs/my-model-flickers.md
+
+heat-maps: $(STAMP)  ## train VGG13 plain and anti-aliased, and map its feature distances: docs/heat-maps.md (half an hour, goes on where it stopped)
+	PYTHONPATH=benchmarks $(BIN)/python experiments/heat_maps.py --page
 
 placement: $(STAMP)  ## train with the blur in front and behind: docs/conversion.md (a quarter of an hour)
 	PYTHONPATH=benchmarks $(BIN)/python experiments/placement.py --markdown docs/conversion.md

@@ -409,6 +409,8 @@ def run_long(asked: argparse.Namespace) -> None:
     found: dict[str, Any] = {"name": name, "seconds": asked.seconds, "pictures": len(setting.kept.pictures)}
     if STATE.exists():
         state = torch.load(STATE, weights_only=True)
+        if (state["found"]["name"], state["found"]["seconds"]) != (name, asked.seconds):
+            raise SystemExit(f"{STATE} is of another long run, {state['found']['name']!r}: move it away first")
         training.load(state)
         found = state["found"]
     else:
