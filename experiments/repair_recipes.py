@@ -432,7 +432,9 @@ def run_long(asked: argparse.Namespace) -> None:
 def table() -> None:
     """Write the tables of docs/repair.md: of the recipes, and of the long run if there is one."""
     rows = []
-    for record in map(json.loads, RESULTS.read_text().splitlines()):
+    order = ["the original", *RECIPES]
+    records = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    for record in sorted(records, key=lambda record: order.index(record["name"])):
         row = {"recipe": record["name"], "CPU s": f"{record['seconds']:.0f}", "pictures": record["pictures"]}
         row["windows"] = record["windows"] or ""
         for name in SETS:
