@@ -143,7 +143,7 @@ $(PHOTOGRAPHS)/installed: $(STAMP)
 # Debian's packages: gnome-backgrounds mate-backgrounds opencv-doc tuxpaint-stamps-default plasma-workspace-wallpapers
 repair-recipes: $(PHOTOGRAPHS)/installed  ## compare recipes of repair on EfficientNet-Lite0: docs/repair.md (hours, goes on where it stopped)
 	$(RECIPES) run $(WITH_PICTURES)
-	$(RECIPES) long "Adam, stages, rect2, two sites" $(WITH_PICTURES) --seconds 1500
+	$(RECIPES) long "rect2, two sites, as \`dealias repair --keep-norms --learning-rate 0.001\`" $(WITH_PICTURES) --seconds 1500
 	$(RECIPES) table
 
 maps: $(STAMP)  ## train small U-Nets and show them pans: docs/my-model-flickers.md (a quarter of an hour)

@@ -103,6 +103,19 @@ RECIPES = {
     "Adam, stages, tri3": Recipe(optimizer="adam", rate=1e-3, features="stages", filter="tri3"),
     "Adam, stages, rect2": Recipe(optimizer="adam", rate=1e-3, features="stages", filter="rect2"),
     "Adam, stages, rect2, two sites": Recipe("rect2", 2, optimizer="adam", rate=1e-3, features="stages"),
+    "rect2, two sites, Adam at 0.0001": Recipe("rect2", 2, optimizer="adam", rate=1e-4, features="stages"),
+    "rect2, two sites, the original's batch norms": Recipe(
+        "rect2", 2, norms="kept", optimizer="adam", rate=1e-4, features="stages"
+    ),
+    "rect2, two sites, not trained": Recipe("rect2", 2, norms="kept", rate=0.0),
+    "rect2, the original's batch norms": Recipe("rect2", norms="kept", optimizer="adam", rate=1e-4, features="stages"),
+    "rect2, two sites, as `dealias repair --keep-norms --learning-rate 0.001`": Recipe(
+        "rect2", 2, norms="kept", rate=1e-3
+    ),
+    "bin4, the original's batch norms": Recipe(norms="kept", optimizer="adam", rate=1e-4, features="stages"),
+    "bin4, two sites, the original's batch norms": Recipe(
+        converted=2, norms="kept", optimizer="adam", rate=1e-4, features="stages"
+    ),
 }
 
 

@@ -48,7 +48,7 @@ def test_a_plain_folder_and_a_failed_repair(
     (images / "broken.png").write_bytes(b"no image")
     output = tmp_path / "out"
     arguments = ("repair", "dealias:vgg_small", "--weights", baseline, "--images", images, "--output", output)
-    code = run(*arguments, "--epochs", 1, "--learning-rate", 1e-9, "--min-agreement", 1)
+    code = run(*arguments, "--epochs", 1, "--learning-rate", 1e-9, "--min-agreement", 1, "--keep-norms")
     printed = capsys.readouterr()
     assert code == 1
     failure = printed.err.splitlines()[-1]
@@ -58,6 +58,7 @@ def test_a_plain_folder_and_a_failed_repair(
     assert [path.name for path in sorted(output.iterdir())] == [".dealias.json", "results.json", "state.pt"]
     results = json.loads((output / "results.json").read_text())
     assert results["images"] == {"trained_on": 16, "held_out": 4}
+    assert "reestimated" not in results  # the norms are kept
     assert "accuracy" not in results["repaired"]
 
 

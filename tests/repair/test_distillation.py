@@ -66,6 +66,31 @@ def test_steps_are_those_of_a_plain_loop(average: bool) -> None:
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+def test_kept_norms_normalise_as_the_original_s():
+    original, images = small_network().eval(), small_images(16)
+    model = antialias(original, images[:1])
+    domain = small_domain(circular=True, images=images, prepare=lambda pixels: pixels, batch_size=8)
+    options = RepairOptions(epochs=1, batch_size=8, feature_weight=0.0, keep_norms=True, seed=7)
+    plain = copy.deepcopy(model).eval()
+    assert list(Distillation(original, model, domain, list(range(16)), options).remaining_steps()) == [1, 2]
+
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=3)
+    for batch in epoch_batches(16, 8, seed=7, epoch=0):
+        with torch.no_grad():
+            wanted = F.softmax(original(images[batch]) / 2, 1)
+        loss = 4 * F.kl_div(F.log_softmax(plain(images[batch]) / 2, 1), wanted, reduction="batchmean")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+    statistics = {name: tensor for name, tensor in original.named_buffers() if "running" in name}
+    assert statistics
+    assert all(torch.equal(model.get_buffer(name), tensor) for name, tensor in statistics.items())
+
+
 def test_batch_norms_alone_train() -> None:
     model = norms_train(nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Conv2d(2, 2, 1)).train())
     assert [module.training for module in model] == [True, False, False]

@@ -25,6 +25,17 @@ def test_a_damaged_state(tmp_path: Path):
         repair(small_network(), small_images(), resume=True, **options)
 
 
+def test_the_state_of_an_older_version_that_lacks_an_option(tmp_path: Path):
+    options: dict[str, Any] = {"epochs": 1, "min_agreement": 0.0, "min_consistency": 0.0, "output": tmp_path}
+    repair(small_network(), small_images(), **options)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["settings"]["keep_norms"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(InputError, match="had keep_norms=False"):
+        repair(small_network(), small_images(), resume=True, keep_norms=True, **options)
+    assert repair(small_network(), small_images(), resume=True, **options).succeeded
+
+
 def test_a_resumed_run_that_fails_leaves_the_weights_of_the_one_before(tmp_path: Path):
     options: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-9, "output": tmp_path}
     assert repair(small_network(), small_images(), min_agreement=0.0, min_consistency=0, **options).succeeded

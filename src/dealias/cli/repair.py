@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from dealias.repair import RepairResult
 
 
+_KeepNorms = Annotated[bool, typer.Option("--keep-norms", help="Leave the batch norms' statistics as the original's.")]
+
+
 @app.command("repair")
 def repair_network(
     model: common.ConfiguredModel,
@@ -36,6 +39,7 @@ def repair_network(
     held_out: Annotated[
         float, typer.Option(help="Fraction of the images that is never trained on; all figures are measured there.")
     ] = 0.2,
+    keep_norms: _KeepNorms = False,
     average_shifts: Annotated[
         bool, typer.Option("--average-shifts", help="Learn from the original's mean over shifts of an image.")
     ] = False,
@@ -96,6 +100,8 @@ def _print(outcome: RepairResult, output: Path) -> None:
     figure = FIGURES[results["task"]]
     rows = []
     for name in ("original", "converted", "reestimated", "repaired"):
+        if name not in results:
+            continue
         row = results[name]
         cells = (
             f"{figure.text(row[key])} [{', '.join(map(figure.text, row[f'{key}_interval']))}]" if key in row else ""

@@ -74,9 +74,16 @@ class Distillation:
         paths = [site.path for site in self._sites]
         with features_at(self._original, paths) as theirs, features_at(self.model, paths) as ours:
             while self.step < self.steps:
-                norms_train(self.model)  # whoever measured it between two steps has set it to evaluation
+                self._prepare()  # whoever measured it between two steps has set it to evaluation
                 self._learn(theirs, ours)
                 yield self.step
+
+    def _prepare(self) -> None:
+        """Set the copy to how it trains: all but its batch norms, if these train, are in evaluation mode."""
+        if self._options.keep_norms:
+            self.model.eval()
+        else:
+            norms_train(self.model)
 
     def reestimate_statistics(self) -> None:
         """Set the copy's batch-norm statistics to those of the images."""

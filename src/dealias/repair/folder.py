@@ -14,6 +14,7 @@ from torch import nn
 from dealias.errors import InputError
 from dealias.files import OutputFolder
 from dealias.models.checkpoints import checkpoint_content
+from dealias.repair.options import RepairOptions
 from dealias.training.run_folder import problem_of_state, state_content
 
 STATE, WEIGHTS, RESULTS = "state.pt", "model.safetensors", "results.json"
@@ -51,7 +52,10 @@ class RepairFolder(OutputFolder):
         known = {"settings", "images", "found", "model", "distillations"}
         if not isinstance(stored, dict) or not known <= stored.keys():
             raise InputError(f"{str(path)!r} is not the state of a repair: start again in another folder")
-        ours, theirs = ({**each["settings"], "images": each["images"]} for each in (identity, stored))
+        # what the state of an older version lacks has its default
+        ours, theirs = (
+            {**RepairOptions().identity(), **each["settings"], "images": each["images"]} for each in (identity, stored)
+        )
         differing = [f"{name}={theirs.get(name)!r}" for name in ours if ours[name] != theirs.get(name)]
         if differing:
             raise InputError(

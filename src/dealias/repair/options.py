@@ -41,6 +41,8 @@ class RepairOptions(Options):
             differ from the original by as much as the original's answers to shifted images differ.
         min_consistency: fraction that the consistency on the held-out images must reach; None: the original's.
         held_out: the fraction of the images that is held out, or their numbers.
+        keep_norms: leave the batch norms' statistics as the original's, and normalise by them in training too: for few
+            images, and where few sites are filtered. Else they are re-estimated, and train.
         average_shifts: learn from the mean of the original's predictions over an image and four shifts of it.
         feature_weight: weight of the features' term of the loss.
         learning_rate: the peak of the one-cycle schedule (SGD, Nesterov momentum 0.9).
@@ -56,6 +58,7 @@ class RepairOptions(Options):
     min_agreement: Fraction = 0.98
     min_consistency: Fraction | None = None
     held_out: _HeldOut = 0.2
+    keep_norms: bool = False
     average_shifts: bool = False
     feature_weight: NonNegative = 1.0
     learning_rate: Positive = 0.01

@@ -36,9 +36,9 @@ class RepairResult:
 
     Attributes:
         model: the repaired network, in evaluation mode.
-        results: the content of `results.json`: `original`, `converted`, `reestimated` and `repaired`, each with
-            fractions of the held-out images and their 95% intervals; `curve`, the agreement after each epoch;
-            `reasons`, why it did not succeed and what would likely help; the settings; the images.
+        results: the content of `results.json`: `original`, `converted`, `reestimated` (not with `keep_norms`) and
+            `repaired`, each with fractions of the held-out images and their 95% intervals; `curve`, the agreement after
+            each epoch; `reasons`, why it did not succeed and what would likely help; the settings; the images.
         is_main_process: whether this is the process that wrote the files: the first of torchrun's.
     """
 
@@ -68,9 +68,9 @@ def repair(
 ) -> RepairResult:
     """Train an anti-aliased copy of `original`, without labels, until it predicts what the original does.
 
-    Batch-norm statistics are re-estimated first. Then the copy is trained on what the original returns (see
-    `dealias.repair.losses.output_loss`) and on its features at the downsampling sites. A part of the images is held
-    out: the copy never sees it while training, and every figure is measured there.
+    Batch-norm statistics are re-estimated first, unless `keep_norms`. Then the copy is trained on what the original
+    returns (see `dealias.repair.losses.output_loss`) and on its features at the downsampling sites. A part of the
+    images is held out: the copy never sees it while training, and every figure is measured there.
 
     >>> from dealias.models import vgg_small
     >>> outcome = repair(vgg_small(), torch.rand(20, 1, 32, 32), epochs=1, min_agreement=0, min_consistency=0)
@@ -222,11 +222,13 @@ class _Run:
         original = self._held_out.measure(self._original)
         del original["agreement"], original["agreement_interval"]
         converted = self._held_out.measure(self._model)
+        found = {"original": original, "converted": converted, "curve": []}
         stages.start("statistics")
-        for distillation in self._distillations.values():
-            distillation.reestimate_statistics()
-        reestimated = self._held_out.measure(self._model)
-        return {"original": original, "converted": converted, "reestimated": reestimated, "curve": []}
+        if not self._options.keep_norms:
+            for distillation in self._distillations.values():
+                distillation.reestimate_statistics()
+            found["reestimated"] = self._held_out.measure(self._model)
+        return found
 
     def _distil(self, found: dict[str, Any], folder: RepairFolder | None, advance: Callable[[int, int], None]) -> None:
         """Do the remaining steps, and measure after each epoch; `found` is saved with the state."""
