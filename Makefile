@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 2
 
-.PHONY: help setup test lint sweep sweep-cuda sanitize docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces repair-digits repair-recipes maps heat-maps pitch placement experiment experiment-quick peers deploy wheels clean
+.PHONY: help setup test lint sweep sweep-cuda sanitize arm docs conversion tools parity bench fuzz faults demo demo-quick faces repair-faces repair-digits repair-recipes maps heat-maps pitch placement experiment experiment-quick peers deploy wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -40,6 +40,19 @@ sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and 
 	trap 'cp build/plain.so "$$library"' EXIT && \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cpu.py
+
+ARM_TOOLS := aarch64-linux-gnu-g++ qemu-aarch64
+DIGESTS := g++ -O1 -std=c++17 tests/arm/digests.cpp
+
+arm: $(STAMP)  ## cross-build the native kernels for ARM and compare 2,000 cases with the portable x86 path, bit for bit (minutes)
+	@for tool in $(ARM_TOOLS); do command -v $$tool >/dev/null || { echo "make arm needs $$tool: apt install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
+	cmake -S . -B build/arm -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+	cmake --build build/arm
+	aarch64-linux-gnu-$(DIGESTS) build/arm/dealias_cpu.so -o build/arm/digests
+	$(DIGESTS) "$$($(BIN)/python -c 'from dealias.ops import cpu; print(cpu._library._name)')" -o build/arm/digests-x86
+	build/arm/digests-x86 >build/arm/x86.txt
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/arm/digests >build/arm/arm.txt
+	diff build/arm/x86.txt build/arm/arm.txt && wc -l build/arm/arm.txt
 
 docs: $(STAMP)  ## build the documentation: build/site/index.html
 	$(BIN)/zensical build --strict --clean

@@ -7,6 +7,8 @@ is installed of timm, kornia and the paper's package, antialiased-cnns: pip inst
 environment or with --target and PYTHONPATH. What is missing is said, and its column left out. Each rival takes part
 with its nearest form: timm's blur has an odd number of taps (bin5), kornia pads with zeros.
 
+`--isa avx2` measures the kernels for another instruction set than the machine's best, into a section of its own.
+
 What an anchor costs beside a copy of its map, benchmarks/anchors.py tells.
 """
 
@@ -108,8 +110,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows: list[Row] = []
     with cpu.use_instruction_set(options.isa or cpu.instruction_set()):
+        used, best = cpu.instruction_set(), cpu.instruction_sets()[-1]
+        kernels = used if used == best else f"{used} (by choice: the machine has {best})"
         head = (
-            f"{processor()}, {options.threads} thread{'s' * (options.threads > 1)}, {cpu.instruction_set()}, "
+            f"{processor()}, {options.threads} thread{'s' * (options.threads > 1)}, {kernels}, "
             f"torch {torch.__version__}; medians of paired ratios over {options.rounds} rounds."
         )
         if options.rivals and missing_rivals():
@@ -136,7 +140,7 @@ def main() -> None:
             '"X / fused" how many times as long X takes, "saved" what the backward keeps beside the input, in units '
             f"of the input.\n\n{as_markdown(rows)}"
         )
-        replace_section(options.markdown, "benchmarks/ops.py", body)
+        replace_section(options.markdown, "benchmarks/ops.py" + f" --isa {options.isa}" * bool(options.isa), body)
 
 
 if __name__ == "__main__":

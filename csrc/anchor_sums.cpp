@@ -104,7 +104,7 @@ template <int N> inline Vec sums_of(const Vec* v) {
     if constexpr (N == 1) return v[0];
     if constexpr (N > 1) {
         const Vec a = sums_of<N / 2>(v), b = sums_of<N / 2>(v + N / 2);
-        return add(evens(a, b), odds(a, b));
+        return in_order(add(evens_apart(a, b), odds_apart(a, b)));
     }
 }
 

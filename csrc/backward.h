@@ -21,18 +21,10 @@ template <int ForWriting, class T> void prefetch_row(const T* row, int64_t n) {
     for (int64_t p = 0; p < n; p += line) __builtin_prefetch(row + p, ForWriting);
 }
 
-// The gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
-template <class T> void relu_backward(const T* x, const float* gradient, T* out, int64_t n) {
-    if (n >= kWidth) return fill_exactly(out, n, [&](int64_t p) { return drop(not_above_zero(load(x + p)), load(gradient + p)); });
-    for (int64_t p = 0; p < n; ++p) out[p] = from_float<T>(to_float(x[p]) <= 0.0f ? 0.0f : gradient[p]);
-}
-
-template <class T> void backward_blur(const Job& job, const Unit& unit, Arena& arena) {
-    const Range need = {unit.col0, unit.col1};
-    const int64_t cs = job.channels, n = (need.hi - need.lo) * cs, pitch = whole_blocks(n);
-    const int64_t height = rows_at_once(n, unit.row1 - unit.row0);
-    DenseGradient<T> gradient(job, need, height, arena);
-    float* tile = arena.take(height * pitch + 4 * kSlack);
+// Of a ReLU the gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
+template <bool Relu, class T> void backward_blur(const Job& job, const Unit& unit, Arena& arena) {
+    const int64_t cs = job.channels, n = (unit.col1 - unit.col0) * cs, height = rows_at_once(n, unit.row1 - unit.row0);
+    DenseGradient<T> gradient(job, {unit.col0, unit.col1}, height, arena);
     for (int64_t image = unit.image0; image < unit.image1; ++image) {
         gradient.start(image);
         for (int64_t r0 = unit.row0; r0 < unit.row1; r0 += height) {
@@ -40,16 +32,17 @@ template <class T> void backward_blur(const Job& job, const Unit& unit, Arena& a
             auto offset_of = [&](int64_t r) { return ((image * job.row.size + r) * job.col.size + unit.col0) * cs; };
             // The lines to be written come into cache while the gradient is computed.
             for (int64_t r = r0; r < r1; ++r) prefetch_row<1>(static_cast<const T*>(job.result) + offset_of(r), n);
-            gradient.rows(r0, r1, tile, pitch);
-            for (int64_t r = r0; r < r1; ++r) {
-                const int64_t offset = offset_of(r);
-                const float* line = tile + (r - r0) * pitch;
-                T* out = static_cast<T*>(job.result) + offset;
-                if (job.op == DEALIAS_RELU_BLUR)
-                    relu_backward(static_cast<const T*>(job.x) + offset, line, out, n);
-                else
-                    fill_exactly(out, n, [&](int64_t p) { return load(line + p); });
-            }
+            gradient.rows(r0, r1, [&](int64_t r) {
+                const T* x = Relu ? static_cast<const T*>(job.x) + offset_of(r) : nullptr;
+                T* out = static_cast<T*>(job.result) + offset_of(r);
+                return [=](int64_t p, Vec v) __attribute__((always_inline)) {
+                    if (Relu) v = drop(not_above_zero(load_first(x + p, n)), v);
+                    if (n >= kWidth)
+                        store(out + p, v);
+                    else
+                        store_first(out + p, v, n);
+                };
+            });
         }
     }
 }
@@ -118,7 +111,10 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
         for (int64_t r0 = v0; r0 < unit.row1; r0 += height) {
             const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
             const int64_t d1 = r1 < row.dense ? r1 : row.dense;
-            if (r0 < d1) gradient.rows(r0, d1, tile, pitch);
+            gradient.rows(r0, d1, [=](int64_t r) {
+                float* line = tile + (r - r0) * pitch;
+                return [=](int64_t p, Vec v) __attribute__((always_inline)) { store(line + p, positive_zero(v)); };
+            });
             // Nothing comes from behind the last window.
             for (int64_t r = r0; r < r1; ++r)
                 zero_exactly(tile + (r - r0) * pitch + (r < row.dense ? dense : 0), tile + (r - r0 + 1) * pitch);
@@ -187,7 +183,9 @@ private:
     // Sends the gradient of row `v` of the maximum to the rows of its window.
     void route(int64_t v) {
         const int64_t d = job_.wrap ? wrapped(v, job_.row.dense) : v;
-        gradient_.rows(d, d + 1, dense_, 0);
+        gradient_.rows(d, d + 1, [to = dense_](int64_t) {
+            return [=](int64_t p, Vec v) __attribute__((always_inline)) { store(to + p, v); };
+        });
         int64_t rows[kMaxKernel];
         const int64_t count = source_.window(v, rows);
         const float* candidate[kMaxKernel] = {};
@@ -267,7 +265,8 @@ template <class T> void backward(const Job& job, const Unit& unit, Arena& arena)
     if (wide && backward_square<T>(job, unit, arena)) return;
     if (backward_in_strips<T>(job, unit, arena)) return;
 #endif
-    if (job.op != DEALIAS_MAX_BLUR) return backward_blur<T>(job, unit, arena);
+    if (job.op == DEALIAS_BLUR) return backward_blur<false, T>(job, unit, arena);
+    if (job.op == DEALIAS_RELU_BLUR) return backward_blur<true, T>(job, unit, arena);
     if (backward_square<T>(job, unit, arena)) return;
     MaxBackward<T> general(job, unit, arena);
     for (int64_t image = unit.image0; image < unit.image1; ++image) general.run(image);

@@ -6,6 +6,10 @@
 #include <new>
 #include <vector>
 
+#if defined(DEALIAS_X86)
+#include <cpuid.h>
+#endif
+
 #include "job.h"
 #include "parallel.h"
 #include "tables.h"
@@ -23,6 +27,8 @@ constexpr int64_t kThreadElements = 1 << 18;
 int best_isa() {
 #if defined(DEALIAS_X86)
     __builtin_cpu_init();
+    unsigned a, b, c, d;  // __builtin_cpu_supports does not know F16C everywhere
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C)) return DEALIAS_PORTABLE;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
         return DEALIAS_AVX512;
@@ -51,7 +57,7 @@ const Kernels& kernels_of(int isa) {
 bool valid(const dealias_problem& p) {
     if (p.batch < 0 || p.channels < 0 || p.height < 1 || p.width < 1) return false;
     if (p.op < DEALIAS_BLUR || p.op > DEALIAS_MAX_BLUR || p.padding_mode < DEALIAS_REFLECT ||
-        p.padding_mode > DEALIAS_ZEROS || (p.dtype != DEALIAS_FLOAT32 && p.dtype != DEALIAS_BFLOAT16))
+        p.padding_mode > DEALIAS_ZEROS || p.dtype < DEALIAS_FLOAT32 || p.dtype > DEALIAS_FLOAT16)
         return false;
     for (int axis = 0; axis < 2; ++axis) {
         const int reach = p.dilation[axis] * (p.kernel[axis] - 1);

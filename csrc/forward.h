@@ -1,7 +1,7 @@
 // Forward: blur down into one row that stays in cache, fill its border there, blur along it with the stride.
 #pragma once
 
-#include "rows.h"
+#include "columns.h"
 #if defined(__AVX2__)
 #include "strips.h"
 #endif
@@ -98,11 +98,11 @@ template <int K, int Stride, class T> void blur_along_fixed(Rows<const float> in
                     s = b == 0 ? mul(w[b], here) : madd(w[b], here, s);
                 } else {
                     const Vec next = load(from + b + kWidth);
-                    s = b == 0 ? mul(w[b], evens(here, next)) : madd(w[b], evens(here, next), s);
-                    if (b + 1 < K) s = madd(w[b + 1], odds(here, next), s);
+                    s = b == 0 ? mul(w[b], evens_apart(here, next)) : madd(w[b], evens_apart(here, next), s);
+                    if (b + 1 < K) s = madd(w[b + 1], odds_apart(here, next), s);
                 }
             }
-            return s;
+            return Stride == 1 ? s : in_order(s);
         });
     }
 }
@@ -314,6 +314,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
 #if defined(__AVX2__)
     if (forward_in_strips<T>(job, unit, arena)) return;
 #endif
+    if (forward_in_columns<T>(job, unit, arena)) return;
     const Axis &row = job.row, &col = job.col;
     const int64_t cs = job.channels, dense = col.dense;
     // The padded columns [t0, t1), and the dense columns that these stand for.

@@ -1,227 +1,284 @@
-// The gradient of the map that was blurred: up from the outputs, first over the rows, then along them.
+// The gradient of the map that was blurred. Each row of the output's gradient is spread over the columns once, then each row
+// of the map is a sum of few such rows. All paths add up in the order of the adjoint's table, along columns as down rows.
 #pragma once
+
+#include <array>
 
 #include "rows.h"
 
 namespace dealias::DEALIAS_ISA {
+
+constexpr int kMostShares = 4;
+
+// A row of the gradient: the sum of weight[e] * line[e], e ascending.
+struct Shares {
+    int64_t count;
+    const float* line[kMostShares];
+    float weight[kMostShares];
+};
+
+// put(position, vector) for all vectors of rows that are sums of the same K lines, each with a `put` of its own; the last
+// vector may overlap the one before.
+template <int K, int Rows, class Put> void put_sums(const Shares* shares, int64_t n, std::array<Put, Rows> put) {
+    const float* line[K];
+    Vec weight[Rows][K];
+    for (int e = 0; e < K; ++e) {
+        line[e] = shares[0].line[e];
+        for (int r = 0; r < Rows; ++r) weight[r][e] = splat(shares[r].weight[e]);
+    }
+    for (int64_t p = 0; p < n; p += kWidth) {
+        const int64_t at = p + kWidth > n && n >= kWidth ? n - kWidth : p;
+        Vec sum[Rows];
+#pragma GCC unroll 4
+        for (int e = 0; e < K; ++e) {
+            const Vec here = load(line[e] + at);
+            for (int r = 0; r < Rows; ++r) sum[r] = e == 0 ? mul(weight[r][e], here) : madd(weight[r][e], here, sum[r]);
+        }
+        for (int r = 0; r < Rows; ++r) put[r](at, sum[r]);
+    }
+}
+
+template <int Rows, class Put> void put_sums(const Shares* shares, int64_t n, std::array<Put, Rows> put) {
+    switch (shares[0].count) {
+        case 1: return put_sums<1, Rows, Put>(shares, n, put);
+        case 2: return put_sums<2, Rows, Put>(shares, n, put);
+        case 3: return put_sums<3, Rows, Put>(shares, n, put);
+        default: return put_sums<4, Rows, Put>(shares, n, put);
+    }
+}
 
 template <class T> class DenseGradient {
 public:
     // For the columns [need.lo, need.hi) of the image that `start` names, up to `height` rows at a time.
     DenseGradient(const Job& job, Range need, int64_t height, Arena& arena)
         : job_(job), need_(need), cs_(job.channels) {
-        const Axis& col = job.col;
-        pitch_in_ = col.out * cs_;
-        end_ = static_cast<const T*>(job.grad) + job.images * job.row.out * pitch_in_;
-        outputs_ = {col.out, 0};
-        auto take_part = [&](int64_t c) {
-            for (int64_t e = col.adjoint.start[c]; e < col.adjoint.start[c + 1]; ++e) {
-                const int64_t j = col.adjoint.output[e];
-                outputs_.lo = j < outputs_.lo ? j : outputs_.lo;
-                outputs_.hi = j + 1 > outputs_.hi ? j + 1 : outputs_.hi;
-            }
-        };
-        // In order inside the map; the border, at either end, may look anywhere.
-        const int64_t edge = col.taps + col.stride;
-        for (int64_t c = need.lo; c < need.hi; ++c) {
-            if (c == need.lo + edge && need.hi - edge > c) c = need.hi - edge;
-            take_part(c);
-        }
-        if (outputs_.hi < outputs_.lo) outputs_ = {0, 0};
-        n_ = (outputs_.hi - outputs_.lo) * cs_;
-        // Where the taps run off the outputs, the gradient is zero.
-        const int64_t first = (need.lo + col.lead - col.taps + 1) / col.stride - 2;
-        const int64_t last = (need.hi + col.lead) / col.stride + 2;
-        base_ = outputs_.lo < first ? outputs_.lo : first;
-        const int64_t stop = outputs_.hi > last ? outputs_.hi : last;
-        pitch_ = whole_blocks((stop - base_) * cs_) + 3 * kBlock;
-        tile_ = arena.take(height * pitch_ + kSlack);
-        for (int64_t r = 0; r < height; ++r) {
-            set_row(tile_ + r * pitch_, 0.0f, (outputs_.lo - base_) * cs_ + kBlock);
-            set_row(at(r, outputs_.hi), 0.0f, pitch_ - (outputs_.hi - base_) * cs_ - kBlock);
-        }
+        const Axis &row = job.row, &col = job.col;
+        n_ = (need.hi - need.lo) * cs_;
+        pitch_ = col.out * cs_;
+        end_ = static_cast<const T*>(job.grad) + job.images * row.out * pitch_;
+        copy_ = reinterpret_cast<T*>(arena.take(pitch_ + kSlack));
+        sum_ = arena.take(n_ + 2 * kSlack);
+        line_ = arena.take(n_ + 2 * kSlack);
+        slots_ = ring_size((height + row.taps + row.stride - 2) / row.stride + 1);
+        slot_ = take_array<Slot>(arena, slots_);
+        for (int64_t s = 0; s < slots_; ++s) slot_[s] = {-1, arena.take(n_ + 2 * kSlack)};
+        shares_ = take_array<Shares>(arena, height);
+        find_inside();
+        const int64_t left = (inside_.lo - need.lo + kWidth - 1) / kWidth;
+        left_edges_ = cs_ > 1 ? 0 : left;
+        edges_ = cs_ > 1 ? 0 : left + (need.hi - inside_.hi + kWidth - 1) / kWidth;
+        edge_ = take_array<Edge>(arena, edges_);
+        for (int64_t e = 0; e < edges_; ++e)
+            edge_[e] = e < left ? make_edge(need.lo + e * kWidth, inside_.lo, arena)
+                                : make_edge(inside_.hi + (e - left) * kWidth, need.hi, arena);
     }
 
-    void start(int64_t image) { grad_ = static_cast<const T*>(job_.grad) + image * job_.row.out * pitch_in_; }
+    void start(int64_t image) {
+        grad_ = static_cast<const T*>(job_.grad) + image * job_.row.out * pitch_;
+        for (int64_t s = 0; s < slots_; ++s) slot_[s].output = -1;
+    }
 
-    // Writes rows d0 .. d1 - 1, `pitch` floats apart.
-    void rows(int64_t d0, int64_t d1, float* out, int64_t pitch) {
-        for (int64_t d = d0; d < d1;) d += blur_down_two(d, d1, at(d - d0, outputs_.lo));
-        const int64_t phases = (job_.col.taps + job_.col.stride - 1) / job_.col.stride;
-        if (cs_ == 1 && job_.col.stride == 2 && phases <= 4) {
-            switch (phases) {
-                case 1: spread_pairs<1>(d1 - d0, out, pitch); break;
-                case 2: spread_pairs<2>(d1 - d0, out, pitch); break;
-                case 3: spread_pairs<3>(d1 - d0, out, pitch); break;
-                default: spread_pairs<4>(d1 - d0, out, pitch);
+    // put_in(d)(position, vector) for all vectors of the rows d0 .. d1 - 1.
+    template <class PutIn> void rows(int64_t d0, int64_t d1, PutIn put_in) {
+        prepare(d0, d1);
+        for (int64_t d = d0; d < d1;) {
+            const Shares* shares = shares_ + d - d0;
+            if (d + 1 < d1 && alike(shares[0], shares[1])) {
+                put_sums<2>(shares, n_, std::array{put_in(d), put_in(d + 1)});
+                d += 2;
+            } else {
+                const Shares sum = shares[0].count > 0 ? shares[0] : add_up(d);
+                put_sums<1>(&sum, n_, std::array{put_in(d)});
+                d += 1;
             }
-        } else if (cs_ == 1 && job_.col.stride == 1) {
-            spread_dense(d1 - d0, out, pitch);
-        } else {
-            for (int64_t r = 0; r < d1 - d0; ++r) spread_columns(r, out + r * pitch);
         }
-        add_border(d1 - d0, out, pitch);
     }
 
 private:
-    float* at(int64_t r, int64_t j) const { return tile_ + r * pitch_ + (j - base_) * cs_; }
+    struct Slot {
+        int64_t output;
+        float* line;
+    };
 
-    // Rows d and d + 1 if they take part in the same two outputs, else row d alone; how many it did.
-    int64_t blur_down_two(int64_t d, int64_t d1, float* out) {
-        const Adjoint& adjoint = job_.row.adjoint;
-        const int64_t* start = adjoint.start + d;
-        const int64_t* output = adjoint.output + start[0];
-        const bool same = d + 1 < d1 && start[1] == start[0] + 2 && start[2] == start[0] + 4 && output[0] == output[2] &&
-                          output[1] == output[3];
-        const T *a = grad_ + outputs_.lo * cs_, *b = a;
-        if (same) a += output[0] * pitch_in_, b += output[1] * pitch_in_;
-        if (!same || end_ - a < n_ + kBlock || end_ - b < n_ + kBlock) {
-            blur_down(d, out);
-            return 1;
-        }
-        const float* weight = adjoint.weight + start[0];
-        const Vec a0 = splat(weight[0]), b0 = splat(weight[1]), a1 = splat(weight[2]), b1 = splat(weight[3]);
-        const Vec zero = splat(0.0f);
-        for (int64_t p = 0; p < n_; p += kWidth) {
-            const Vec va = load(a + p), vb = load(b + p);
-            store(out + p, madd(b0, vb, madd(a0, va, zero)));
-            store(out + pitch_ + p, madd(b1, vb, madd(a1, va, zero)));
-        }
-        for (int64_t p = n_; p < n_ + kBlock; p += kWidth) {
-            store(out + p, zero);
-            store(out + pitch_ + p, zero);
-        }
-        return 2;
+    static bool alike(const Shares& a, const Shares& b) {
+        bool same = a.count > 0 && a.count == b.count;
+        for (int64_t e = 0; e < a.count; ++e) same = same && a.line[e] == b.line[e];
+        return same;
     }
 
-    void blur_down(int64_t d, float* out) {
+    // Of which rows the rows d0 .. d1 - 1 are sums, and these; none where they are many, or lie too far apart. All before the
+    // first sum: a load too soon after the stores that it spans waits for them.
+    void prepare(int64_t d0, int64_t d1) {
         const Adjoint& adjoint = job_.row.adjoint;
-        const int64_t begin = adjoint.start[d], count = adjoint.start[d + 1] - begin;
-        const float* weight = adjoint.weight + begin;
-        const T* lines[4];
-        bool room = count >= 1 && count <= 4;
-        for (int64_t e = 0; e < count && room; ++e) {
-            lines[e] = grad_ + adjoint.output[begin + e] * pitch_in_ + outputs_.lo * cs_;
-            room = end_ - lines[e] >= n_ + kBlock;
-        }
-        if (room) {
-            switch (count) {
-                case 1: weigh<1>(lines, weight, out, n_); break;
-                case 2: weigh<2>(lines, weight, out, n_); break;
-                case 3: weigh<3>(lines, weight, out, n_); break;
-                default: weigh<4>(lines, weight, out, n_);
+        for (int64_t d = d0; d < d1; ++d) {
+            const int64_t begin = adjoint.start[d], count = adjoint.start[d + 1] - begin;
+            Shares& shares = shares_[d - d0];
+            shares.count = count <= kMostShares ? count : 0;
+            for (int64_t e = 1; e < shares.count; ++e)
+                if (adjoint.output[begin + e] - adjoint.output[begin] >= slots_) shares.count = 0;
+            for (int64_t e = 0; e < shares.count; ++e) {
+                Slot& slot = slot_[adjoint.output[begin + e] & (slots_ - 1)];
+                if (slot.output != adjoint.output[begin + e]) spread(slot.output = adjoint.output[begin + e], slot.line);
+                shares.line[e] = slot.line;
+                shares.weight[e] = adjoint.weight[begin + e];
             }
-            for (int64_t p = 0; p < kBlock; p += kWidth) store(out + n_ + p, splat(0.0f));
+        }
+    }
+
+    Shares add_up(int64_t d) {
+        const Adjoint& adjoint = job_.row.adjoint;
+        set_row(sum_, 0.0f, n_);
+        for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
+            spread(adjoint.output[e], line_);
+            const Vec w = splat(adjoint.weight[e]);
+            for (int64_t p = 0; p < n_; p += kWidth)
+                store(sum_ + p, e == adjoint.start[d] ? mul(w, load(line_ + p)) : madd(w, load(line_ + p), load(sum_ + p)));
+        }
+        return {1, {sum_}, {1.0f}};
+    }
+
+    // The columns away from the border that have loops for the stride and the filter: all their taps lie on outputs, and no
+    // sample of the border stands in for them. In units of the stride from `base_` on.
+    void find_inside() {
+        const Axis& col = job_.col;
+        const int64_t stride = col.stride;
+        const int64_t left = need_.lo > col.lead ? need_.lo : col.lead + 1;
+        const int64_t last = col.dense - col.taps + col.lead, right = need_.hi < last ? need_.hi : last;
+        int64_t lo = (left + col.lead + stride - 1) / stride, hi = (right + col.lead) / stride;
+        const int64_t terms = (col.taps + stride - 1) / stride;
+        lo = lo > terms - 1 ? lo : terms - 1;
+        hi = hi < col.out ? hi : col.out;
+        const bool some = hi > lo && stride <= 2 && col.taps <= 7 && cs_ == 1;
+        base_ = lo;
+        inside_ = some ? Range{lo * stride - col.lead, hi * stride - col.lead} : Range{need_.hi, need_.hi};
+    }
+
+    // Row `i` of the output's gradient over the columns of the map.
+    void spread(int64_t i, float* out) {
+        const T* line = grad_ + i * pitch_;
+        if (end_ - line < pitch_ + kSlack) line = tail_copy(line, end_, copy_, pitch_ + kSlack);
+        if (cs_ > 1) {
+            for (int64_t c = need_.lo; c < need_.hi; ++c) spread_channels(line, c, out + (c - need_.lo) * cs_);
+        } else {
+            spread_edges(line, 0, left_edges_, out);
+            if (inside_.lo < inside_.hi) spread_inside(line + base_, out + inside_.lo - need_.lo);
+            spread_edges(line, left_edges_, edges_, out);
+        }
+    }
+
+    void spread_inside(const T* line, float* out) {
+        const int64_t width = inside_.hi - inside_.lo, n = job_.col.stride == 2 ? width / 2 : width;
+        switch (job_.col.taps) {
+            case 1: return spread_taps<1>(line, out, n);
+            case 2: return spread_taps<2>(line, out, n);
+            case 3: return spread_taps<3>(line, out, n);
+            case 4: return spread_taps<4>(line, out, n);
+            case 5: return spread_taps<5>(line, out, n);
+            case 6: return spread_taps<6>(line, out, n);
+            default: return spread_taps<7>(line, out, n);
+        }
+    }
+
+    template <int K> void spread_taps(const T* line, float* out, int64_t n) {
+        Vec w[K];
+        for (int a = 0; a < K; ++a) w[a] = splat(job_.col.filter[a]);
+        if (job_.col.stride == 1) {
+            for (int64_t q = 0; q < n; q += kWidth) {
+                Vec s = mul(w[K - 1], load(line + q - (K - 1)));
+#pragma GCC unroll 7
+                for (int a = K - 2; a >= 0; --a) s = madd(w[a], load(line + q - a), s);
+                store(out + q, s);
+            }
             return;
         }
-        for (int64_t p = 0; p < n_; ++p) out[p] = 0.0f;
-        for (int64_t e = 0; e < count; ++e) {
-            const T* line = grad_ + adjoint.output[begin + e] * pitch_in_ + outputs_.lo * cs_;
-            for (int64_t p = 0; p < n_; ++p) out[p] = madd(weight[e], to_float(line[p]), out[p]);
+        constexpr int M = (K + 1) / 2;
+        for (int64_t q = 0; q < n; q += kWidth) {
+            Vec even = splat(0.0f), odd = even;
+#pragma GCC unroll 4
+            for (int m = M - 1; m >= 0; --m) {
+                const Vec here = load(line + q - m);
+                even = m == M - 1 ? mul(w[2 * m], here) : madd(w[2 * m], here, even);
+                if (2 * m + 1 < K) odd = m == K / 2 - 1 ? mul(w[2 * m + 1], here) : madd(w[2 * m + 1], here, odd);
+            }
+            store_interleaved(out + 2 * q, even, odd);
         }
     }
 
-    template <int K, class In> static void weigh(const In* const* row, const float* weight, float* out, int64_t n) {
-        Vec w[K];
-        for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
-        for (int64_t p = 0; p < n; p += kWidth) {
-            // From zero, as the plain loop does: both round alike.
-            Vec s = madd(w[0], load(row[0] + p), splat(0.0f));
-#pragma GCC unroll 4
-            for (int a = 1; a < K; ++a) s = madd(w[a], load(row[a] + p), s);
+    // A vector of columns from `column` on as a sum over outputs: for each kWidth weights, and whether lanes take part.
+    struct Edge {
+        int64_t column, terms;
+        int64_t* output;
+        float *start, *weight, *takes;
+    };
+
+    Edge make_edge(int64_t column, int64_t end, Arena& arena) const {
+        const Adjoint& adjoint = job_.col.adjoint;
+        const int64_t lanes = column + kWidth < end ? kWidth : end - column;
+        const int64_t most = adjoint.start[column + lanes] - adjoint.start[column];
+        Edge edge = {column, 0, take_array<int64_t>(arena, most), arena.take(kWidth), arena.take(most * kWidth),
+                     arena.take(most * kWidth)};
+        int64_t next[kWidth];
+        for (int64_t lane = 0; lane < kWidth; ++lane) edge.start[lane] = 0.0f;
+        for (int64_t p = 0; p < most * kWidth; ++p) edge.weight[p] = edge.takes[p] = 0.0f;
+        for (int64_t lane = 0; lane < lanes; ++lane) {
+            next[lane] = adjoint.start[column + lane];
+            // A product added to -0 is the product.
+            edge.start[lane] = next[lane] < adjoint.start[column + lane + 1] ? -0.0f : 0.0f;
+        }
+        for (;; ++edge.terms) {
+            int64_t output = INT64_MAX;
+            for (int64_t lane = 0; lane < lanes; ++lane)
+                if (next[lane] < adjoint.start[column + lane + 1] && adjoint.output[next[lane]] < output)
+                    output = adjoint.output[next[lane]];
+            if (output == INT64_MAX) return edge;
+            edge.output[edge.terms] = output;
+            for (int64_t lane = 0; lane < lanes; ++lane)
+                if (next[lane] < adjoint.start[column + lane + 1] && adjoint.output[next[lane]] == output) {
+                    edge.weight[edge.terms * kWidth + lane] = adjoint.weight[next[lane]++];
+                    edge.takes[edge.terms * kWidth + lane] = 1.0f;
+                }
+        }
+    }
+
+    void spread_edges(const T* line, int64_t begin, int64_t end, float* out) const {
+        for (const Edge* edge = edge_ + begin; edge < edge_ + end; ++edge) {
+            Vec s = load(edge->start);
+            for (int64_t t = 0; t < edge->terms; ++t) {
+                const Vec g = splat(to_float(line[edge->output[t]])), w = load(edge->weight + t * kWidth);
+                s = choose(above(load(edge->takes + t * kWidth), splat(0.0f)), madd(w, g, s), s);
+            }
+            store(out + edge->column - need_.lo, s);
+        }
+    }
+
+    void spread_channels(const T* line, int64_t c, float* out) const {
+        const Adjoint& adjoint = job_.col.adjoint;
+        const int64_t begin = adjoint.start[c], count = adjoint.start[c + 1] - begin;
+        if (count == 2) {  // most columns of most filters
+            const T *a = line + adjoint.output[begin] * cs_, *b = line + adjoint.output[begin + 1] * cs_;
+            const Vec wa = splat(adjoint.weight[begin]), wb = splat(adjoint.weight[begin + 1]);
+            for (int64_t p = 0; p < cs_; p += kWidth) store(out + p, madd(wb, load(b + p), mul(wa, load(a + p))));
+            return;
+        }
+        for (int64_t p = 0; p < cs_; p += kWidth) {
+            Vec s = splat(0.0f);
+            for (int64_t e = begin; e < begin + count; ++e) {
+                const Vec w = splat(adjoint.weight[e]), g = load(line + adjoint.output[e] * cs_ + p);
+                s = e == begin ? mul(w, g) : madd(w, g, s);
+            }
             store(out + p, s);
         }
     }
 
-    // Stride 2: the even and the odd columns each take every other tap.
-    template <int M> void spread_pairs(int64_t count, float* out, int64_t pitch) {
-        const Axis& col = job_.col;
-        const int64_t u = need_.lo + col.lead, pairs = (need_.hi - need_.lo + 1) / 2;
-        const int64_t odd = u & 1;
-        Vec w0[M], w1[M];
-        for (int64_t m = 0; m < M; ++m) {
-            w0[m] = splat(2 * m + odd < col.taps ? col.filter[2 * m + odd] : 0.0f);
-            w1[m] = splat(2 * m + 1 - odd < col.taps ? col.filter[2 * m + 1 - odd] : 0.0f);
-        }
-        for (int64_t r = 0; r < count; ++r, out += pitch) {
-            const float *in0 = at(r, u / 2), *in1 = at(r, (u + 1) / 2);
-            for (int64_t q = 0; q < pairs; q += kWidth) {
-                Vec s0 = mul(w0[0], load(in0 + q)), s1 = mul(w1[0], load(in1 + q));
-#pragma GCC unroll 4
-                for (int m = 1; m < M; ++m) {
-                    s0 = madd(w0[m], load(in0 + q - m), s0);
-                    s1 = madd(w1[m], load(in1 + q - m), s1);
-                }
-                store_interleaved(out + 2 * q, s0, s1);
-            }
-        }
-    }
-
-    void spread_dense(int64_t count, float* out, int64_t pitch) {
-        const Axis& col = job_.col;
-        for (int64_t r = 0; r < count; ++r, out += pitch) {
-            const float* in = at(r, need_.lo + col.lead);
-            for (int64_t p = 0; p < need_.hi - need_.lo; p += kWidth) {
-                Vec s = mul(splat(col.filter[0]), load(in + p));
-                for (int64_t b = 1; b < col.taps; ++b) s = madd(splat(col.filter[b]), load(in + p - b), s);
-                store(out + p, s);
-            }
-        }
-    }
-
-    // Any stride, any layout: each column from the outputs that lie a stride apart.
-    void spread_columns(int64_t r, float* out) {
-        const Axis& col = job_.col;
-        const int64_t stride = col.stride;
-        for (int64_t c = need_.lo; c < need_.hi; ++c, out += cs_) {
-            const int64_t u = c + col.lead;
-            const float* from = at(r, u / stride);
-            const float* weight = col.filter + u % stride;
-            const int64_t taps = (col.taps - u % stride + stride - 1) / stride;
-            if (cs_ == 1) {
-                float s = 0.0f;
-                for (int64_t m = 0; m < taps; ++m) s = madd(weight[m * stride], from[-m], s);
-                *out = s;
-            } else if (taps == 2) {
-                const Vec w0 = splat(weight[0]), w1 = splat(weight[stride]);
-                for (int64_t p = 0; p < cs_; p += kWidth)
-                    store(out + p, madd(w1, load(from - cs_ + p), mul(w0, load(from + p))));
-            } else {
-                for (int64_t p = 0; p < cs_; p += kWidth) {
-                    Vec s = splat(0.0f);
-                    for (int64_t m = 0; m < taps; ++m) s = madd(splat(weight[m * stride]), load(from - m * cs_ + p), s);
-                    store(out + p, s);
-                }
-            }
-        }
-    }
-
-    // The samples of the border stand in for columns inside.
-    void add_border(int64_t count, float* out, int64_t pitch) {
-        const Adjoint& adjoint = job_.col.adjoint;
-        for (int64_t f = 0; f < adjoint.extra_count; ++f) {
-            const int64_t c = adjoint.extra_position[f];
-            if (c < need_.lo || c >= need_.hi) continue;
-            const float w = adjoint.extra_weight[f];
-            if (cs_ == 1) {
-                float* to = out + (c - need_.lo);
-                const float* from = at(0, adjoint.extra_output[f]);
-                for (int64_t r = 0; r < count; ++r) to[r * pitch] = madd(w, from[r * pitch_], to[r * pitch]);
-                continue;
-            }
-            for (int64_t r = 0; r < count; ++r) {
-                float* RESTRICT to = out + r * pitch + (c - need_.lo) * cs_;
-                const float* RESTRICT from = at(r, adjoint.extra_output[f]);
-                for (int64_t p = 0; p < cs_; ++p) to[p] = madd(w, from[p], to[p]);
-            }
-        }
-    }
-
     const Job& job_;
-    Range need_, outputs_;
-    int64_t cs_, n_, pitch_in_, base_, pitch_;
+    Range need_, inside_;
+    int64_t cs_, n_, pitch_, slots_, base_, left_edges_, edges_;
     const T *grad_, *end_;
-    float* tile_;
+    T* copy_;
+    float *sum_, *line_;
+    Shares* shares_;
+    Edge* edge_;
+    Slot* slot_;
 };
 
 }  // namespace dealias::DEALIAS_ISA

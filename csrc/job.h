@@ -36,11 +36,6 @@ struct Adjoint {
     const int64_t* start;
     const int64_t* output;
     const float* weight;
-    // The entries that come from the border: its samples stand in for positions inside.
-    const int64_t* extra_position;
-    const int64_t* extra_output;
-    const float* extra_weight;
-    int64_t extra_count;
 };
 
 struct Axis {
@@ -74,7 +69,7 @@ struct Unit {
 
 using Kernel = void (*)(const Job&, const Unit&, Arena&);
 struct Kernels {
-    Kernel forward[2], backward[2];  // by dtype
+    Kernel forward[3], backward[3];  // by dtype
 };
 
 namespace portable { extern const Kernels kernels; }

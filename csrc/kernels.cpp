@@ -5,6 +5,7 @@
 namespace dealias::DEALIAS_ISA {
 
 extern const Kernels kernels;
-const Kernels kernels = {{forward<float>, forward<bfloat16>}, {backward<float>, backward<bfloat16>}};
+const Kernels kernels = {{forward<float>, forward<bfloat16>, forward<float16>},
+                         {backward<float>, backward<bfloat16>, backward<float16>}};
 
 }  // namespace dealias::DEALIAS_ISA

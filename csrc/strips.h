@@ -54,8 +54,10 @@ inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vect
     return true;
 }
 
-// Whether pairs of vectors hold the even and the odd columns of x from the start: 16-bit numbers come so for free.
-template <class T, int Kernel, int V> constexpr bool kParted = sizeof(T) == 2 && Kernel == 1 && V > 1;
+// Whether pairs of vectors hold the even and the odd columns of x from the start: bfloat16 comes so for free.
+template <class T> constexpr bool kHalves = false;
+template <> constexpr bool kHalves<bfloat16> = true;
+template <class T, int Kernel, int V> constexpr bool kParted = kHalves<T> && Kernel == 1 && V > 1;
 
 // The maximum along rows of x, for the windows that start in each lane.
 template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
@@ -63,7 +65,7 @@ public:
     RowMaximum(const Job& job, const Columns& columns, const T* plane)
         : columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap) {
         // Rows that no window leaves are read past their ends, where that is still x.
-        const int64_t room = static_cast<const T*>(job.x) + job.images * size_ * pitch_ - from_ - V * kWidth;
+        const int64_t room = static_cast<const T*>(job.x) + job.images * size_ * pitch_ - from_ - V * kWidth - (Kernel - 1);
         plain_rows_ = kFreeMasks || columns.leaves || room < 0 ? 0 : room / pitch_ + 1;
         for (int v = 0; v < V; ++v) inside_[v] = columns.inside[v];
     }
@@ -105,10 +107,10 @@ public:
         for (int v = 0; v < V; ++v) {
             best[v] = here[v];
             if (Kernel == 1) continue;
-            const Vec right = beside<1>(here, v, from);
+            const Vec right = beside<1>(here, v, from, plain);
             if (second) second[v] = either(wins_over<Nan>(right, here[v]), columns_.leading[v]);
             best[v] = larger_of<Nan>(best[v], right);
-            if (Kernel > 2) best[v] = larger_of<Nan>(best[v], beside<2>(here, v, from));
+            if (Kernel > 2) best[v] = larger_of<Nan>(best[v], beside<2>(here, v, from, plain));
         }
     }
 
@@ -116,7 +118,8 @@ public:
 
 private:
     // The columns K to the right of those in vector `v`.
-    template <int K> [[gnu::always_inline]] Vec beside(const Vec* here, int v, const T* from) const {
+    template <int K> [[gnu::always_inline]] Vec beside(const Vec* here, int v, const T* from, bool plain) const {
+        if (plain) return Relu ? rectified(load(from + v * kWidth + K)) : load(from + v * kWidth + K);
         const Vec right = joined<K>(here[v], here[(v + 1) % V]);
         if (!wrap_) return right;
         return load_lanes(columns_.wrapped[K - 1][v], from + v * kWidth + K - pitch_, right);
@@ -137,8 +140,9 @@ struct ForwardStrip {
     Route tap[2][kStripTaps];
 };
 
-// For the outputs [begin, end): false if their columns do not fit into the lanes, or lie in lanes of either parity.
-inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors, ForwardStrip& strip) {
+// For the outputs [begin, end), from columns that lie `parted` or apart by shuffles: false if these do not fit into the lanes,
+// or lie in lanes of either parity.
+inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors, bool parted, ForwardStrip& strip) {
     const Axis& col = job.col;
     Range need = {col.dense, 0};
     for (int64_t t = 2 * begin - col.lead; t < 2 * (end - 1) - col.lead + col.taps; ++t) {
@@ -159,8 +163,9 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
             for (int64_t lane = 0; lane < kWidth && begin + h * kWidth + lane < end; ++lane) {
                 const int64_t d = border(2 * (begin + h * kWidth + lane) - col.lead + b, col.dense, job.padding_mode);
                 if (d < 0) continue;
+                const auto half = static_cast<int32_t>((d - need.lo) / 2);
                 if (((d - need.lo) & 1) != ((b + strip.swap) & 1)) return false;
-                index.lane[lane] = static_cast<int32_t>((d - need.lo) / 2);
+                index.lane[lane] = parted ? half : lane_apart(half);
                 there.put(lane);
             }
             strip.tap[h][b] = {index.vector(), there.mask};
@@ -223,8 +228,8 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
             const Vec a = open[kOpen - 1][2 * h], b = open[kOpen - 1][2 * h + (V > 1)];
-            parity[0][h] = kParted<T, Kernel, V> ? a : evens(a, b);
-            parity[1][h] = kParted<T, Kernel, V> ? b : odds(a, b);
+            parity[0][h] = kParted<T, Kernel, V> ? a : evens_apart(a, b);
+            parity[1][h] = kParted<T, Kernel, V> ? b : odds_apart(a, b);
             if (swap) {
                 const Vec even = parity[0][h];
                 parity[0][h] = parity[1][h];
@@ -322,7 +327,8 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     const int64_t lanes = 2 * (unit.col1 - unit.col0) < job.col.size ? 2 * (unit.col1 - unit.col0) : job.col.size;
     const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, kMostForward, vectors, strips, arena,
                                      [&](int64_t begin, int64_t end, int v, ForwardStrip& strip) {
-                                         return lay_forward(job, begin, end, v, strip);
+                                         const bool parted = kHalves<T> && job.col.kernel == 1 && v > 1;
+                                         return lay_forward(job, begin, end, v, parted, strip);
                                      });
     const StripForward<T> run = strip_forward_for<T, false>(job, vectors), again = strip_forward_for<T, true>(job, vectors);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {

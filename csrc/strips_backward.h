@@ -57,15 +57,14 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int vectors
                 int64_t used = 0;
                 for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
                     const auto source = static_cast<int32_t>(adjoint.output[e] - need.lo);
-                    int64_t m = 0;
-                    while (m < used && index[m].lane[lane] != source) ++m;
-                    if (m > terms) return false;
-                    strip.border = strip.border || m == terms;
-                    used = m == used ? used + 1 : used;
-                    index[m].lane[lane] = source;
-                    weight[m][lane] += adjoint.weight[e];
-                    there[m].put(lane);
+                    if (used > terms) return false;
+                    strip.border = strip.border || used == terms;
+                    index[used].lane[lane] = source;
+                    weight[used][lane] = adjoint.weight[e];
+                    there[used++].put(lane);
                 }
+                // Its product with zero changes no sum, not even the sign of a zero.
+                for (used = used > 0 ? used : 1; used <= terms; ++used) weight[used][lane] = -0.0f;
             }
             for (int64_t m = 0; m <= terms; ++m)
                 strip.term[odd][h][m] = {{index[m].vector(), there[m].mask}, load(weight[m])};
@@ -126,6 +125,7 @@ private:
         for (int64_t a = top % 2 + 2 * (kOpen - 1); a >= 0; a -= 2) {
             if (a >= K) continue;
             if (e == adjoint.start[d + 1] || adjoint.output[e] != (top - a) / 2 || top < a) return false;
+            if (adjoint.weight[e] != job_.row.filter[a]) return false;
             ++e;
         }
         return e == adjoint.start[d + 1];
@@ -169,9 +169,10 @@ private:
         const Adjoint& adjoint = job.row.adjoint;
         for (int v = 0; v < V; ++v) out[v] = splat(0.0f);
         for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
+            const Vec w = splat(adjoint.weight[e]);
             Vec share[V + 1];
             spread(job, strip, grad, adjoint.output[e], share);
-            for (int v = 0; v < V; ++v) out[v] = madd(splat(adjoint.weight[e]), share[v], out[v]);
+            for (int v = 0; v < V; ++v) out[v] = e == adjoint.start[d] ? mul(w, share[v]) : madd(w, share[v], out[v]);
         }
     }
 
@@ -228,6 +229,7 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
             gradient(d, share);
         else
             for (Vec& v : share) v = splat(0.0f);
+        for (Vec& v : share) v = positive_zero(v);
         maximum(r + 1, below, below_second);
         // Padding never wins, not even over -inf.
         const Mask above_map = lanes_below(r < 0 && !job.wrap ? kWidth : 0);

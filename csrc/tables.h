@@ -12,8 +12,8 @@ public:
     Adjoint build(const Axis& axis, int padding_mode);
 
 private:
-    std::vector<int64_t> start_, output_, extra_position_, extra_output_;
-    std::vector<float> weight_, extra_weight_;
+    std::vector<int64_t> start_, output_;
+    std::vector<float> weight_;
 };
 
 }  // namespace dealias

@@ -10,18 +10,43 @@
 #endif
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace dealias::DEALIAS_ISA {
 
 using bfloat16 = uint16_t;
+struct float16 {
+    uint16_t bits;
+};
 
-// Every path fuses a product with its sum where the target can, so that vectors and tails round alike.
-inline float madd(float a, float b, float c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define DEALIAS_FMA
+#endif
+
+// a * b + c, rounded once, for floats or vectors of them and the doubles and 64-bit integers to go with them. The product is
+// exact, and what the sum loses goes into its last bit: that is far enough behind the last of a float to round right.
+template <class F, class D, class I> inline F fused(F a, F b, F c) {
+    const D product = __builtin_convertvector(a, D) * __builtin_convertvector(b, D), more = __builtin_convertvector(c, D);
+    D sum = product + more;
+    const D part = sum - product, lost = (product - (sum - part)) + (more - part);
+    I bits, inexact = (lost > 0) | (lost < 0), inward = (sum > 0) ^ (lost > 0);
+    memcpy(&bits, &sum, sizeof sum);
+    bits += inexact & ~-(bits & 1) & (inward | 1);
+    memcpy(&sum, &bits, sizeof sum);
+    return __builtin_convertvector(sum, F);
+}
+
+// Every path fuses a product with its sum, so that all instruction sets round alike.
+inline float madd(float a, float b, float c) {
+#if defined(DEALIAS_FMA)
     return __builtin_fmaf(a, b, c);
 #else
-    return a * b + c;
+    typedef float F __attribute__((vector_size(8)));
+    typedef double D __attribute__((vector_size(16)));
+    typedef int64_t I __attribute__((vector_size(16)));
+    return fused<F, D, I>(F{a}, F{b}, F{c})[0];
 #endif
 }
 
@@ -33,6 +58,25 @@ inline float to_float(bfloat16 v) {
     return f;
 }
 
+inline float to_float(float16 v) {
+#if defined(__F16C__)
+    return _cvtsh_ss(v.bits);
+#elif defined(__ARM_NEON)
+    __fp16 native;
+    memcpy(&native, &v, sizeof v);
+    return native;
+#else
+    const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000) << 16, rest = v.bits & 0x7fff;
+    float f = static_cast<float>(rest) * 0x1p-24f;  // below the normal numbers
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof f);
+    if (rest >= 0x0400) bits = (rest << 13) + (rest >= 0x7c00 ? 0x70000000 : 0x38000000);
+    bits |= sign;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+#endif
+}
+
 template <class T> T from_float(float v);
 template <> inline float from_float<float>(float v) { return v; }
 template <> inline bfloat16 from_float<bfloat16>(float v) {  // to nearest, ties to even
@@ -40,6 +84,26 @@ template <> inline bfloat16 from_float<bfloat16>(float v) {  // to nearest, ties
     memcpy(&bits, &v, sizeof bits);
     const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     return static_cast<bfloat16>(v != v ? 0x7fc0u : rounded);
+}
+template <> inline float16 from_float<float16>(float v) {
+#if defined(__F16C__)
+    return {static_cast<uint16_t>(_cvtss_sh(v, _MM_FROUND_TO_NEAREST_INT))};
+#elif defined(__ARM_NEON)
+    const __fp16 native = static_cast<__fp16>(v);
+    float16 half;
+    memcpy(&half, &native, sizeof half);
+    return half;
+#else
+    uint32_t bits, sum;
+    memcpy(&bits, &v, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest > 0x7f800000) return {static_cast<uint16_t>(sign | 0x7e00)};
+    if (rest >= 0x477ff000) return {static_cast<uint16_t>(sign | 0x7c00)};
+    const float small = __builtin_fabsf(v) + 0.5f;  // the last bit of 0.5 is that of the numbers below the normal ones
+    memcpy(&sum, &small, sizeof sum);
+    const uint32_t normal = (rest + 0xfff + (rest >> 13 & 1) - 0x38000000) >> 13;
+    return {static_cast<uint16_t>(sign | (rest < 0x38800000 ? sum - 0x3f000000 : normal))};
+#endif
 }
 
 #if defined(__AVX512F__)
@@ -53,6 +117,7 @@ inline Vec load(const bfloat16* p) {
     const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
+inline Vec load(const float16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 inline void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 inline Vec splat(float v) { return _mm512_set1_ps(v); }
 inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
@@ -74,11 +139,14 @@ inline Vec choose(Mask m, Vec a, Vec b) { return _mm512_mask_mov_ps(b, m, a); }
 inline Vec keep(Mask m, Vec v) { return _mm512_maskz_mov_ps(m, v); }
 inline Vec drop(Mask m, Vec v) { return _mm512_mask_mov_ps(v, m, _mm512_setzero_ps()); }
 inline Mask not_above_zero(Vec v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LE_OQ); }
-inline Vec evens(Vec a, Vec b) {
+// The even, or the odd, of two vectors: in an order that is the same for both, until `in_order`.
+constexpr int32_t lane_apart(int32_t lane) { return lane; }
+inline Vec in_order(Vec v) { return v; }
+inline Vec evens_apart(Vec a, Vec b) {
     const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     return _mm512_permutex2var_ps(a, index, b);
 }
-inline Vec odds(Vec a, Vec b) {
+inline Vec odds_apart(Vec a, Vec b) {
     const __m512i index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     return _mm512_permutex2var_ps(a, index, b);
 }
@@ -101,13 +169,18 @@ inline __m256i to_bfloat16(Vec v) {
     rounded = _mm512_mask_mov_epi32(_mm512_srli_epi32(rounded, 16), unordered(v), _mm512_set1_epi32(0x7fc0));
     return _mm512_cvtepi32_epi16(rounded);
 }
+inline __m256i to_float16(Vec v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline void store(bfloat16* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bfloat16(v)); }
+inline void store(float16* p, Vec v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_float16(v)); }
 // The lanes of `m` from memory, the others from `other`; what lies behind them is not touched.
 inline Vec load_lanes(Mask m, const float* p, Vec other) { return _mm512_mask_loadu_ps(other, m, p); }
 inline Vec load_lanes(Mask m, const bfloat16* p, Vec other) {
     if (m == 0xffff) return load(p);
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
     return _mm512_mask_mov_ps(other, m, _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+}
+inline Vec load_lanes(Mask m, const float16* p, Vec other) {
+    return _mm512_mask_mov_ps(other, m, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p)));
 }
 // As floats, the even and the odd of 32 neighbours: those of `lower` and `upper`, zero for the others.
 inline void load_parities(Mask lower, Mask upper, const bfloat16* p, Vec& even, Vec& odd) {
@@ -118,6 +191,7 @@ inline void load_parities(Mask lower, Mask upper, const bfloat16* p, Vec& even, 
 }
 inline void store_lanes(Mask m, float* p, Vec v) { _mm512_mask_storeu_ps(p, m, v); }
 inline void store_lanes(Mask m, bfloat16* p, Vec v) { _mm256_mask_storeu_epi16(p, m, to_bfloat16(v)); }
+inline void store_lanes(Mask m, float16* p, Vec v) { _mm256_mask_storeu_epi16(p, m, to_float16(v)); }
 using Index = __m512i;
 inline Index index_of(const int32_t* lane) { return _mm512_loadu_si512(lane); }
 // Lane i: number index[i] of `a` followed by `b`; `pick`: or zero where `m` has none.
@@ -136,7 +210,11 @@ inline Vec load(const bfloat16* p) {
     const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
+inline Vec load(const float16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+inline void store(float16* p, Vec v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 inline Vec splat(float v) { return _mm256_set1_ps(v); }
 inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
@@ -162,14 +240,13 @@ inline Vec choose(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
 inline Vec keep(Mask m, Vec v) { return _mm256_and_ps(m, v); }
 inline Vec drop(Mask m, Vec v) { return _mm256_andnot_ps(m, v); }
 inline Mask not_above_zero(Vec v) { return _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LE_OQ); }
-inline Vec evens(Vec a, Vec b) {
-    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)));
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
+// The even, or the odd, of two vectors: in an order that is the same for both, until `in_order`.
+constexpr int32_t lane_apart(int32_t lane) { return (lane & ~6) | (lane & 2) << 1 | (lane & 4) >> 1; }
+inline Vec in_order(Vec v) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), _MM_SHUFFLE(3, 1, 2, 0)));
 }
-inline Vec odds(Vec a, Vec b) {
-    const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
-}
+inline Vec evens_apart(Vec a, Vec b) { return _mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)); }
+inline Vec odds_apart(Vec a, Vec b) { return _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)); }
 template <int K> inline Vec rotated(Vec v) {
     return _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(K, (K + 1) % 8, (K + 2) % 8, (K + 3) % 8, (K + 4) % 8, (K + 5) % 8,
                                                          (K + 6) % 8, (K + 7) % 8));
@@ -250,15 +327,18 @@ inline Vec load(const float* p) {
     return v;
 }
 inline Vec load(const bfloat16* p) { return Vec{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
+inline Vec load(const float16* p) { return Vec{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
 inline void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
 inline Vec splat(float v) { return Vec{v, v, v, v}; }
 inline Vec add(Vec a, Vec b) { return a + b; }
 inline Vec mul(Vec a, Vec b) { return a * b; }
 inline Vec madd(Vec a, Vec b, Vec c) {
-#if defined(__ARM_FEATURE_FMA)
-    return Vec{madd(a[0], b[0], c[0]), madd(a[1], b[1], c[1]), madd(a[2], b[2], c[2]), madd(a[3], b[3], c[3])};
+#if defined(__ARM_NEON)
+    return vfmaq_f32(c, a, b);
 #else
-    return a * b + c;
+    typedef double D __attribute__((vector_size(32)));
+    typedef int64_t I __attribute__((vector_size(32)));
+    return fused<Vec, D, I>(a, b, c);
 #endif
 }
 inline Vec choose(Mask m, Vec a, Vec b) { return (Vec)((m & (Mask)a) | (~m & (Mask)b)); }
@@ -270,18 +350,19 @@ inline Mask either(Mask a, Mask b) { return a | b; }
 inline bool any(Mask m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
 inline Vec larger_number(Vec l, Vec r) { return choose(l > r, l, r); }
 inline Mask above(Vec r, Vec l) { return r > l; }
-inline Vec larger(Vec l, Vec r) { return choose((l >= r) | (l != l), l, r); }
+inline Vec larger(Vec l, Vec r) { return choose((l > r) | (l != l), l, r); }
 inline Mask wins(Vec r, Vec l) { return (r > l) | (r != r); }
 inline Mask not_above_zero(Vec v) { return v <= splat(0.0f); }
-inline Vec evens(Vec a, Vec b) { return Vec{a[0], a[2], b[0], b[2]}; }
-inline Vec odds(Vec a, Vec b) { return Vec{a[1], a[3], b[1], b[3]}; }
+inline Vec in_order(Vec v) { return v; }
+inline Vec evens_apart(Vec a, Vec b) { return Vec{a[0], a[2], b[0], b[2]}; }
+inline Vec odds_apart(Vec a, Vec b) { return Vec{a[1], a[3], b[1], b[3]}; }
 inline Vec shifted_in(Vec a, Vec b) { return Vec{a[3], b[0], b[1], b[2]}; }
 inline void interleave(Vec a, Vec b, Vec& lower, Vec& upper) {
     upper = Vec{a[2], b[2], a[3], b[3]};
     lower = Vec{a[0], b[0], a[1], b[1]};
 }
-inline void store(bfloat16* p, Vec v) {
-    for (int i = 0; i < 4; ++i) p[i] = from_float<bfloat16>(v[i]);
+template <class T> inline void store(T* p, Vec v) {
+    for (int i = 0; i < 4; ++i) p[i] = from_float<T>(v[i]);
 }
 
 #endif
@@ -292,6 +373,9 @@ inline void store_interleaved(float* p, Vec a, Vec b) {
     store(p, lower);
     store(p + kWidth, upper);
 }
+
+// -0 becomes 0: a path that adds to zero and one that does not then agree.
+inline Vec positive_zero(Vec v) { return add(v, splat(0.0f)); }
 
 // The tests for NaN cost more than the maximum; where a scan found none the passes go without.
 template <bool Nan> inline Vec larger_of(Vec l, Vec r) { return Nan ? larger(l, r) : larger_number(l, r); }
@@ -315,6 +399,14 @@ template <class T> void store_first(T* p, Vec v, int64_t n) {
     T all[kWidth];
     store(all, v);
     for (int64_t i = 0; i < n; ++i) p[i] = all[i];
+}
+
+// The vector at `p`, or its first n elements if that is less, then zeros.
+template <class T> [[gnu::always_inline]] inline Vec load_first(const T* p, int64_t n) {
+    if (n >= kWidth) return load(p);
+    T all[kWidth] = {};
+    for (int64_t i = 0; i < n; ++i) all[i] = p[i];
+    return load(all);
 }
 
 // out[0 .. n - 1] = f(position of a vector); the last vector overlaps the one before where the row is long enough.

@@ -34,7 +34,7 @@ TAPS = (FILTERS["bin4"],) * 2
 SIZES = {112: (4, 64), 56: (8, 128), 28: (16, 256), 32: (32, 64)}
 """Images and channels by side in pixels: stages of networks for ImageNet and CIFAR, of about equally many bytes."""
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dealias import benchmark
+from dealias import benchmark, ops
 from dealias.cli import bench
+from dealias.ops import cpu
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,7 @@ def test_the_table_is_printed_and_written(
     assert all(float(row["unfused / fused"]) > 0 for row in rows)
     assert all(row["op"] in shown for row in rows)
     assert "…" not in shown
+    assert (cpu.instruction_set() if ops.backends()["cpu"] == "active" else "pure PyTorch") in shown
 
 
 def test_nothing_is_written_unasked(run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as TF
 from helpers import oracles
 from helpers.cases import LAYOUTS, BlurCase, MaxBlurCase, PerAxis, blur_cases, lay_out, max_blur_cases
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,8 +36,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 ISAS = () if cpu.unavailable() else cpu.instruction_sets()
-DTYPES = (torch.float32, torch.bfloat16)
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 VALUES = ("normal", "ties", "infinite", "nan")
 BIN4 = (0.125, 0.375, 0.375, 0.125)
 BLUR = Blur((BIN4, BIN4), (2, 2), "reflect")
@@ -158,6 +158,79 @@ def test_planes_at_stride_2(case: MaxBlurCase) -> None:
     compare("relu_blur_pool2d", blur)
 
 
+@st.composite
+def deep_cases(draw: st.DrawFn) -> MaxBlurCase:
+    """Maps in channels_last at stride 2: channels on either side of whole vectors."""
+    size = draw(st.integers(1, 3))
+    padding = draw(st.integers(0, size // 2))
+    return MaxBlurCase(
+        shape=(
+            draw(st.integers(1, 2)),
+            draw(st.sampled_from([2, 7, 8, 9, 15, 16, 17, 31, 33, 40, 64, 100, 130])),
+            draw(st.integers(size, 9)),
+            draw(st.integers(size, 20)),
+        ),
+        dtype=draw(st.sampled_from(DTYPES)),
+        layout="channels_last",
+        values=draw(st.sampled_from(VALUES)),
+        seed=draw(st.integers(0, 999)),
+        filter=draw(st.sampled_from([2, 3, 4, 5, 7, (1.0, 0.0, 2.0, 0.5), (3.0, -1.0, 0.25)])),
+        stride=(2, 2),
+        padding_mode=draw(st.sampled_from(F.PADDING_MODES)),
+        kernel_size=(size, size),
+        padding=(padding, padding),
+        dilation=(1, 1),
+        ceil_mode=draw(st.booleans()),
+    )
+
+
+@given(case=deep_cases())
+def test_channels_last_at_stride_2(case: MaxBlurCase) -> None:
+    compare("max_blur_pool2d", case)
+    blur = BlurCase(**{field.name: getattr(case, field.name) for field in fields(BlurCase)})
+    compare("blur_pool2d", blur)
+    compare("relu_blur_pool2d", blur)
+
+
+def bits(x: Tensor) -> Tensor:
+    """The bits of each number, one pattern for every NaN."""
+    return x.masked_fill(x.isnan(), float("nan")).view(torch.int32 if x.dtype == torch.float32 else torch.int16)
+
+
+def assert_all_agree(name: str, case: BlurCase) -> None:
+    x = case.input()
+    results: list[tuple[Tensor, Tensor, Tensor]] = []
+    for isa in cpu.instruction_sets():
+        with cpu.use_instruction_set(isa):
+            results.append(run(name, x, case.arguments, results[0][2] if results else None))
+    for isa, result in zip(cpu.instruction_sets()[1:], results[1:], strict=True):
+        for got, want, what in zip(result[:2], results[0][:2], ("output", "gradient"), strict=True):
+            assert torch.equal(bits(got), bits(want)), f"{what} of {isa}"
+
+
+def assert_ops_agree(case: MaxBlurCase) -> None:
+    assume(max(case.kernel_size) <= 3)
+    assert_all_agree("max_blur_pool2d", case)
+    blur = BlurCase(**{field.name: getattr(case, field.name) for field in fields(BlurCase)})
+    assert_all_agree("blur_pool2d", blur)
+    assert_all_agree("relu_blur_pool2d", blur)
+
+
+ANY_CASES = st.one_of(MAX_CASES, strip_cases(), deep_cases())
+
+
+@given(case=ANY_CASES)
+def test_every_instruction_set_agrees_bit_for_bit(case: MaxBlurCase) -> None:
+    assert_ops_agree(case)
+
+
+@pytest.mark.sweep
+@settings(max_examples=2000)
+@given(case=ANY_CASES)
+def test_every_instruction_set_agrees_bit_for_bit_2000_times(case: MaxBlurCase) -> None:
+    assert_ops_agree(case)
+
+
 FILTER_PAIRS = [PerAxis(pair) for pair in itertools.permutations(["none", "rect2", "bin4", "bin5", 9], 2)]
 STRIDES = ((2, 1), (1, 3), (3, 2), (2, 2), (1, 1))
 
@@ -175,7 +248,7 @@ def gradient_of_blur(case: BlurCase, upstream: Tensor) -> Tensor:
 
 
 @on_each_isa
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("padding_mode", F.PADDING_MODES)
 def test_axes_with_filters_of_their_own_are_those_of_scipy(padding_mode: str, layout: str, dtype: torch.dtype) -> None:
@@ -285,6 +358,48 @@ def test_first_of_equal_pixels_takes_the_gradient() -> None:
     torch.testing.assert_close(gradient, expected)
 
 
+HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
+
+
+@on_each_isa
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_every_float16_passes_through(layout: str) -> None:
+    """With a filter of one tap: what the kernels read is what they write."""
+    x = lay_out(torch.from_numpy(HALVES.copy()).view(1, 16, 64, 64), layout)
+    y = F.blur_pool2d(x, filter="none", stride=1)
+    assert torch.equal(bits(y), bits(x))
+    y = F.relu_blur_pool2d(x, filter="none", stride=1)
+    torch.testing.assert_close(y, TF.relu(x.float()).half(), rtol=0, atol=0, equal_nan=True)
+
+
+@on_each_isa
+@pytest.mark.parametrize("scale", [1.0, 2.0**5, 2.0**-14, 2.0**-24])
+@pytest.mark.parametrize("taps", [(0.5, 0.5), (2.0, -1.0)])
+def test_float16_rounds_to_nearest(taps: tuple[float, float], scale: float) -> None:
+    """Sums that float32 holds exactly: NumPy rounds them, also to infinity and below the normal numbers."""
+    x = scale * torch.randint(-2047, 2048, (1, 8, 32, 66), generator=torch.Generator().manual_seed(4)).double()
+    y = F.blur_pool2d(x.half(), filter=PerAxis(("none", taps)), stride=(1, 2), padding_mode="circular")
+    exact = (taps[0] * x[..., ::2] + taps[1] * x[..., 1::2]).numpy()
+    with np.errstate(over="ignore"):
+        assert np.array_equal(y.numpy(), exact.astype(np.float16))
+
+
+@on_each_isa
+def test_float16_compiles_and_passes_autocast() -> None:
+    x = torch.randn(2, 8, 12, 14).half()
+    expected = run("max_blur_pool2d", x, {"kernel_size": 2})
+    torch.compiler.reset()
+    leaf = x.clone().requires_grad_()
+    y = torch.compile(lambda x: F.max_blur_pool2d(x, 2), fullgraph=True, backend="aot_eager")(leaf)
+    (gradient,) = torch.autograd.grad(y, leaf, expected[2])
+    assert torch.equal(y, expected[0])
+    assert torch.equal(gradient, expected[1])
+    with torch.autocast("cpu", dtype=torch.float16):
+        y = F.max_blur_pool2d(TF.conv2d(x.float(), torch.ones(8, 1, 1, 1), groups=8), 2)
+    assert y.dtype == torch.float16
+    assert torch.equal(y, expected[0])
+
+
 @on_each_isa
 def test_several_python_threads_at_once() -> None:
     inputs = [torch.randn(2, 8, 120 + i, 130) for i in range(6)]
@@ -334,10 +449,10 @@ def test_what_the_kernels_do_not_cover_takes_the_reference_path() -> None:
     x = torch.zeros(1, 2, 8, 8)
     none = ((0, 0), (0, 0), False)
     assert ops.backend_for(x, BLUR) == "cpu"
+    assert ops.backend_for(x.half(), BLUR, Pool((2, 2), (1, 1), *none)) == "cpu"
     assert ops.backend_for(x.bfloat16(), BLUR, Pool((3, 2), (1, 2), *none)) == "cpu"
     assert ops.backend_for(x, BLUR._replace(taps=(BIN4, (1.0,)), stride=(2, 1))) == "cpu"
     assert ops.backend_for(x.double(), BLUR) == "reference"
-    assert ops.backend_for(x.half(), BLUR) == "reference"
     assert ops.backend_for(x, BLUR, Pool((4, 4), (1, 1), *none)) == "reference"
     assert ops.backend_for(x, BLUR._replace(taps=(BIN4, (1 / 65,) * 65))) == "reference"
 

@@ -27,6 +27,7 @@ def time_operations(
     from dealias import ops
     from dealias.benchmark import LAYOUTS, SIZES, as_csv, contests, measure, processor
     from dealias.files import OutputFolder
+    from dealias.ops import cpu
 
     folder = None if output is None else OutputFolder(output, "bench", writes=["bench.csv"])
     torch.set_num_threads(threads)
@@ -48,7 +49,11 @@ def time_operations(
         "AvgPool2d(2) / fused": "AvgPool",
     }
     images, channels = SIZES[PIXELS]
-    title = f"{processor()}, {threads} thread{'s' * (threads > 1)}, float32, {images} x {channels} maps of {PIXELS} px"
+    kernels = cpu.instruction_set() if ops.backends()["cpu"] == "active" else "pure PyTorch"
+    title = (
+        f"{processor()}, {kernels}, {threads} thread{'s' * (threads > 1)}, float32, "
+        f"{images} x {channels} maps of {PIXELS} px"
+    )
     columns = (Column(heading, no_wrap=True) for heading in headings.values())
     lines = []
     for row in rows:

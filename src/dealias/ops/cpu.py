@@ -27,7 +27,7 @@ WANTED = os.environ.get("DEALIAS_ISA", "")
 """The value of `DEALIAS_ISA` at import: empty for the best instruction set of the machine, or one of them."""
 _LIBRARY = "dealias_cpu.so"
 _BLUR, _RELU, _MAX = 0, 1, 2
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _MAX_TAPS, _MAX_KERNEL = 64, 3
 _MAX_STEP = 2**30 - 1  # of a stride or a dilation: what a window spans must fit the library's 32-bit numbers
 _OUT_OF_MEMORY = 2
@@ -95,7 +95,7 @@ def unavailable() -> str | None:
 
 
 def covers(dtype: torch.dtype, lengths: Ints, stride: Ints, kernel_size: Ints | None, dilation: Ints | None) -> bool:
-    """Whether the kernels take these arguments: float32 and bfloat16, up to 64 taps, maxima up to 3 x 3."""
+    """Whether the kernels take these arguments: float32, bfloat16 and float16, up to 64 taps, maxima up to 3 x 3."""
     if dtype not in _DTYPES or max(lengths) > _MAX_TAPS or max(*stride, *(dilation or ())) > _MAX_STEP:
         return False
     return kernel_size is None or max(kernel_size) <= _MAX_KERNEL

@@ -1,0 +1,138 @@
+// Channels-last maps at stride 2 in registers: some channels walk along an output row, and the vertical sums of columns that
+// two outputs share are kept. Only x and the result touch memory. The last vector of a pixel overlaps the one before.
+#pragma once
+
+#include <initializer_list>
+
+#include "rows.h"
+
+namespace dealias::DEALIAS_ISA {
+
+// Where a unit's columns and the rows of one output row lie in an image, windows of the maximum cut off at its edges:
+// offsets in elements, -1 for zeros of the border.
+template <int Kernel, int K> struct Places {
+    int64_t row[K][Kernel];
+    bool together;  // the rows follow one after the other
+    const int64_t* columns;  // Kernel for each column that the unit's outputs look at
+};
+
+inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
+
+// Of the windows that start at sample `t` of the padded map.
+template <int Kernel> void place(const Axis& axis, int mode, int64_t t, int64_t pitch, int64_t* places) {
+    const int64_t d = border(t, axis.dense, mode);
+    for (int64_t k = 0; k < Kernel; ++k) places[k] = d < 0 ? -1 : inside(d - axis.before + k, axis.size) * pitch;
+}
+
+// One output row; whether a NaN was met that these maxima do not follow.
+template <class T, int Kernel, bool Relu, bool Nan, int K, bool Together>
+bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* image, T* out, int64_t columns) {
+    const int64_t cs = job.channels, pitch = job.col.size * cs;
+    Vec down[K], along[K];
+    for (int a = 0; a < K; ++a) down[a] = splat(job.row.filter[a]), along[a] = splat(job.col.filter[a]);
+    Mask found = unordered(splat(0.0f), splat(0.0f));
+    for (int64_t p = 0; p < cs; p += kWidth) {
+        const int64_t channel = p + kWidth <= cs ? p : cs - kWidth;
+        const T* const from = image + channel;
+        // The maximum of a row over the columns of a window.
+        auto across = [&](const T* row, const int64_t* column) __attribute__((always_inline)) {
+            Vec v = load(row + column[0]);
+#pragma GCC unroll 3
+            for (int k = 1; k < Kernel; ++k) {
+                const Vec next = load(row + column[k]);
+                if (!Nan) found = either(found, unordered(v, next));
+                v = larger_of<Nan>(v, next);
+            }
+            return Relu ? rectified(v) : v;
+        };
+        auto vertical = [&](const int64_t* column) __attribute__((always_inline)) {
+            Vec sum = splat(0.0f);
+            if (column[0] < 0) return sum;
+            Vec best[K + Kernel];
+            if (Together) {
+                const T* row = from + places.row[0][0];
+#pragma GCC unroll 2
+                for (int k = 0; k < 2; ++k) __builtin_prefetch(row + (K + Kernel - 1 + k) * pitch + column[0]);
+#pragma GCC unroll 8
+                for (int r = 0; r < K + Kernel - 1; ++r) best[r] = across(row + r * pitch, column);
+            }
+#pragma GCC unroll 5
+            for (int a = 0; a < K; ++a) {
+                Vec v = splat(0.0f);
+                if (Together || places.row[a][0] >= 0) {
+#pragma GCC unroll 3
+                    for (int k = 0; k < Kernel; ++k) {
+                        const Vec next = Together ? best[a + k] : across(from + places.row[a][k], column);
+                        v = k == 0 ? next : larger_of<Nan>(v, next);
+                    }
+                }
+                sum = a == 0 ? mul(down[a], v) : madd(down[a], v, sum);
+            }
+            return sum;
+        };
+        Vec sums[K];
+#pragma GCC unroll 5
+        for (int b = 2; b < K; ++b) sums[b] = vertical(places.columns + (b - 2) * Kernel);
+        for (int64_t j = 0; j < columns; ++j) {
+            const int64_t* next = places.columns + (2 * j + K - 2) * Kernel;
+#pragma GCC unroll 5
+            for (int b = 0; b + 2 < K; ++b) sums[b] = sums[b + 2];
+            sums[K - 2] = vertical(next);
+            sums[K - 1] = vertical(next + Kernel);
+            Vec sum = mul(along[0], sums[0]);
+#pragma GCC unroll 5
+            for (int b = 1; b < K; ++b) sum = madd(along[b], sums[b], sum);
+            store(out + j * cs + channel, sum);
+        }
+    }
+    return any(found);
+}
+
+template <class T, int Kernel, bool Relu, int K> void columns_forward(const Job& job, const Unit& unit, Arena& arena) {
+    const Axis &row = job.row, &col = job.col;
+    const int64_t cs = job.channels, pitch = col.size * cs, columns = unit.col1 - unit.col0, looks = 2 * (columns - 1) + K;
+    int64_t* offsets = take_array<int64_t>(arena, looks * Kernel);
+    for (int64_t s = 0; s < looks; ++s)
+        place<Kernel>(col, job.padding_mode, 2 * unit.col0 - col.lead + s, cs, offsets + s * Kernel);
+    Places<Kernel, K> places = {{}, false, offsets};
+    for (int64_t index = unit.image0; index < unit.image1; ++index) {
+        const T* image = static_cast<const T*>(job.x) + index * row.size * pitch;
+        for (int64_t i = unit.row0; i < unit.row1; ++i) {
+            const int64_t first = 2 * i - row.lead - row.before;
+            places.together = first >= 0 && first + K + Kernel - 1 <= row.size && first + row.before + K <= row.dense;
+            for (int64_t a = 0; a < K; ++a)
+                place<Kernel>(row, job.padding_mode, 2 * i - row.lead + a, pitch, places.row[a]);
+            T* out = static_cast<T*>(job.result) + ((index * row.out + i) * col.out + unit.col0) * cs;
+            const bool nan = places.together ? walk_columns<T, Kernel, Relu, false, K, true>(job, places, image, out, columns)
+                                             : walk_columns<T, Kernel, Relu, false, K, false>(job, places, image, out, columns);
+            if (nan) walk_columns<T, Kernel, Relu, true, K, false>(job, places, image, out, columns);
+        }
+    }
+}
+
+template <class T, int K> void columns_forward(const Job& job, const Unit& unit, Arena& arena) {
+    if (job.op == DEALIAS_RELU_BLUR) return columns_forward<T, 1, true, K>(job, unit, arena);
+    if (job.row.kernel == 2) return columns_forward<T, 2, false, K>(job, unit, arena);
+    if (job.row.kernel == 3) return columns_forward<T, 3, false, K>(job, unit, arena);
+    return columns_forward<T, 1, false, K>(job, unit, arena);
+}
+
+// A vector that is less than a cache line visits each line again; with more bytes of channels it has left the cache by then.
+constexpr size_t kCacheLine = 64, kMostChannels = 256;
+
+template <class T> bool forward_in_columns(const Job& job, const Unit& unit, Arena& arena) {
+    if (kWidth * sizeof(T) < kCacheLine && job.channels * sizeof(T) > kMostChannels) return false;
+    const Axis &row = job.row, &col = job.col;
+    if (job.channels < kWidth || job.wrap || row.stride != 2 || col.stride != 2 || row.taps != col.taps) return false;
+    if (row.kernel != col.kernel || row.dilation * col.dilation != 1) return false;
+    for (const Axis* axis : {&row, &col})  // no window lies in padding alone
+        if (axis->before >= axis->kernel || axis->dense - axis->before > axis->size) return false;
+    switch (row.taps) {
+        case 3: columns_forward<T, 3>(job, unit, arena); return true;
+        case 4: columns_forward<T, 4>(job, unit, arena); return true;
+        case 5: columns_forward<T, 5>(job, unit, arena); return true;
+        default: return false;
+    }
+}
+
+}  // namespace dealias::DEALIAS_ISA
