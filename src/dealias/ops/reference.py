@@ -359,7 +359,8 @@ def dense_max(x: Tensor, pool: Pool) -> Tensor:
         ]
         x = extend(x, [(b - i, a - i) for b, a, i in zip(before, after, inner, strict=True)], float("-inf"))
     if x.ndim == 4 and not _uses_convolutions(x) and x.shape[1] >= _VECTOR:
-        x = x.contiguous(memory_format=torch.channels_last)  # PyTorch's maximum is twice as fast so, copies included
+        # In channels last PyTorch's maximum is twice as fast, copies included; vmap takes no memory format.
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
     return _MAX_POOL[len(kernel_size)](x, list(kernel_size), 1, inner, list(dilation))
 
 
