@@ -63,5 +63,5 @@ def _amounts(text: str) -> float | list[float]:
     try:
         amounts = [float(Fraction(part)) for part in text.split(",")]
     except (ValueError, ArithmeticError):
-        raise InputError(f"shift={shown(text)} is no number of pixels: write 3, 0.5, 1/3, or 3,5") from None
+        raise InputError(f"shift={shown(text)} is not a number of pixels: write 3, 0.5, 1/3, or 3,5") from None
     return amounts[0] if len(amounts) == 1 else amounts

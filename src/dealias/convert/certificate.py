@@ -136,7 +136,7 @@ def _amount(amount: Any, given: Any) -> float:
     if not isinstance(amount, float):
         return as_int("shifts", amount, -(2**31), given=given, valid="a sequence of numbers")
     if not abs(amount) < 2**31:
-        raise InputError(f"shifts={shown(given)}: {amount} is no number of pixels")
+        raise InputError(f"shifts={shown(given)}: {amount} is not a number of pixels")
     return int(amount) if amount.is_integer() else amount
 
 
