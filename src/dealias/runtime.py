@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -46,6 +48,9 @@ def reach_processes() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo/" not in str(error):  # gloo raises no type of its own
             raise
+        if threading.current_thread() is threading.main_thread():
+            # torchrun terminates the others a tenth of a second after one was killed: let this one say why
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise InputError(
             "torchrun: another process of this run was killed or does not answer: start them all again with --resume"
         ) from error

@@ -70,8 +70,10 @@ def test_processes_share_what_one_does(tmp_path: Path, processes: int) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from dealias.cli import main
+from dealias.errors import InputError
+from dealias import runtime
 from dealias.training import recorder
 
 after_step, recorder.AGREE_EVERY = recorder.Recorder.after_step, 0.0
@@ -81,7 +83,12 @@ def after(self, loss, rate):
         os.kill(os.getpid(), signal.SIGKILL)
     return after_step(self, loss, rate)
 
-recorder.Recorder.after_step = after
+class SlowError(InputError):
+    def __init__(self, *message):
+        time.sleep(1)  # torchrun terminates the others after a tenth of a second
+        super().__init__(*message)
+
+recorder.Recorder.after_step, runtime.InputError = after, SlowError
 main()
 """
 

@@ -52,7 +52,7 @@ def train(
         OSError: the disk is full; the states saved before are whole.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the state is saved.
     """
-    with reach_processes(), StopSignals() as signals, ExitStack() as stack:
+    with StopSignals() as signals, reach_processes(), ExitStack() as stack:
         accelerator = make_accelerator(device, config.settings.precision)
         part = process_part(accelerator, workers, in_memory=config.data == "digits")
         folder: RunFolder | None = None
