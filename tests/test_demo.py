@@ -3,10 +3,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dealias.demo import _typical_images, run_demo
 
 
+@pytest.mark.sweep  # it takes a minute, and .ci/run runs the same demo
 def test_the_quick_demo_shows_the_paper_s_effect(tmp_path: Path):
     done: list[float] = []
     results = run_demo(tmp_path / "demo", quick=True, on_progress=lambda stage, fraction: done.append(fraction))

@@ -158,7 +158,12 @@ def covering_case(index: int) -> MaxBlurCase:
     )
 
 
-@pytest.mark.parametrize("index", range(12))
+def indices(*quick: int) -> list[Any]:
+    """Of twelve cases; the sweep runs those that are not `quick`: each takes seconds in Triton's interpreter."""
+    return [pytest.param(index, marks=() if index in quick else pytest.mark.sweep) for index in range(12)]
+
+
+@pytest.mark.parametrize("index", indices(1, 2, 4, 7))
 def test_every_choice(index: int) -> None:
     case = covering_case(index)
     check_blur(case, relu=index % 2 == 0)
@@ -168,7 +173,7 @@ def test_every_choice(index: int) -> None:
 FILTER_PAIRS = (("none", "bin4"), ("rect2", "bin5"), ("bin5", "rect2"), ("bin7", (0.5, -0.25, 1.0)))
 
 
-@pytest.mark.parametrize("index", range(12))
+@pytest.mark.parametrize("index", indices(1, 4, 7, 10))
 def test_axes_with_filters_of_their_own(index: int) -> None:
     case = replace(
         covering_case(index),
