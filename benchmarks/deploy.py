@@ -18,8 +18,8 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from functools import partial
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,14 @@ from dealias.benchmark import processor
 from dealias.models import create_model
 from dealias.ops import reference
 
-PLAIN, DENSE, BEFORE, ONE, TWO = "plain", "dense", "before", "one convolution", "two passes"
-FORMS = (PLAIN, DENSE, BEFORE, ONE, TWO)
-COLUMNS = {DENSE: "no filter", BEFORE: 'placement="before"', ONE: "bin4, one convolution", TWO: "bin4, two passes"}
+PLAIN, DENSE, BEFORE, ONE, TWO, ZEROS = "plain", "dense", "before", "one convolution", "two passes", "zeros"
+COLUMNS = {
+    DENSE: "no filter",
+    BEFORE: 'placement="before"',
+    ONE: "bin4",
+    TWO: "bin4, two passes",
+    ZEROS: 'bin4, padding_mode="zeros"',
+}
 RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
 
 Call = Callable[[], object]
@@ -66,13 +71,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 
 def forms_of(network: nn.Module, images: Tensor) -> dict[str, nn.Module]:
-    """The network plain; with its convolutions dense and no filter; and anti-aliased."""
+    """The network plain, with its convolutions dense and no filter, and anti-aliased."""
+    blurred = antialias(network, images)
     return {
         PLAIN: network,
         DENSE: antialias(network, images, filter="none"),
         BEFORE: antialias(network, images, placement="before"),
-        ONE: (blurred := antialias(network, images)),
+        ONE: blurred,
         TWO: blurred,
+        ZEROS: antialias(network, images, padding_mode="zeros"),
     }
 
 
@@ -91,22 +98,34 @@ def written_as(form: str) -> Iterator[None]:
 def exported(network: nn.Module, form: str, images: Tensor) -> bytes:
     """The network as an ONNX file."""
     buffer = io.BytesIO()
-    with written_as(form), warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the exporter, which is deprecated: the other takes a minute for each form
-        torch.onnx.export(network, (images,), buffer, dynamo=False, input_names=["x"], opset_version=17)
+    with written_as(form), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, on the network
+        program = torch.onnx.export(network, (images,), dynamo=True, input_names=["x"], verbose=False)
+    program.save(buffer)
     return buffer.getvalue()
 
 
-def calls_of(runtime: str, forms: dict[str, nn.Module], images: Tensor, threads: int) -> dict[str, Call]:
-    """How to run each form of a network in a runtime."""
-    if runtime == "eager":  # the fused kernels: the form of the graph is theirs
-        return {form: partial(_run, network, images) for form, network in forms.items() if form != TWO}
-    if runtime == "compile":
-        torch._dynamo.reset()
-        return {form: partial(_run, torch.compile(network), images) for form, network in forms.items() if form != TWO}
-    files = {form: exported(network, form, images) for form, network in forms.items()}
-    start = _in_onnxruntime if runtime == "onnxruntime" else _in_openvino
-    return {form: start(file, images, threads) for form, file in files.items()}
+class Runtimes:
+    """The forms of a network in each runtime; they are exported once."""
+
+    def __init__(self, forms: dict[str, nn.Module], images: Tensor) -> None:
+        self._forms, self._images = forms, images
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        return {form: exported(network, form, self._images) for form, network in self._forms.items()}
+
+    def calls(self, runtime: str, threads: int) -> dict[str, Call]:
+        """How to run each form."""
+        images = self._images
+        if runtime in ("onnxruntime", "openvino"):
+            start = _in_onnxruntime if runtime == "onnxruntime" else _in_openvino
+            return {form: start(file, images, threads) for form, file in self._files.items()}
+        forms = {form: network for form, network in self._forms.items() if form != TWO}  # the kernels are the same
+        if runtime == "compile":
+            torch._dynamo.reset()
+            forms = {form: torch.compile(network) for form, network in forms.items()}
+        return {form: partial(_run, network, images) for form, network in forms.items()}
 
 
 def _run(network: Callable[[Tensor], object], images: Tensor) -> object:
@@ -171,13 +190,13 @@ def main() -> None:
         images = torch.rand(1, 3, side, side)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sites that stay as they are
-            forms = forms_of(build(), images)
+            runtimes = Runtimes(forms_of(build(), images), images)
         for runtime in asked.runtimes:
             for threads in asked.threads:
                 if (name, runtime, threads) in known:
                     continue
                 torch.set_num_threads(threads)
-                found = compare(calls_of(runtime, forms, images, threads), threads, asked.rounds)
+                found = compare(runtimes.calls(runtime, threads), threads, asked.rounds)
                 row: dict[str, Any] = {
                     "network": name,
                     "runtime": runtime,

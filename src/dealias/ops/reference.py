@@ -89,10 +89,8 @@ def _kernel(taps: Sequence[Taps], like: Tensor) -> Tensor:
 
 
 def _border_index(size: int, before: int, after: int, padding_mode: str, device: torch.device) -> Tensor:
-    """For each position of the padded axis, the input position that it repeats. Free of guards on `size`."""
-    index = torch.arange(-before, size + after, device=device)
-    if padding_mode == "replicate":
-        return index.clamp(0, size - 1)
+    """For each position in front of an axis and behind it, the one inside that it repeats. Free of guards on `size`."""
+    index = torch.cat([torch.arange(-before, 0, device=device), torch.arange(after, device=device) + size])
     last = size - 1
     period = size if padding_mode == "circular" else sym_max(2 * last, 1)
     # a symbolic scalar would not export to ONNX
@@ -111,7 +109,9 @@ def pad(x: Tensor, before: Sequence[int], after: Sequence[int], padding_mode: st
     if by_index:
         for axis, (size, b, a) in enumerate(zip(sizes, before, after, strict=True), start=x.ndim - spatial):
             if b or a:
-                x = x.index_select(axis, _border_index(size, b, a, padding_mode, x.device))
+                index = _border_index(size, b, a, padding_mode, x.device)
+                front, behind = (x.index_select(axis, part) for part in index.split([b, a]))
+                x = torch.cat([front, x, behind], axis)  # ONNX Runtime gathers a whole map slowly
         return x
     pads = [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
     return F.pad(x, pads, mode="constant" if padding_mode == "zeros" else padding_mode) if any(pads) else x
