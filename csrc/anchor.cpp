@@ -96,7 +96,7 @@ using namespace dealias;
 
 int dealias_anchor(const dealias_map* map, const void* x, int dtype, const int32_t* stride, double slack,
                    int64_t* offsets, uint8_t* tied, void* y, int threads) {
-    if (!valid(map) || stride[0] < 1 || stride[1] < 1 || dtype < DEALIAS_ANCHOR_FLOAT32 || dtype > DEALIAS_ANCHOR_FLOAT64)
+    if (!valid(map) || stride[0] < 1 || stride[1] < 1 || dtype < DEALIAS_ANCHOR_FLOAT32 || dtype > DEALIAS_ANCHOR_FLOAT16)
         return DEALIAS_BAD_ARGUMENT;
     const Layout layout(*map);
     const AnchorSums& kernels = sums_of(dealias_isa());

@@ -8,7 +8,12 @@
 extern "C" {
 #endif
 
-enum { DEALIAS_ANCHOR_FLOAT32 = 0, DEALIAS_ANCHOR_BFLOAT16 = 1, DEALIAS_ANCHOR_FLOAT64 = 2 };
+enum {
+    DEALIAS_ANCHOR_FLOAT32 = 0,
+    DEALIAS_ANCHOR_BFLOAT16 = 1,
+    DEALIAS_ANCHOR_FLOAT64 = 2,
+    DEALIAS_ANCHOR_FLOAT16 = 3
+};
 
 // A dense tensor: N C H W, or N H W C if channels_last.
 typedef struct {

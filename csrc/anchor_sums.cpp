@@ -24,38 +24,40 @@ struct Pair {
     }
 };
 
-inline Pair pair_at(const float* p) { return {load(p), load(p + kWidth)}; }
+template <class T> inline Pair pair_at(const T* p) { return {load(p), load(p + kWidth)}; }
 inline Pair pair_at(const bfloat16* p) {
     typedef uint32_t Bits __attribute__((vector_size(sizeof(Vec))));
     Bits both;
     memcpy(&both, p, sizeof both);
     return {(Vec)(both << 16), (Vec)(both & 0xffff0000u)};
 }
+#if defined(__AVX512F__)
+template <class T> inline Pair pair_in(Mask first, Mask second, const T* p) {
+    return {load_lanes(first, p, splat(0)), load_lanes(second, p + kWidth, splat(0))};
+}
+inline Pair pair_in(Mask even, Mask odd, const bfloat16* p) {
+    Pair found;
+    load_parities(even, odd, p, found.a, found.b);
+    return found;
+}
+#endif
 // The first `count` of them, and zeros.
 template <class T> inline Pair pair_below(const T* p, int64_t count) {
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == sizeof(float)) {
-        const Vec zero = splat(0);
-        return {load_lanes(lanes_below(count), p, zero), load_lanes(lanes_below(count - kWidth), p + kWidth, zero)};
-    } else {
-        Pair found;
-        load_parities(lanes_below(count), lanes_below(count - kWidth), p, found.a, found.b);
-        return found;
-    }
+    return pair_in(lanes_below(count), lanes_below(count - kWidth), p);
 #endif
     T all[kPair] = {};
     for (int64_t i = 0; i < count; ++i) all[i] = p[i];
     return pair_at(all);
 }
-inline void store_pair(const float*, float* to, const Pair& pair) {
+inline void store_pair(const void*, float* to, const Pair& pair) {
     store(to, pair.a);
     store(to + kWidth, pair.b);
 }
 inline void store_pair(const bfloat16*, float* to, const Pair& pair) { store_interleaved(to, pair.a, pair.b); }
 
 inline double widened(double value) { return value; }
-inline float widened(float value) { return value; }
-inline float widened(bfloat16 value) { return to_float(value); }
+template <class T> inline float widened(T value) { return to_float(value); }
 
 // Maps of few pixels, and float64: every pixel by the same operations, wherever it stands, as in all that follows.
 template <class T, class Sum>
@@ -181,9 +183,9 @@ void sum_components(const void* sums, int64_t height, int64_t width, const int32
 
 extern const AnchorSums anchor_sums;
 const AnchorSums anchor_sums = {
-    {sum_planes<float>, sum_planes<bfloat16>, sum_any_planes<double, double>},
-    {sum_channels_last<float>, sum_channels_last<bfloat16>, sum_doubles_channels_last},
-    {sum_components<float>, sum_components<float>, sum_components<double>},
+    {sum_planes<float>, sum_planes<bfloat16>, sum_any_planes<double, double>, sum_planes<float16>},
+    {sum_channels_last<float>, sum_channels_last<bfloat16>, sum_doubles_channels_last, sum_channels_last<float16>},
+    {sum_components<float>, sum_components<float>, sum_components<double>, sum_components<float>},
 };
 
 }  // namespace DEALIAS_ISA

@@ -47,7 +47,7 @@ def test_it_agrees_with_the_reference(isa, dtype, layout, values, stride, shape,
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.float16])
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_pixel_and_channel_counts_once(isa, dtype, layout):
     """One large number after the other, at the borders of the parts that are summed together."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from dealias.ops import cpu
 from dealias.ops.fused import is_channels_last, memory_format
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2, torch.float16: 3}
 _Pair = ctypes.c_int32 * 2
 
 BreakTies: TypeAlias = Callable[[Tensor, Sequence[int]], Tensor]
