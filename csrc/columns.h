@@ -14,7 +14,13 @@ template <int Kernel, int K> struct Places {
     int64_t row[K][Kernel];
     bool together;  // the rows follow one after the other
     const int64_t* columns;  // Kernel for each column that the unit's outputs look at
+    int64_t* alone;  // columns of x that are the last of no window
+    int64_t alone_count;
 };
+
+// Vectors of channels that are visited together: a cache line's.
+constexpr int64_t kCacheLine = 64;
+template <class T> constexpr int64_t kVisit = kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
 
 inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
 
@@ -24,23 +30,23 @@ template <int Kernel> void place(const Axis& axis, int mode, int64_t t, int64_t 
     for (int64_t k = 0; k < Kernel; ++k) places[k] = d < 0 ? -1 : inside(d - axis.before + k, axis.size) * pitch;
 }
 
-// One output row; whether a NaN was met that these maxima do not follow.
+// One output row; whether a NaN was met that these maxima do not follow. They do follow those in the last row and the last column
+// of a window: of `Together` rows the test leaves out what is the last of another window, for that reaches a sum.
 template <class T, int Kernel, bool Relu, bool Nan, int K, bool Together>
 bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* image, T* out, int64_t columns) {
     const int64_t cs = job.channels, pitch = job.col.size * cs;
-    Vec down[K], along[K];
+    Vec down[K], along[K], kept[K - 2][kVisit<T>];
     for (int a = 0; a < K; ++a) down[a] = splat(job.row.filter[a]), along[a] = splat(job.col.filter[a]);
     Mask found = unordered(splat(0.0f), splat(0.0f));
-    for (int64_t p = 0; p < cs; p += kWidth) {
-        const int64_t channel = p + kWidth <= cs ? p : cs - kWidth;
-        const T* const from = image + channel;
+    for (int64_t p = 0; p < cs; p += kVisit<T> * kWidth) {
+        const T* from;
         // The maximum of a row over the columns of a window.
         auto across = [&](const T* row, const int64_t* column) __attribute__((always_inline)) {
             Vec v = load(row + column[0]);
 #pragma GCC unroll 3
             for (int k = 1; k < Kernel; ++k) {
                 const Vec next = load(row + column[k]);
-                if (!Nan) found = either(found, unordered(v, next));
+                if (!Nan && !Together) found = either(found, unordered(v, next));
                 v = larger_of<Nan>(v, next);
             }
             return Relu ? rectified(v) : v;
@@ -55,6 +61,8 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
                 for (int k = 0; k < 2; ++k) __builtin_prefetch(row + (K + Kernel - 1 + k) * pitch + column[0]);
 #pragma GCC unroll 8
                 for (int r = 0; r < K + Kernel - 1; ++r) best[r] = across(row + r * pitch, column);
+#pragma GCC unroll 2
+                for (int r = 0; r < Kernel - 1 && !Nan; ++r) found = either(found, unordered(best[r]));
             }
 #pragma GCC unroll 5
             for (int a = 0; a < K; ++a) {
@@ -70,19 +78,32 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
             }
             return sum;
         };
-        Vec sums[K];
-#pragma GCC unroll 5
-        for (int b = 2; b < K; ++b) sums[b] = vertical(places.columns + (b - 2) * Kernel);
+        const int64_t vectors = p + kVisit<T> * kWidth <= cs ? kVisit<T> : (cs - p + kWidth - 1) / kWidth;
+        auto channel = [&](int64_t v) { return p + (v + 1) * kWidth <= cs ? p + v * kWidth : cs - kWidth; };
+        for (int64_t v = 0; v < vectors; ++v) {
+            from = image + channel(v);
+            for (int64_t c = 0; c < places.alone_count && Together && !Nan; ++c)
+                for (int64_t r = 0; r < K + Kernel - 1; ++r)
+                    found = either(found, unordered(load(from + places.row[0][0] + r * pitch + places.alone[c])));
+            for (int b = 0; b < K - 2; ++b) kept[b][v] = vertical(places.columns + b * Kernel);
+        }
         for (int64_t j = 0; j < columns; ++j) {
             const int64_t* next = places.columns + (2 * j + K - 2) * Kernel;
+            for (int64_t v = 0; v < vectors; ++v) {
+                from = image + channel(v);
+                Vec sums[K];
 #pragma GCC unroll 5
-            for (int b = 0; b + 2 < K; ++b) sums[b] = sums[b + 2];
-            sums[K - 2] = vertical(next);
-            sums[K - 1] = vertical(next + Kernel);
-            Vec sum = mul(along[0], sums[0]);
+                for (int b = 0; b < K - 2; ++b) sums[b] = kept[b][v];
+                sums[K - 2] = vertical(next);
+                sums[K - 1] = vertical(next + Kernel);
+                Vec sum = mul(along[0], sums[0]);
 #pragma GCC unroll 5
-            for (int b = 1; b < K; ++b) sum = madd(along[b], sums[b], sum);
-            store(out + j * cs + channel, sum);
+                for (int b = 1; b < K; ++b) sum = madd(along[b], sums[b], sum);
+#pragma GCC unroll 5
+                for (int b = 0; b < K - 2; ++b) kept[b][v] = sums[b + 2];
+                if (Kernel > 1 && Together && !Nan) found = either(found, unordered(sum));
+                store(out + j * cs + channel(v), sum);
+            }
         }
     }
     return any(found);
@@ -94,7 +115,13 @@ template <class T, int Kernel, bool Relu, int K> void columns_forward(const Job&
     int64_t* offsets = take_array<int64_t>(arena, looks * Kernel);
     for (int64_t s = 0; s < looks; ++s)
         place<Kernel>(col, job.padding_mode, 2 * unit.col0 - col.lead + s, cs, offsets + s * Kernel);
-    Places<Kernel, K> places = {{}, false, offsets};
+    Places<Kernel, K> places = {{}, false, offsets, take_array<int64_t>(arena, looks * Kernel), 0};
+    // In a row of windows each shifts the columns of the one before.
+    for (int64_t s = 0; s < looks; ++s)
+        for (int64_t k = 0; k + 1 < Kernel; ++k) {
+            const int64_t* at = offsets + s * Kernel + k;
+            if (*at >= 0 && (s == 0 || at[1 - Kernel] != *at)) places.alone[places.alone_count++] = *at;
+        }
     for (int64_t index = unit.image0; index < unit.image1; ++index) {
         const T* image = static_cast<const T*>(job.x) + index * row.size * pitch;
         for (int64_t i = unit.row0; i < unit.row1; ++i) {
@@ -117,11 +144,7 @@ template <class T, int K> void columns_forward(const Job& job, const Unit& unit,
     return columns_forward<T, 1, false, K>(job, unit, arena);
 }
 
-// A vector that is less than a cache line visits each line again; with more bytes of channels it has left the cache by then.
-constexpr size_t kCacheLine = 64, kMostChannels = 256;
-
 template <class T> bool forward_in_columns(const Job& job, const Unit& unit, Arena& arena) {
-    if (kWidth * sizeof(T) < kCacheLine && job.channels * sizeof(T) > kMostChannels) return false;
     const Axis &row = job.row, &col = job.col;
     if (job.channels < kWidth || job.wrap || row.stride != 2 || col.stride != 2 || row.taps != col.taps) return false;
     if (row.kernel != col.kernel || row.dilation * col.dilation != 1) return false;

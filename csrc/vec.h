@@ -345,6 +345,7 @@ inline Vec choose(Mask m, Vec a, Vec b) { return (Vec)((m & (Mask)a) | (~m & (Ma
 inline Vec keep(Mask m, Vec v) { return (Vec)(m & (Mask)v); }
 inline Vec drop(Mask m, Vec v) { return (Vec)(~m & (Mask)v); }
 inline Vec rectified(Vec v) { return drop(v < splat(0.0f), v); }
+inline Mask unordered(Vec v) { return v != v; }
 inline Mask unordered(Vec a, Vec b) { return (a != a) | (b != b); }
 inline Mask either(Mask a, Mask b) { return a | b; }
 inline bool any(Mask m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
