@@ -88,7 +88,7 @@ template <int K, int Stride, class T> void blur_along_fixed(Rows<const float> in
     for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
     for (int64_t r = 0; r < out.count; ++r) {
         const float* line = in.first + r * in.pitch;
-        fill_exactly(out.first + r * out.pitch, n, [&](int64_t j) {
+        fill_exactly(out.first + r * out.pitch, n, [&](int64_t j) __attribute__((always_inline)) {
             const float* from = line + j * Stride;
             Vec s = splat(0.0f);
 #pragma GCC unroll 7
@@ -311,7 +311,7 @@ void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitc
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
     if (forward_in_strips<T>(job, unit, arena)) return;
 #endif
     if (forward_in_columns<T>(job, unit, arena)) return;
@@ -335,7 +335,13 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     const int64_t n = rows.n(), base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
     // Several rows at a time, one step after the other: a load too soon after the stores that it spans waits for them.
     const int64_t pitch = whole_blocks((stop - base) * cs) + 2 * kBlock;
-    int64_t height = kTileFloats / pitch;
+#if defined(__AVX2__)
+    const StripRows<T> strips(job, need, arena);
+    const bool in_strips = strips.usable();
+#else
+    constexpr bool in_strips = false;
+#endif
+    int64_t height = (in_strips ? 2 : 1) * kTileFloats / pitch;
     height = height < 1 ? 1 : height > unit.row1 - unit.row0 ? unit.row1 - unit.row0 : height;
     float* tile = arena.take(height * pitch + 4 * kSlack);
     const float** taps = take_array<const float*>(arena, row.taps);
@@ -358,7 +364,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
         for (int64_t i0 = unit.row0; i0 < unit.row1; i0 += height) {
             const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
             // The outputs [b0, b1) whose rows can be read in place, and the rows [r0, r1) that they read.
-            int64_t b0 = i0, b1 = side ? i1 : i0;
+            int64_t b0 = i0, b1 = side && !in_strips ? i1 : i0;
             auto first_row = [&](int64_t i) { return i * row.stride - row.lead - row.before; };
             auto last_row = [&](int64_t i) { return first_row(i) + row.taps + side - 2; };
             while (b0 < b1 && first_row(b0) < 0) ++b0;
@@ -372,7 +378,10 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 float* first = tile + (b0 - i0) * pitch + (need.lo - base) * cs;
                 blur_windows(job, {row.filter, row.taps}, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
-            for (int64_t i = i0; i < i1; ++i) {
+#if defined(__AVX2__)
+            if (in_strips) strips(image, i0, i1, tile + need.lo - base, pitch);
+#endif
+            for (int64_t i = i0; i < i1 && !in_strips; ++i) {
                 if (block && i >= b0 && i < b1) continue;
                 float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
                 int64_t index[kWindowTaps], first, count;
@@ -389,11 +398,14 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 else
                     weigh_rows<false>(taps, row.filter, row.taps, line, n);
             }
-            for (int64_t i = i0; i < i1; ++i) {
-                float* line = tile + (i - i0) * pitch;
-                for (int64_t f = 0; f < fill_count; ++f) {
-                    const int64_t to = fills[2 * f], from = fills[2 * f + 1];
-                    for (int64_t c = 0; c < cs; ++c) line[to + c] = from < 0 ? 0.0f : line[from + c];
+            for (int64_t f = 0; f < fill_count; ++f) {
+                const int64_t to = fills[2 * f], from = fills[2 * f + 1];
+                float* line = tile;
+                for (int64_t i = i0; i < i1; ++i, line += pitch) {
+                    if (cs == 1)
+                        line[to] = from < 0 ? 0.0f : line[from];
+                    else
+                        for (int64_t c = 0; c < cs; ++c) line[to + c] = from < 0 ? 0.0f : line[from + c];
                 }
             }
             T* out = static_cast<T*>(job.result) + ((image * row.out + i0) * col.out + unit.col0) * cs;

@@ -7,9 +7,10 @@
 
 namespace dealias::DEALIAS_ISA {
 
-constexpr int kStripVectors = 4;
+constexpr int kStripVectors = 4, kDownVectors = 2;
 constexpr int kStripTaps = 5;
-template <class T> constexpr int64_t kStripAhead = 4096 / sizeof(T);  // how far ahead lines are brought into cache
+// How far ahead lines are brought into cache.
+template <class T> constexpr int64_t kStripAhead = (kFreeMasks ? 4096 : 16384) / sizeof(T);
 
 // Lanes of a pair of vectors that go to one vector.
 struct Route {
@@ -34,22 +35,25 @@ struct Columns {
     Mask inside[kStripVectors];
     Mask leading[kStripVectors];  // lanes of the padding in front of the map
     bool leaves;  // some window leaves the map
+    Mask beside[2][kStripVectors];  // lanes whose first and second right neighbours are inside
     Mask wrapped[2][kStripVectors];  // lanes whose first and second right neighbours start the row anew
 };
 
 // Lanes for the windows that start at the columns [first, first + windows) of x; false where a neighbour is out of reach.
 inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vectors, Columns& columns) {
     const Axis& col = job.col;
-    const bool turns = job.wrap && first + windows >= col.size;
-    if (!turns && windows + col.kernel - 1 > vectors * kWidth) return false;
+    const bool turns = job.wrap && first + windows + col.kernel - 1 > col.size;
+    if (kFreeMasks && (turns ? col.size - first : windows + col.kernel - 1) > vectors * kWidth) return false;
     columns.first = first;
     columns.leaves = first < 0 || first + windows + col.kernel - 1 > col.size;
     for (int v = 0; v < vectors; ++v) {
         const int64_t start = first + v * kWidth;
         columns.leading[v] = lanes_below(-start);
         columns.inside[v] = without(lanes_below(col.size - start), columns.leading[v]);
-        for (int64_t k = 1; k <= 2; ++k)
+        for (int64_t k = 1; k <= 2; ++k) {
+            columns.beside[k - 1][v] = without(lanes_below(col.size - k - start), lanes_below(-k - start));
             columns.wrapped[k - 1][v] = without(columns.inside[v], lanes_below(turns ? col.size - k - start : kWidth));
+        }
     }
     return true;
 }
@@ -57,13 +61,15 @@ inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vect
 // Whether pairs of vectors hold the even and the odd columns of x from the start: bfloat16 comes so for free.
 template <class T> constexpr bool kHalves = false;
 template <> constexpr bool kHalves<bfloat16> = true;
-template <class T, int Kernel, int V> constexpr bool kParted = kHalves<T> && Kernel == 1 && V > 1;
+template <class T, int Kernel, int V> constexpr bool kParted = kFreeMasks && kHalves<T> && Kernel == 1 && V > 1;
 
 // The maximum along rows of x, for the windows that start in each lane.
 template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
 public:
-    RowMaximum(const Job& job, const Columns& columns, const T* plane)
-        : columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap) {
+    // Looks for NaN in all columns if it `tests`.
+    RowMaximum(const Job& job, const Columns& columns, const T* plane, bool tests = true)
+        : columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap),
+          tests_(tests) {
         // Rows that no window leaves are read past their ends, where that is still x.
         const int64_t room = static_cast<const T*>(job.x) + job.images * size_ * pitch_ - from_ - V * kWidth - (Kernel - 1);
         plain_rows_ = kFreeMasks || columns.leaves || room < 0 ? 0 : room / pitch_ + 1;
@@ -80,7 +86,17 @@ public:
             }
             r += r < 0 ? size_ : -size_;
         }
-        const T* from = from_ + r * pitch_;
+        along(from_ + r * pitch_, r < plain_rows_, best, second);
+    }
+
+    // Of row `r` of the first `plain_rows`.
+    [[gnu::always_inline]] void plain(int64_t r, Vec* best) { along(from_ + r * pitch_, true, best, nullptr); }
+
+    int64_t plain_rows() const { return plain_rows_ < size_ ? plain_rows_ : size_; }
+    bool found_nan() const { return any(found_); }
+
+private:
+    [[gnu::always_inline]] void along(const T* from, bool plain, Vec* best, Mask* second) {
         if constexpr (kParted<T, Kernel, V>) {
 #pragma GCC unroll 2
             for (int v = 0; v < V; v += 2) {
@@ -91,15 +107,14 @@ public:
             return;
         }
         Vec here[V];
-        const bool plain = r < plain_rows_;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
             here[v] = plain ? load(from + v * kWidth)
                             : load_lanes(inside_[v], from + v * kWidth, splat(Kernel > 1 ? kLowest : 0.0f));
             if (Relu) here[v] = rectified(here[v]);
-            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(from + v * kWidth + kStripAhead<T>);
+            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(from + v * kWidth + kStripAhead<T>, 0, kFreeMasks ? 3 : 2);
         }
-        if (Kernel > 1 && !Nan) {
+        if (Kernel > 1 && !Nan && tests_) {
 #pragma GCC unroll 4
             for (int v = 0; v < V; v += 2) found_ = either(found_, unordered(here[v], here[v + (V > 1)]));
         }
@@ -114,13 +129,14 @@ public:
         }
     }
 
-    bool found_nan() const { return any(found_); }
-
-private:
     // The columns K to the right of those in vector `v`.
     template <int K> [[gnu::always_inline]] Vec beside(const Vec* here, int v, const T* from, bool plain) const {
         if (plain) return Relu ? rectified(load(from + v * kWidth + K)) : load(from + v * kWidth + K);
-        const Vec right = joined<K>(here[v], here[(v + 1) % V]);
+        Vec right;
+        if constexpr (kFreeMasks)
+            right = joined<K>(here[v], here[(v + 1) % V]);
+        else
+            right = load_lanes(columns_.beside[K - 1][v], from + v * kWidth + K, splat(kLowest));
         if (!wrap_) return right;
         return load_lanes(columns_.wrapped[K - 1][v], from + v * kWidth + K - pitch_, right);
     }
@@ -128,7 +144,7 @@ private:
     const Columns& columns_;
     const T* from_;
     int64_t pitch_, size_, plain_rows_;
-    bool wrap_;
+    bool wrap_, tests_;
     Mask inside_[V], found_ = lanes_below(0);
 };
 
@@ -174,18 +190,33 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
     return true;
 }
 
-// Outputs of the rows [row0, row1); whether a NaN was met that these maxima do not follow.
-template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
-bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1) {
-    constexpr int kOpen = (K + 1) / 2, H = (V + 1) / 2;  // outputs that a row takes part in; vectors of outputs
-    const int64_t dense_rows = job.row.dense, before = job.row.before, lead = job.row.lead, out_pitch = job.col.out;
+// finish(i, V vertical sums) for the outputs of the rows [row0, row1); whether a NaN was met that these maxima do not follow.
+// Without `tests` it is seen where it reaches a sum: that misses one in the first columns.
+template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
+[[gnu::always_inline]] inline bool walk_down(const Job& job, RowMaximum<T, Kernel, Relu, Nan, V> maximum, bool tests,
+                                             int64_t row0, int64_t row1, Finish finish) {
+    constexpr int kOpen = (K + 1) / 2;  // outputs that a row takes part in
+    const int64_t dense_rows = job.row.dense, before = job.row.before, lead = job.row.lead;
     const int mode = job.padding_mode;
-    const bool zeros = mode == DEALIAS_ZEROS, swap = strip.swap;
+    Mask found = lanes_below(0);
+    auto look_for_nan = [&](const Vec* in) __attribute__((always_inline)) {
+        if (Kernel == 1 || Nan || tests) return;
+        for (int v = 0; v < V; v += 2) found = either(found, unordered(in[v], in[v + (V > 1)]));
+    };
     Vec w[K], open[kOpen][V], carried[2][V], dense[V];
     for (int a = 0; a < K; ++a) w[a] = splat(job.row.filter[a]);
     for (auto& sums : open)
         for (Vec& sum : sums) sum = splat(0.0f);
-    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane);
+    auto down = [&]() __attribute__((always_inline)) {
+        if (Kernel == 1) return;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            const Vec last = dense[v];
+            dense[v] = larger_of<Nan>(Kernel > 2 ? larger_of<Nan>(carried[0][v], carried[1][v]) : carried[0][v], last);
+            carried[0][v] = Kernel > 2 ? carried[1][v] : last;
+            if (Kernel > 2) carried[1][v] = last;
+        }
+    };
     int64_t next = -job.row.size - 2;  // the window row whose first rows are carried
     auto read = [&](int64_t t) __attribute__((always_inline)) {
         const int64_t d = border(t, dense_rows, mode), r = d - before;
@@ -195,39 +226,69 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
         }
         if (Kernel > 1 && r != next) {
             maximum(r, carried[0]);
+            look_for_nan(carried[0]);
             if (Kernel > 2) maximum(r + 1, carried[1]);
+            if (Kernel > 2) look_for_nan(carried[1]);
         }
         maximum(r + Kernel - 1, dense);
-        if (Kernel == 1) return;
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) {
-            const Vec last = dense[v];
-            dense[v] = larger_of<Nan>(Kernel > 2 ? larger_of<Nan>(carried[0][v], carried[1][v]) : carried[0][v], last);
-            carried[0][v] = Kernel > 2 ? carried[1][v] : last;
-            if (Kernel > 2) carried[1][v] = last;
-        }
+        down();
         next = r + 1;
     };
-    for (int64_t i = row0; i < row1 + kOpen - 1; ++i) {
-        read(2 * i - lead);
+    auto step = [&](int64_t i, auto read_row) __attribute__((always_inline)) {
+        read_row(2 * i - lead);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
 #pragma GCC unroll 4
             for (int l = kOpen - 1; l > 0; --l) open[l][v] = madd(w[2 * l], dense[v], open[l - 1][v]);
             open[0][v] = mul(w[0], dense[v]);
         }
-        read(2 * i - lead + 1);
+        read_row(2 * i - lead + 1);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
 #pragma GCC unroll 4
             for (int l = 0; l < kOpen; ++l)
                 if (2 * l + 1 < K) open[l][v] = madd(w[2 * l + 1], dense[v], open[l][v]);
-        const int64_t done = i - (kOpen - 1);
-        if (done < row0) continue;
+        if (i - (kOpen - 1) < row0) return;
+        look_for_nan(open[kOpen - 1]);
+        finish(i - (kOpen - 1), open[kOpen - 1]);
+    };
+    // Away from all borders rows follow without a question.
+    const int64_t shift = Kernel - 1 - before, rows = maximum.plain_rows();
+    const int64_t first = lead + 1 > lead - shift ? lead + 1 : lead - shift;
+    const int64_t last = (dense_rows + lead) / 2 < (rows - shift + lead) / 2 ? (dense_rows + lead) / 2 : (rows - shift + lead) / 2;
+    for (int64_t i = row0; i < row1 + kOpen - 1; ++i) {
+        if constexpr (!kFreeMasks) {
+            const int64_t stop = last < row1 + kOpen - 1 ? last : row1 + kOpen - 1;
+            if (i > row0 && i >= row0 + kOpen - 1 && 2 * i >= first && i < stop) {
+                for (; i < stop; ++i)
+                    step(i, [&](int64_t d) __attribute__((always_inline)) {
+                        maximum.plain(d + shift, dense);
+                        down();
+                    });
+                next = 2 * stop - lead - before;
+                if (i == row1 + kOpen - 1) break;
+            }
+        }
+        step(i, read);
+    }
+    return any(found) || maximum.found_nan();
+}
+
+// Outputs of the rows [row0, row1); whether a NaN was met that these maxima do not follow.
+template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
+bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1) {
+    constexpr int H = (V + 1) / 2;  // vectors of outputs
+    const int64_t out_pitch = job.col.out;
+    const bool zeros = job.padding_mode == DEALIAS_ZEROS, swap = strip.swap;
+    Vec w[K];
+    for (int b = 0; b < K; ++b) w[b] = splat(job.row.filter[b]);
+    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane);
+    return walk_down<T, Kernel, Relu, Nan, K, V>(job, maximum, true, row0, row1, [&](int64_t i, const Vec* sums)
+                                                 __attribute__((always_inline)) {
         Vec parity[2][H];
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
-            const Vec a = open[kOpen - 1][2 * h], b = open[kOpen - 1][2 * h + (V > 1)];
+            const Vec a = sums[2 * h], b = sums[2 * h + (V > 1)];
             parity[0][h] = kParted<T, Kernel, V> ? a : evens_apart(a, b);
             parity[1][h] = kParted<T, Kernel, V> ? b : odds_apart(a, b);
             if (swap) {
@@ -236,7 +297,7 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
                 parity[1][h] = even;
             }
         }
-        T* to = out + done * out_pitch + strip.begin;
+        T* to = out + i * out_pitch + strip.begin;
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
             Vec sum;
@@ -250,32 +311,40 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
             }
             store_lanes(strip.outputs[h], to + h * kWidth, sum);
         }
-    }
-    return maximum.found_nan();
+    });
 }
 
 template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&, const T*, T*, int64_t, int64_t);
 
-template <class T, int Kernel, bool Relu, bool Nan, int K> StripForward<T> strip_forward_for(int vectors) {
-    if (vectors == 1) return strip_forward<T, Kernel, Relu, Nan, K, 1>;
-    return vectors == 2 ? strip_forward<T, Kernel, Relu, Nan, K, 2> : strip_forward<T, Kernel, Relu, Nan, K, kStripVectors>;
-}
+// What the loops over strips are compiled for.
+template <int KernelOf, bool ReluOf, int KOf> struct Form {
+    static constexpr int Kernel = KernelOf, K = KOf;
+    static constexpr bool Relu = ReluOf;
+};
 
-template <class T, int Kernel, bool Relu, bool Nan> StripForward<T> strip_forward_for(int64_t taps, int vectors) {
+template <int Kernel, bool Relu, class F> auto with_form(int64_t taps, F f) {
     switch (taps) {
-        case 2: return strip_forward_for<T, Kernel, Relu, Nan, 2>(vectors);
-        case 3: return strip_forward_for<T, Kernel, Relu, Nan, 3>(vectors);
-        case 4: return strip_forward_for<T, Kernel, Relu, Nan, 4>(vectors);
-        case 5: return strip_forward_for<T, Kernel, Relu, Nan, 5>(vectors);
-        default: return nullptr;
+        case 2: return f(Form<Kernel, Relu, 2>());
+        case 3: return f(Form<Kernel, Relu, 3>());
+        case 4: return f(Form<Kernel, Relu, 4>());
+        default: return f(Form<Kernel, Relu, 5>());
     }
 }
 
+template <class F> auto with_form(const Job& job, F f) {
+    if (job.op == DEALIAS_RELU_BLUR) return with_form<1, true>(job.row.taps, f);
+    if (job.col.kernel == 2) return with_form<2, false>(job.row.taps, f);
+    if (job.col.kernel == 3) return with_form<3, false>(job.row.taps, f);
+    return with_form<1, false>(job.row.taps, f);
+}
+
 template <class T, bool Nan> StripForward<T> strip_forward_for(const Job& job, int vectors) {
-    if (job.op == DEALIAS_RELU_BLUR) return strip_forward_for<T, 1, true, Nan>(job.row.taps, vectors);
-    if (job.col.kernel == 2) return strip_forward_for<T, 2, false, Nan>(job.row.taps, vectors);
-    if (job.col.kernel == 3) return strip_forward_for<T, 3, false, Nan>(job.row.taps, vectors);
-    return strip_forward_for<T, 1, false, Nan>(job.row.taps, vectors);
+    return with_form(job, [=](auto form) -> StripForward<T> {
+        using F = decltype(form);
+        if (vectors == 1) return strip_forward<T, F::Kernel, F::Relu, Nan, F::K, 1>;
+        return vectors == 2 ? strip_forward<T, F::Kernel, F::Relu, Nan, F::K, 2>
+                            : strip_forward<T, F::Kernel, F::Relu, Nan, F::K, kStripVectors>;
+    });
 }
 
 // Whether strips may do: planes, stride 2, windows of one side, one filter for both axes, as long as the tables at most.
@@ -286,8 +355,8 @@ inline bool suits_strips(const Job& job) {
            row.kernel == col.kernel && row.dilation * col.dilation == 1 && (!job.wrap || row.size > row.reach);
 }
 
-// Without masks on every instruction narrow strips lose to whole rows where a map takes many: more, measured, do not pay.
-constexpr int64_t kMostForward = kFreeMasks ? INT64_MAX : 2, kMostBackward = kFreeMasks ? INT64_MAX : 1;
+// Without masks on every instruction the gradient's narrow strips lose to whole rows where a map takes many.
+constexpr int64_t kMostForward = INT64_MAX, kMostBackward = kFreeMasks ? INT64_MAX : 1;
 
 // Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way or it takes too many.
 template <class Strip, class Lay>
@@ -319,6 +388,56 @@ template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips,
     for (int64_t r = row0; r < row1; r += height)
         for (int64_t s = 0; s < strips; ++s) walk(s, r, r + height < row1 ? r + height : row1);
 }
+
+// Blurs down from row 2 * row0 on, for a blur along rows that follows; tells of NaN, without `tests`, as `walk_down` does.
+template <class T, int Kernel, bool Relu, bool Nan, int K>
+bool strip_down(const Job& job, const Columns& columns, const T* plane, bool tests, float* out, int64_t pitch, int64_t row0,
+                int64_t row1) {
+    RowMaximum<T, Kernel, Relu, Nan, kDownVectors> maximum(job, columns, plane, tests);
+    return walk_down<T, Kernel, Relu, Nan, K, kDownVectors>(job, maximum, tests, row0, row1,
+                                                            [&](int64_t i, const Vec* sums) __attribute__((always_inline)) {
+        for (int v = 0; v < kDownVectors; ++v) store(out + (i - row0) * pitch + v * kWidth, sums[v]);
+    });
+}
+
+// Rows of maps that are blurred down, strip by strip.
+template <class T> class StripRows {
+public:
+    // For the dense columns `need` of every map.
+    StripRows(const Job& job, Range need, Arena& arena) : job_(job) {
+        if (!suits_strips(job)) return;
+        constexpr int64_t lanes = kDownVectors * kWidth;
+        count_ = (need.hi - need.lo + lanes - 1) / lanes;
+        columns_ = take_array<Columns>(arena, count_);
+        for (int64_t s = 0; s < count_; ++s) {
+            const int64_t first = need.lo + s * lanes, windows = need.hi - first < lanes ? need.hi - first : lanes;
+            lay_columns(job, first - job.col.before, windows, kDownVectors, columns_[s]);
+        }
+    }
+
+    bool usable() const { return count_ > 0; }
+
+    // For the outputs of the rows [row0, row1).
+    void operator()(int64_t image, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
+        const T* plane = static_cast<const T*>(job_.x) + image * job_.row.size * job_.col.size;
+        if (with_form(job_, [&](auto form) { return down<false>(form, plane, row0, row1, out, pitch); }))
+            with_form(job_, [&](auto form) { return down<true>(form, plane, row0, row1, out, pitch); });
+    }
+
+private:
+    template <bool Nan, class F>
+    bool down(F, const T* plane, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
+        bool nan = false;
+        for (int64_t s = 0; s < count_; ++s)
+            nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, s == 0, out + s * kDownVectors * kWidth,
+                                                                pitch, row0, row1);
+        return nan;
+    }
+
+    const Job& job_;
+    int64_t count_ = 0;
+    Columns* columns_ = nullptr;
+};
 
 template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Arena& arena) {
     if (!suits_strips(job)) return false;

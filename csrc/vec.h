@@ -294,15 +294,6 @@ template <class T> inline void store_lanes(Mask m, T* p, Vec v) {
     store(all, v);
     copy_lanes(bits_of(m), all, p);
 }
-// As floats, the even and the odd of 16 neighbours: those of `lower` and `upper`, zero for the others.
-inline void load_parities(Mask lower, Mask upper, const bfloat16* p, Vec& even, Vec& odd) {
-    const int m = bits_of(lower) | bits_of(upper) << kWidth;
-    alignas(32) bfloat16 all[2 * kWidth] = {};
-    if (m != 0xffff) copy_lanes(m, p, all);
-    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(m == 0xffff ? p : all));
-    even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-    odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int32_t>(0xffff0000u))));
-}
 using Index = __m256i;
 // The sign says which of two vectors: the permutation looks at three bits, the choice at the sign.
 inline Index index_of(const int32_t* lane) {
@@ -413,13 +404,11 @@ template <class T> [[gnu::always_inline]] inline Vec load_first(const T* p, int6
 // out[0 .. n - 1] = f(position of a vector); the last vector overlaps the one before where the row is long enough.
 // `out` is memory that others own behind its end; f must be defined up to a vector past n.
 template <class T, class F> inline void fill_exactly(T* out, int64_t n, F f) {
-    int64_t p = 0;
-    for (; p + kWidth <= n; p += kWidth) store(out + p, f(p));
-    if (p == n) return;
-    if (n >= kWidth)
-        store(out + n - kWidth, f(n - kWidth));
-    else
-        store_first(out, f(0), n);
+    if (n < kWidth) return store_first(out, f(0), n);
+    for (int64_t p = 0; p < n; p += kWidth) {
+        const int64_t at = p + kWidth <= n ? p : n - kWidth;
+        store(out + at, f(at));
+    }
 }
 
 }  // namespace dealias::DEALIAS_ISA
