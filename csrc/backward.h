@@ -65,7 +65,7 @@ void send_square(const T* x, const T* below, const float* gradient, float* down,
         const Vec a = load(x + p), b = Planes ? load_beside<1>(x + p, a) : load(x + p + cs);
         const Vec c = load(below + p), d = Planes ? load_beside<1>(below + p, c) : load(below + p + cs);
         const Mask upper = wins_over<Nan>(b, a), lower = wins_over<Nan>(d, c);
-        const Mask under = wins_over<Nan>(choose(lower, d, c), choose(upper, b, a));
+        const Mask under = wins_over<Nan>(larger_of<Nan>(c, d), larger_of<Nan>(a, b));
         const Vec g = load(gradient + p), up = drop(under, g), low = keep(under, g);
         Vec here = add(load(down + p), drop(upper, up));
         const Vec beside = add(load(down + pitch + p), keep(upper, up));

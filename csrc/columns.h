@@ -19,7 +19,7 @@ template <int Kernel, int K> struct Places {
 };
 
 // Vectors of channels that are visited together: a cache line's.
-constexpr int64_t kCacheLine = 64;
+constexpr int64_t kCacheLine = 64, kMostBytes = 256;
 template <class T> constexpr int64_t kVisit = kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
 
 inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
@@ -145,6 +145,9 @@ template <class T, int K> void columns_forward(const Job& job, const Unit& unit,
 }
 
 template <class T> bool forward_in_columns(const Job& job, const Unit& unit, Arena& arena) {
+    // Without a maximum rows of many channels are faster whole.
+    const auto bytes = job.channels * static_cast<int64_t>(sizeof(T));
+    if (kVisit<T> > 1 && job.op != DEALIAS_MAX_BLUR && bytes > kMostBytes) return false;
     const Axis &row = job.row, &col = job.col;
     if (job.channels < kWidth || job.wrap || row.stride != 2 || col.stride != 2 || row.taps != col.taps) return false;
     if (row.kernel != col.kernel || row.dilation * col.dilation != 1) return false;

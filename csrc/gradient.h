@@ -219,7 +219,8 @@ private:
                      arena.take(most * kWidth)};
         int64_t next[kWidth];
         for (int64_t lane = 0; lane < kWidth; ++lane) edge.start[lane] = 0.0f;
-        for (int64_t p = 0; p < most * kWidth; ++p) edge.weight[p] = edge.takes[p] = 0.0f;
+        // The product of zero and -0 changes no sum, not even the sign of a zero.
+        for (int64_t p = 0; p < most * kWidth; ++p) edge.weight[p] = -0.0f, edge.takes[p] = 0.0f;
         for (int64_t lane = 0; lane < lanes; ++lane) {
             next[lane] = adjoint.start[column + lane];
             // A product added to -0 is the product.
@@ -244,8 +245,8 @@ private:
         for (const Edge* edge = edge_ + begin; edge < edge_ + end; ++edge) {
             Vec s = load(edge->start);
             for (int64_t t = 0; t < edge->terms; ++t) {
-                const Vec g = splat(to_float(line[edge->output[t]])), w = load(edge->weight + t * kWidth);
-                s = choose(above(load(edge->takes + t * kWidth), splat(0.0f)), madd(w, g, s), s);
+                const Mask takes = above(load(edge->takes + t * kWidth), splat(0.0f));
+                s = madd(load(edge->weight + t * kWidth), keep(takes, splat(to_float(line[edge->output[t]]))), s);
             }
             store(out + edge->column - need_.lo, s);
         }

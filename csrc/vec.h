@@ -247,13 +247,11 @@ inline Vec in_order(Vec v) {
 }
 inline Vec evens_apart(Vec a, Vec b) { return _mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)); }
 inline Vec odds_apart(Vec a, Vec b) { return _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)); }
-template <int K> inline Vec rotated(Vec v) {
-    return _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(K, (K + 1) % 8, (K + 2) % 8, (K + 3) % 8, (K + 4) % 8, (K + 5) % 8,
-                                                         (K + 6) % 8, (K + 7) % 8));
-}
 // Lanes K .. K + 7 of a followed by b.
 template <int K> inline Vec joined(Vec a, Vec b) {
-    return _mm256_blend_ps(rotated<K>(a), rotated<K>(b), 0xff & ~(0xff >> K));
+    const Vec between = _mm256_permute2f128_ps(a, b, 0x21);
+    const __m256i lower = _mm256_castps_si256(K < 4 ? a : between), upper = _mm256_castps_si256(K < 4 ? between : b);
+    return _mm256_castsi256_ps(_mm256_alignr_epi8(upper, lower, K % 4 * 4));
 }
 inline Vec shifted_in(Vec a, Vec b) { return joined<7>(a, b); }
 inline void interleave(Vec a, Vec b, Vec& lower, Vec& upper) {
