@@ -30,8 +30,8 @@ template <int Kernel> void place(const Axis& axis, int mode, int64_t t, int64_t 
     for (int64_t k = 0; k < Kernel; ++k) places[k] = d < 0 ? -1 : inside(d - axis.before + k, axis.size) * pitch;
 }
 
-// One output row; whether a NaN was met that these maxima do not follow. They do follow those in the last row and the last column
-// of a window: of `Together` rows the test leaves out what is the last of another window, for that reaches a sum.
+// One output row; whether a NaN was met that these maxima do not follow. They do follow one in the last row and column of a
+// window, so that it reaches a sum. Of rows that are `Together`, pixels in no such place are tested, and the sums.
 template <class T, int Kernel, bool Relu, bool Nan, int K, bool Together>
 bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* image, T* out, int64_t columns) {
     const int64_t cs = job.channels, pitch = job.col.size * cs;

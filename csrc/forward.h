@@ -4,6 +4,9 @@
 #include "columns.h"
 #if defined(__AVX2__)
 #include "strips.h"
+#if !defined(__AVX512F__)
+#define DEALIAS_STRIP_ROWS
+#endif
 #endif
 
 namespace dealias::DEALIAS_ISA {
@@ -335,7 +338,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     const int64_t n = rows.n(), base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
     // Several rows at a time, one step after the other: a load too soon after the stores that it spans waits for them.
     const int64_t pitch = whole_blocks((stop - base) * cs) + 2 * kBlock;
-#if defined(__AVX2__)
+#if defined(DEALIAS_STRIP_ROWS)
     const StripRows<T> strips(job, need, arena);
     const bool in_strips = strips.usable();
 #else
@@ -378,7 +381,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 float* first = tile + (b0 - i0) * pitch + (need.lo - base) * cs;
                 blur_windows(job, {row.filter, row.taps}, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
-#if defined(__AVX2__)
+#if defined(DEALIAS_STRIP_ROWS)
             if (in_strips) strips(image, i0, i1, tile + need.lo - base, pitch);
 #endif
             for (int64_t i = i0; i < i1 && !in_strips; ++i) {

@@ -1,4 +1,5 @@
-// Planes at stride 2 in registers: a strip of up to four vectors walks down its map, and only x and the result touch memory.
+// Planes at stride 2 in registers: a strip of up to four vectors walks down its map. With AVX-512 only x and the result touch
+// memory; the forward with AVX2 keeps rows of sums in cache, and blurs along these: its permutations cost more than loads.
 // Index tables, made once for many maps, bring the border of a row to its place; masks keep loads and stores inside. AVX2 and
 // AVX-512 only: it takes their permutations across two registers.
 #pragma once
@@ -255,7 +256,7 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
     // Away from all borders rows follow without a question.
     const int64_t shift = Kernel - 1 - before, rows = maximum.plain_rows();
     const int64_t first = lead + 1 > lead - shift ? lead + 1 : lead - shift;
-    const int64_t last = (dense_rows + lead) / 2 < (rows - shift + lead) / 2 ? (dense_rows + lead) / 2 : (rows - shift + lead) / 2;
+    const int64_t last = ((dense_rows < rows - shift ? dense_rows : rows - shift) + lead) / 2;
     for (int64_t i = row0; i < row1 + kOpen - 1; ++i) {
         if constexpr (!kFreeMasks) {
             const int64_t stop = last < row1 + kOpen - 1 ? last : row1 + kOpen - 1;
@@ -356,7 +357,7 @@ inline bool suits_strips(const Job& job) {
 }
 
 // Without masks on every instruction the gradient's narrow strips lose to whole rows where a map takes many.
-constexpr int64_t kMostForward = INT64_MAX, kMostBackward = kFreeMasks ? INT64_MAX : 1;
+constexpr int64_t kMostBackward = kFreeMasks ? INT64_MAX : 1;
 
 // Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way or it takes too many.
 template <class Strip, class Lay>
@@ -428,9 +429,8 @@ private:
     template <bool Nan, class F>
     bool down(F, const T* plane, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
         bool nan = false;
-        for (int64_t s = 0; s < count_; ++s)
-            nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, s == 0, out + s * kDownVectors * kWidth,
-                                                                pitch, row0, row1);
+        for (int64_t s = 0; s < count_; ++s, out += kDownVectors * kWidth)
+            nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, s == 0, out, pitch, row0, row1);
         return nan;
     }
 
@@ -444,7 +444,7 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     int vectors;
     ForwardStrip* strips;
     const int64_t lanes = 2 * (unit.col1 - unit.col0) < job.col.size ? 2 * (unit.col1 - unit.col0) : job.col.size;
-    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, kMostForward, vectors, strips, arena,
+    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, INT64_MAX, vectors, strips, arena,
                                      [&](int64_t begin, int64_t end, int v, ForwardStrip& strip) {
                                          const bool parted = kHalves<T> && job.col.kernel == 1 && v > 1;
                                          return lay_forward(job, begin, end, v, parted, strip);
