@@ -312,7 +312,9 @@ def _blur_by_convolutions(x: Tensor, blur: Blur) -> Tensor:
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Leave the dtypes of matrix products and convolutions alone."""
-    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    # PyTorch 2.11 does not compile the first question; what it compiles for has autocast.
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+    active = known and torch.is_autocast_enabled(device)
     return torch.autocast(device, enabled=False) if active else nullcontext()
 
 
