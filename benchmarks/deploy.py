@@ -70,19 +70,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
-def forms_of(network: nn.Module, images: Tensor) -> dict[str, nn.Module]:
-    """The network plain, with its convolutions dense and no filter, and anti-aliased."""
-    blurred = antialias(network, images)
-    return {
-        PLAIN: network,
-        DENSE: antialias(network, images, filter="none"),
-        BEFORE: antialias(network, images, placement="before"),
-        ONE: blurred,
-        TWO: blurred,
-        ZEROS: antialias(network, images, padding_mode="zeros"),
-    }
-
-
 @contextmanager
 def written_as(form: str) -> Iterator[None]:
     """Within it exported blurs are one convolution, or two passes along an axis each."""
@@ -105,27 +92,36 @@ def exported(network: nn.Module, form: str, images: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-class Runtimes:
-    """The forms of a network in each runtime; they are exported once."""
+class Forms:
+    """A network plain, with its convolutions dense and no filter, and anti-aliased; each is exported once."""
 
-    def __init__(self, forms: dict[str, nn.Module], images: Tensor) -> None:
-        self._forms, self._images = forms, images
+    def __init__(self, network: nn.Module, images: Tensor) -> None:
+        self._images = images
+        blurred = antialias(network, images)
+        self._networks = {
+            PLAIN: network,
+            DENSE: antialias(network, images, filter="none"),
+            BEFORE: antialias(network, images, placement="before"),
+            ONE: blurred,
+            TWO: blurred,
+            ZEROS: antialias(network, images, padding_mode="zeros"),
+        }
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
-        return {form: exported(network, form, self._images) for form, network in self._forms.items()}
+        return {form: exported(network, form, self._images) for form, network in self._networks.items()}
 
     def calls(self, runtime: str, threads: int) -> dict[str, Call]:
-        """How to run each form."""
+        """How to run each form in a runtime."""
         images = self._images
         if runtime in ("onnxruntime", "openvino"):
             start = _in_onnxruntime if runtime == "onnxruntime" else _in_openvino
             return {form: start(file, images, threads) for form, file in self._files.items()}
-        forms = {form: network for form, network in self._forms.items() if form != TWO}  # the kernels are the same
+        networks = {form: network for form, network in self._networks.items() if form != TWO}  # the same kernels
         if runtime == "compile":
             torch._dynamo.reset()
-            forms = {form: torch.compile(network) for form, network in forms.items()}
-        return {form: partial(_run, network, images) for form, network in forms.items()}
+            networks = {form: torch.compile(network) for form, network in networks.items()}
+        return {form: partial(_run, network, images) for form, network in networks.items()}
 
 
 def _run(network: Callable[[Tensor], object], images: Tensor) -> object:
@@ -190,13 +186,13 @@ def main() -> None:
         images = torch.rand(1, 3, side, side)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sites that stay as they are
-            runtimes = Runtimes(forms_of(build(), images), images)
+            forms = Forms(build(), images)
         for runtime in asked.runtimes:
             for threads in asked.threads:
                 if (name, runtime, threads) in known:
                     continue
                 torch.set_num_threads(threads)
-                found = compare(runtimes.calls(runtime, threads), threads, asked.rounds)
+                found = compare(forms.calls(runtime, threads), threads, asked.rounds)
                 row: dict[str, Any] = {
                     "network": name,
                     "runtime": runtime,

@@ -41,7 +41,7 @@ def reach_processes() -> Iterator[None]:
     """For code that exchanges values with the other processes of torchrun, which may be killed.
 
     Raises:
-        InputError: one of them has ended, or does not answer.
+        InputError: one of them has ended, or does not answer. From then on this process ignores SIGTERM.
     """
     try:
         yield

@@ -295,22 +295,6 @@ def test_the_guard_names_a_replaced_activation(free):
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"filter": "tri3"}, "filter='tri3' with method='alias-free'"),
-        ({"filter": {"0": "ideal"}}, "with method='alias-free'"),
-        ({"recipe": "zhang2019"}, "recipe='zhang2019' with method='alias-free'"),
-        ({"placement": "before"}, "placement='before' with method='alias-free'"),
-        ({"padding_mode": "reflect"}, "use padding_mode='circular'"),
-    ],
-)
-def test_what_has_no_meaning_is_refused(arguments, words):
-    with pytest.raises(InputError, match=words) as caught:
-        antialias(network(nn.ReLU), X, method="alias-free", **arguments)
-    assert len(str(caught.value).splitlines()) == 1
-
-
 def test_maps_that_do_not_wrap_around_are_refused_unless_asked_for():
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU()).double()
     with pytest.raises(InputError, match=r"use dealias\.to_circular\(model\), or padding_mode='circular'"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.conversion import three_sites
 from torch import nn
 
 from dealias import BlurPool1d, BlurPool2d, BlurPool3d, MaxBlurPool2d, antialias, filters, sites
@@ -163,11 +164,6 @@ def test_the_paper_s_recipe_takes_names_literally():
 # By site and by path --------------------------------------------------------------------------------------------------
 
 
-def three_sites():
-    layers = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
-    return nn.Sequential(*layers, nn.AvgPool2d(2)).eval()
-
-
 def by_hand(model, first, second, third):
     """`three_sites` with a blur of its own filter at each."""
     conv = model[3]
@@ -223,47 +219,10 @@ def test_branches_that_share_a_blur_have_one_filter():
         antialias(model, X, filter={"2.a": "rect2", "2.b": "bin5"})
 
 
-def test_a_filter_for_a_site_that_is_left_alone_is_refused():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.MaxPool2d(2)).eval()
-    with pytest.raises(InputError, match="'0', where no blur is placed: the stem"):
-        antialias(model, X, filter={"0": "rect2"})
-    antialias(model, X, filter={"0": "rect2"}, stem=True)
-
-
 def test_names_in_functions_and_mappings_are_scaled_too():
     for given in ({"2": "tri3"}, lambda site: "tri3"):
         blur = BlurPool2d(boxes(4, 2), 4)
         check(network(nn.MaxPool2d(3, 4, 1)), X, lambda y, blur=blur: blur(F.max_pool2d(y, 3, 1, 1)), filter=given)
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"4": "tri3"}, "'4'"),
-        ({"2": "tri3", "layer9.0": "tri3"}, "'layer9.0'"),
-        ({"3": "bin99"}, "bin99"),
-        ({"3": 0}, "at conv `3`"),
-        (lambda site: "bin99", "at max_pool `2`"),
-        (lambda site: None, "at max_pool `2`"),
-        ("bin99", "bin99"),
-        ((1, -1), "normalised"),
-    ],
-)
-def test_what_is_no_filter_is_refused_in_one_line(given, words):
-    model = three_sites()
-    before = repr(model)
-    with pytest.raises(InputError) as caught:
-        antialias(model, X, filter=given, inplace=True)
-    assert words in str(caught.value)
-    assert "filter" in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-    assert repr(model) == before
-
-
-def test_filters_that_would_be_too_long_at_their_stride_are_refused():
-    x = torch.randn(1, 3, 800)
-    with pytest.raises(InputError, match="use a shorter filter"):
-        antialias(network(nn.MaxPool1d(200), 1), x, filter="bin7")
 
 
 def test_scaled_is_what_is_written_by_hand():

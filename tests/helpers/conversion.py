@@ -19,6 +19,12 @@ def randomize(model):
     return model.eval()
 
 
+def three_sites():
+    """A max pooling, a strided convolution and an average pooling."""
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
+    return nn.Sequential(*layers, nn.AvgPool2d(2)).eval()
+
+
 def placed(model, x, **arguments):
     return {(site.kind, site.path) for site in sites(model, x, **arguments) if site.placed}
 

@@ -5,34 +5,41 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from dealias.convert.anchors import AnchorPlans
+from dealias.convert.arguments import (
+    METHODS,
+    Arguments,
+    FilterChoice,
+    check_alias_free,
+    check_arguments,
+    check_choice,
+    check_ideal,
+    check_recipe,
+    filters_of,
+)
 from dealias.convert.downsampling import GROWING, NONLINEARITY, Site
 from dealias.convert.graphs import has_graphs, with_modules
 from dealias.convert.groups import ALL, Stem
 from dealias.convert.guard import watch_over
 from dealias.convert.layers import Blurring
 from dealias.convert.nonlinear import Nonlinearities, Nonlinearity
-from dealias.convert.plan import PLACEMENTS, RECIPES, SitePlan, make_plans
+from dealias.convert.plan import SitePlan, make_plans
 from dealias.convert.recording import ExampleInput, record
 from dealias.convert.report import Conversion, ConversionReport, build_report
 from dealias.convert.trace import Trace
 from dealias.convert.verify import apply, verified, verified_rates
 from dealias.convert.windows import layer_classes
-from dealias.errors import InputError, check_flag, shown
-from dealias.filters import IDEAL, Filter, resolve_filters
-from dealias.functional import PADDING_MODES, check_padding_mode
+from dealias.errors import InputError, check_flag
+from dealias.filters import IDEAL
+from dealias.functional import check_padding_mode
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # part of typing from Python 3.11
-
-METHODS = ("blur", "polyphase", "alias-free")
-FilterChoice: TypeAlias = Filter | Callable[[Site], Filter] | Mapping[str, Filter]
-"""One filter for all sites, a function of the site, or filters by module path ("bin4" elsewhere)."""
 
 _CIRCULAR_PADS = layer_classes("CircularPad")
 
@@ -65,14 +72,14 @@ def sites(
         InputError: `method`, `recipe` or `placement` is unknown, or `model` does not take `example_input`.
         InputTypeError: `model` is no module, or `example_input` of another type.
     """
-    _check_choice("method", method, METHODS)
-    _check_recipe(recipe, placement)
+    check_choice("method", method, METHODS)
+    check_recipe(recipe, placement)
     check_flag("stem", stem)
     model = with_modules(model)
     if method == "polyphase":
         return AnchorPlans(record(model, example_input)).sites()
     if method == "alias-free":
-        _check_alias_free(recipe, placement, "ideal")
+        check_alias_free(recipe, placement, "ideal")
     trace, plans = _plans(model, example_input, ALL if method == "alias-free" else stem, recipe, placement)
     found = _nonlinearities(model, example_input, trace, plans) if method == "alias-free" else []
     return [*(site for plan in plans for site in plan.sites), *(one.site for one in found)]
@@ -171,19 +178,6 @@ def antialias(
     return _convert(model, example_input, given).model
 
 
-class Arguments(TypedDict, total=False):
-    """The keyword arguments of `antialias`."""
-
-    method: str
-    filter: FilterChoice
-    stem: bool
-    recipe: str
-    placement: str
-    padding_mode: str
-    strict: bool
-    inplace: bool
-
-
 def antialias_with_report(
     model: nn.Module, example_input: ExampleInput, **arguments: Unpack[Arguments]
 ) -> tuple[nn.Module, ConversionReport]:
@@ -232,7 +226,7 @@ def _plans(
 
 
 def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) -> Conversion:
-    _check_arguments(given)
+    check_arguments(given)
     if given["method"] == "alias-free":
         given = {**given, "filter": "ideal"}
     method, filter, strict = given["method"], given["filter"], given["strict"]
@@ -245,7 +239,7 @@ def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) ->
         stem: Stem = ALL if method == "alias-free" else given["stem"]
         trace, plans = _plans(model, example_input, stem, given["recipe"], given["placement"])
     placed = [plan for plan in plans if plan.is_placed]
-    filters = _filters(filter, plans)
+    filters = filters_of(filter, plans)
     missed = _refuse_missed([site for plan in plans for site in plan.sites], strict)
     padding_mode = _padding_mode(given, trace)
     found = _nonlinearities(model, example_input, trace, plans) if method == "alias-free" else []
@@ -255,7 +249,7 @@ def _convert(model: nn.Module, example_input: ExampleInput, given: Arguments) ->
         _warn(plans, missed, stacklevel=4, changes=bool(placed or edits))
     scale, rate = given["recipe"] != "zhang2019", 2 if method == "alias-free" else 1
     blurrings = {plan: Blurring(filters[plan], padding_mode, scale, rate=rate) for plan in placed}
-    _check_ideal(blurrings, given["placement"])
+    check_ideal(blurrings, given["placement"])
     converted = model if given["inplace"] else copy.deepcopy(model)
     applied = apply(converted, placed, blurrings.__getitem__)
     for edit in edits:
@@ -305,88 +299,6 @@ def _refuse_missed(sites: Sequence[Site], strict: bool) -> list[Site]:
     if strict and missed:
         raise InputError(f"strict=True, and {len(missed)} sites cannot be anti-aliased: {'; '.join(_lines(missed))}")
     return missed
-
-
-def _check_arguments(given: Arguments) -> None:
-    _check_choice("method", given["method"], METHODS)
-    _check_recipe(given["recipe"], given["placement"])
-    for name, flag in (("stem", given["stem"]), ("strict", given["strict"]), ("inplace", given["inplace"])):
-        check_flag(name, flag)
-    _check_choice("padding_mode", given["padding_mode"], ("auto", *PADDING_MODES))
-    filter = given["filter"]
-    if given["method"] == "alias-free":
-        _check_alias_free(given["recipe"], given["placement"], filter)
-    if not isinstance(filter, Mapping) and not callable(filter):
-        _check_filter(filter, None)
-
-
-def _filters(filter: FilterChoice, plans: Sequence[SitePlan]) -> dict[SitePlan, Filter]:
-    """The filter of each placed plan: that of its first site."""
-    if isinstance(filter, Mapping):
-        _check_paths(filter, plans)
-    chosen: dict[SitePlan, Filter] = {}
-    for plan in plans:
-        if plan.is_placed:
-            site = plan.sites[0]
-            one = filter(site) if callable(filter) else filter
-            if isinstance(one, Mapping):
-                one = next((one[site.path] for site in plan.sites if site.path in one), "bin4")
-            _check_filter(one, site)
-            chosen[plan] = one
-    return chosen
-
-
-def _check_paths(filter: Mapping[str, Filter], plans: Sequence[SitePlan]) -> None:
-    sites = {site.path: site for plan in plans for site in plan.sites}
-    for path in filter:
-        if path not in sites:
-            raise InputError(f"filter has the path {path!r}, which is not the path of a site: see dealias.sites")
-        if not sites[path].placed:
-            raise InputError(f"filter has the path {path!r}, where no blur is placed: {sites[path].reason}")
-    for plan in plans:
-        given = [site.path for site in plan.sites if site.path in filter]
-        if len({str(filter[path]) for path in given}) > 1:
-            raise InputError(f"filter has several filters for {' and '.join(given)}, which share one blur: give one")
-
-
-def _check_filter(filter: Filter, site: Site | None) -> None:
-    axes = len(site.stride) if site is not None else len(filter) if isinstance(filter, tuple) else 1
-    try:
-        resolve_filters(filter, axes)
-    except InputError as error:
-        where = "" if site is None else f" at {site.kind} `{site.path}`"
-        raise type(error)(f"{error}{where}") from error
-
-
-def _check_ideal(blurrings: Mapping[SitePlan, Blurring], placement: str) -> None:
-    """Refuse the filter "ideal" where it has no meaning."""
-    for plan, blurring in blurrings.items():
-        taps = blurring.taps(plan.sites[0].stride)
-        check_padding_mode(blurring.padding_mode, taps)
-        if IDEAL in taps and placement == "before":
-            raise InputError("filter='ideal' with placement='before': it filters and subsamples at once: use 'after'")
-
-
-def _check_alias_free(recipe: str, placement: str, filter: FilterChoice) -> None:
-    """Refuse what the method has no room for: all its filters are ideal, and stand behind what they filter."""
-    others = (("recipe", recipe, "same-size"), ("placement", placement, "after"))
-    for name, value, only in others:
-        if value != only:
-            raise InputError(f"{name}={value!r} with method='alias-free': it takes {name}={only!r} alone")
-    if not isinstance(filter, str) or filter not in ("ideal", "bin4"):
-        raise InputError(f"filter={shown(filter)} with method='alias-free': all its filters are ideal: leave it out")
-
-
-def _check_recipe(recipe: str, placement: str) -> None:
-    _check_choice("recipe", recipe, RECIPES)
-    _check_choice("placement", placement, PLACEMENTS)
-    if recipe == "zhang2019" and placement != "after":
-        raise InputError(f"placement={placement!r} with recipe='zhang2019': the paper blurs after: use 'after'")
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r} is unknown: use one of {', '.join(choices)}")
 
 
 def _lines(missed: Sequence[Site]) -> list[str]:
