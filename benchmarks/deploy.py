@@ -34,13 +34,7 @@ from dealias.models import create_model
 from dealias.ops import reference
 
 PLAIN, DENSE, BEFORE, ONE, TWO, ZEROS = "plain", "dense", "before", "one convolution", "two passes", "zeros"
-COLUMNS = {
-    DENSE: "no filter",
-    BEFORE: 'placement="before"',
-    ONE: "bin4",
-    TWO: "bin4, two passes",
-    ZEROS: 'bin4, padding_mode="zeros"',
-}
+COLUMNS = {DENSE: "no filter", BEFORE: "before", ONE: "bin4", ZEROS: "zeros", TWO: "two passes"}
 RUNTIMES = ("eager", "compile", "onnxruntime", "openvino")
 
 Call = Callable[[], object]
