@@ -261,7 +261,7 @@ template <class T> void backward(const Job& job, const Unit& unit, Arena& arena)
     arena.reset();
 #if defined(__AVX2__)
     // A maximum over wide maps takes its rows whole: two strips would share them.
-    const bool wide = job.op == DEALIAS_MAX_BLUR && job.channels == 1 && unit.col1 - unit.col0 > kStripVectors * kWidth;
+    const bool wide = job.op == DEALIAS_MAX_BLUR && job.channels == 1 && unit.col1 - unit.col0 > kMostInStrips;
     if (wide && backward_square<T>(job, unit, arena)) return;
     if (backward_in_strips<T>(job, unit, arena)) return;
 #endif

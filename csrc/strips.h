@@ -124,6 +124,7 @@ private:
             best[v] = here[v];
             if (Kernel == 1) continue;
             const Vec right = beside<1>(here, v, from, plain);
+            if (!kFreeMasks && !Nan && tests_ && v == V - 1) found_ = either(found_, unordered(right));
             if (second) second[v] = either(wins_over<Nan>(right, here[v]), columns_.leading[v]);
             best[v] = larger_of<Nan>(best[v], right);
             if (Kernel > 2) best[v] = larger_of<Nan>(best[v], beside<2>(here, v, from, plain));
@@ -356,19 +357,15 @@ inline bool suits_strips(const Job& job) {
            row.kernel == col.kernel && row.dilation * col.dilation == 1 && (!job.wrap || row.size > row.reach);
 }
 
-// Without masks on every instruction the gradient's narrow strips lose to whole rows where a map takes many.
-constexpr int64_t kMostBackward = kFreeMasks ? INT64_MAX : 1;
-
-// Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way or it takes too many.
+// Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way.
 template <class Strip, class Lay>
-int64_t lay_strips(Range range, int64_t lanes, int64_t most, int& vectors, Strip*& strips, Arena& arena, Lay lay) {
+int64_t lay_strips(Range range, int64_t lanes, int& vectors, Strip*& strips, Arena& arena, Lay lay) {
     const int64_t begin = range.lo, end = range.hi;
     const int64_t columns = end - begin;
     vectors = lanes <= kWidth ? 1 : lanes <= 2 * kWidth ? 2 : kStripVectors;
     for (int64_t count = (lanes + kStripVectors * kWidth - 1) / (kStripVectors * kWidth), tries = 0; tries < 3; ++count, ++tries) {
         const int64_t width = ((columns + count - 1) / count + 1) / 2 * 2;
         const int64_t needed = (columns + width - 1) / width;
-        if (needed > most) return 0;
         strips = take_array<Strip>(arena, needed);
         bool fits = true;
         for (int64_t s = 0; s < needed && fits; ++s) {
@@ -444,7 +441,7 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     int vectors;
     ForwardStrip* strips;
     const int64_t lanes = 2 * (unit.col1 - unit.col0) < job.col.size ? 2 * (unit.col1 - unit.col0) : job.col.size;
-    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, INT64_MAX, vectors, strips, arena,
+    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, vectors, strips, arena,
                                      [&](int64_t begin, int64_t end, int v, ForwardStrip& strip) {
                                          const bool parted = kHalves<T> && job.col.kernel == 1 && v > 1;
                                          return lay_forward(job, begin, end, v, parted, strip);

@@ -5,70 +5,69 @@
 
 namespace dealias::DEALIAS_ISA {
 
-constexpr int kStripTerms = (kStripTaps + 1) / 2 + 1;  // one more than inside the map: the border's
+constexpr int kStripShares = (kStripTaps + 1) / 2;  // outputs that reach a column away from the border
 
-// A lane's share of one output: where that lies, and its weight.
-struct Term {
-    Route route;
-    Vec weight;
+// An output that reaches columns by way of the border, in lanes of either parity: -1 for none.
+struct Extra {
+    int64_t output = -1;
+    Mask there[2][2];
+    Vec weight[2][2];
 };
 
+// The lanes of the dense gradient, those of even and those of odd number apart, in up to two vectors. Lane i of one parity
+// takes from the outputs output + i, and from those before as the filter is long.
 struct BackwardStrip {
     Columns columns;
-    Mask result[kStripVectors];  // lanes of the input's gradient that this strip writes
+    int64_t lanes;  // up to the last column that this strip writes
+    Mask result[kStripVectors];  // of the columns that it writes
     Index last;  // where the map wraps: its last column's lane of the last vector goes to the last lane
-    int64_t output;  // the column of the output's gradient in lane 0
-    Mask outputs[2];
-    Term term[2][2][kStripTerms];  // even and odd lanes; half; share
-    bool border;  // some lane has the last share
+    int64_t output[2];
+    bool swap;  // odd taps fall on even lanes
+    bool plain;  // the filter's weights for all lanes, and all are written
+    Mask there[2][2][kStripShares];  // parity; half; output
+    Vec weight[2][2][kStripShares];
+    Extra leading, trailing;  // added before the others, and after them
+    Range inside;  // rows that the border adds nothing to
 };
 
-// For the columns [begin, end) of the input's gradient; false if what they need does not fit.
-inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int vectors, BackwardStrip& strip) {
+constexpr float kNothing = -0.0f;  // its product with zero changes no sum, not even the sign of a zero
+
+// The samples of the dense map that take from each output that reaches them, and nothing by way of the border: that repeats
+// no deeper than the filter is long, but not each sample up to there.
+inline Range find_plain(const Axis& axis) {
+    const Adjoint& adjoint = axis.adjoint;
+    auto plain = [&](int64_t d) {
+        const int64_t top = d + axis.lead;
+        int64_t e = adjoint.start[d];
+        for (int64_t a = top % 2 + (axis.taps - 1) / 2 * 2; a >= 0; a -= 2) {
+            if (a >= axis.taps) continue;
+            if (e == adjoint.start[d + 1] || adjoint.output[e] != (top - a) / 2 || top < a) return false;
+            if (adjoint.weight[e] != axis.filter[a]) return false;
+            ++e;
+        }
+        return e == adjoint.start[d + 1];
+    };
+    Range range = {0, axis.dense};
+    for (int64_t d = 0; d < axis.dense && d < axis.taps; ++d)
+        if (!plain(d)) range.lo = d + 1;
+    for (int64_t d = axis.dense - 1; d >= range.lo && d >= axis.dense - axis.taps; --d)
+        if (!plain(d)) range.hi = d;
+    return range;
+}
+
+// For the columns [begin, end) of the input's gradient, behind `reach` columns whose windows reach them; false if these do
+// not fit, or if the border brings them more than one output from either side.
+inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int64_t reach, int vectors, BackwardStrip& strip) {
     const Axis& col = job.col;
-    const int64_t reach = col.reach, first = begin - reach < -col.before || job.wrap ? -col.before : begin - reach;
-    const int64_t halves = (vectors + 1) / 2, lanes = vectors * kWidth, shift = begin - first;
-    if (end - first > lanes || (job.wrap && (begin > 0 || end < col.size))) return false;
+    const int64_t first = begin - reach < -col.before || job.wrap ? -col.before : begin - reach;
+    const int64_t lanes = vectors * kWidth, shift = begin - first;
+    if (end - first > lanes) return false;
+    if (job.wrap && (begin > 0 || end < col.size || (col.size - 1) / kWidth != vectors - 1)) return false;
     // Windows that start at these lanes: dense columns from `dense` on.
     const int64_t dense = first + col.before;
     const int64_t windows = (end + col.before < col.dense ? end + col.before : col.dense) - dense;
     if (!lay_columns(job, first, windows, vectors, strip.columns)) return false;
-    Range need = {col.out, 0};
-    const Adjoint& adjoint = col.adjoint;
-    for (int64_t d = dense; d < dense + windows; ++d)
-        for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
-            const int64_t j = adjoint.output[e];
-            need = {j < need.lo ? j : need.lo, j + 1 > need.hi ? j + 1 : need.hi};
-        }
-    if (need.hi < need.lo) need = {0, 0};
-    if (need.hi - need.lo > halves * kWidth) return false;
-    strip.output = need.lo;
-    for (int64_t h = 0; h < halves; ++h) strip.outputs[h] = lanes_below(need.hi - need.lo - h * kWidth);
-    const int64_t terms = (col.taps + 1) / 2;
-    strip.border = false;
-    for (int64_t h = 0; h < halves; ++h)
-        for (int64_t odd = 0; odd < 2; ++odd) {
-            IndexOf index[kStripTerms];
-            Lanes there[kStripTerms];
-            float weight[kStripTerms][kWidth] = {};
-            for (int64_t lane = 0; lane < kWidth; ++lane) {
-                const int64_t d = dense + 2 * (h * kWidth + lane) + odd;
-                if (d >= dense + windows) continue;
-                int64_t used = 0;
-                for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
-                    const auto source = static_cast<int32_t>(adjoint.output[e] - need.lo);
-                    if (used > terms) return false;
-                    strip.border = strip.border || used == terms;
-                    index[used].lane[lane] = source;
-                    weight[used][lane] = adjoint.weight[e];
-                    there[used++].put(lane);
-                }
-                // Its product with zero changes no sum, not even the sign of a zero.
-                for (used = used > 0 ? used : 1; used <= terms; ++used) weight[used][lane] = -0.0f;
-            }
-            for (int64_t m = 0; m <= terms; ++m)
-                strip.term[odd][h][m] = {{index[m].vector(), there[m].mask}, load(weight[m])};
-        }
+    strip.lanes = end - first;
     for (int v = 0; v < vectors; ++v) {
         const int64_t start = v * kWidth;
         strip.result[v] = without(lanes_below(shift + end - begin - start), lanes_below(shift - start));
@@ -76,160 +75,264 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int vectors
     IndexOf last;
     last.lane[kWidth - 1] = static_cast<int32_t>((col.size - 1) % kWidth);
     strip.last = last.vector();
-    return !job.wrap || (col.size - 1) / kWidth == vectors - 1;
+    strip.swap = ((dense + col.lead) & 1) != 0;
+    strip.plain = !kFreeMasks && shift == 0 && strip.lanes == lanes;
+    const Adjoint& adjoint = col.adjoint;
+    Extra* extras[] = {&strip.leading, &strip.trailing};
+    float extra[2][2][2][kWidth];
+    Lanes extra_there[2][2][2];
+    for (auto& sides : extra)
+        for (auto& parities : sides)
+            for (auto& half : parities)
+                for (float& w : half) w = kNothing;
+    strip.leading.output = strip.trailing.output = -1;
+    for (int64_t odd = 0; odd < 2; ++odd) {
+        const int64_t parity = strip.swap != (odd != 0), base = (dense + odd + col.lead - parity) / 2;
+        strip.output[odd] = base;
+        for (int64_t h = 0; h < (vectors + 1) / 2; ++h) {
+            float weight[kStripShares][kWidth];
+            Lanes there[kStripShares];
+            for (int64_t lane = 0; lane < kWidth; ++lane) {
+                const int64_t i = h * kWidth + lane, d = dense + 2 * i + odd;
+                for (auto& w : weight) w[lane] = kNothing;
+                const int64_t from = d < dense + windows ? adjoint.start[d] : 0;
+                const int64_t to = d < dense + windows ? adjoint.start[d + 1] : 0;
+                if (from == to) weight[0][lane] = 0.0f;
+                int64_t natural = 0;
+                for (int64_t e = from; e < to; ++e) {
+                    const int64_t l = base + i - adjoint.output[e];
+                    if (l >= 0 && parity + 2 * l < col.taps) {
+                        weight[l][lane] = adjoint.weight[e];
+                        there[l].put(lane);
+                        strip.plain = strip.plain && adjoint.weight[e] == col.filter[parity + 2 * l];
+                        ++natural;
+                        continue;
+                    }
+                    const int64_t side = l < 0;
+                    Extra& x = *extras[side];
+                    if (x.output >= 0 && x.output != adjoint.output[e]) return false;
+                    x.output = adjoint.output[e];
+                    extra[side][odd][h][lane] = adjoint.weight[e];
+                    extra_there[side][odd][h].put(lane);
+                }
+                strip.plain = strip.plain && natural == to - from && natural == (col.taps - parity + 1) / 2;
+            }
+            for (int64_t l = 0; l < (col.taps + 1) / 2; ++l)
+                strip.there[odd][h][l] = there[l].mask, strip.weight[odd][h][l] = load(weight[l]);
+        }
+    }
+    for (int side = 0; side < 2; ++side)
+        for (int odd = 0; odd < 2; ++odd)
+            for (int h = 0; h < 2; ++h) {
+                extras[side]->there[odd][h] = extra_there[side][odd][h].mask;
+                extras[side]->weight[odd][h] = load(extra[side][odd][h]);
+            }
+    return true;
 }
 
-// The gradient of the map that was blurred, a row at a time: the few rows of the output's gradient that it takes are
-// spread over the columns once and kept.
-template <class T, int K, int V> class SpreadGradient {
+// The gradient of the map that was blurred, row by row: the few rows of the output's gradient that a row takes are spread
+// over the columns once and kept.
+template <class T, int K, int V, bool Plain> class SpreadGradient {
 public:
-    SpreadGradient(const Job& job, const BackwardStrip& strip, const T* grad) : job_(job), strip_(strip), grad_(grad) {
-        // What the border repeats reaches no deeper than the filter is long, but not each row up to there.
-        const int64_t dense = job.row.dense;
-        inside_ = {0, dense};
-        for (int64_t d = 0; d < dense && d < K; ++d)
-            if (!plain(d)) inside_.lo = d + 1;
-        for (int64_t d = dense - 1; d >= inside_.lo && d >= dense - K; --d)
-            if (!plain(d)) inside_.hi = d;
-    }
+    SpreadGradient(const Job& job, const BackwardStrip& strip, const T* grad)
+        : job_(job), strip_(strip), grad_(grad), begin_(static_cast<const T*>(job.grad)),
+          end_(begin_ + job.images * job.row.out * job.col.out) {}
 
-    // Inlined, so that the rows that are kept stay in registers.
-    [[gnu::always_inline]] void operator()(int64_t d, Vec* out) {
-        if (d < inside_.lo || d >= inside_.hi) return gather(job_, strip_, grad_, d, out);
-        const int64_t newest = (d + job_.row.lead) / 2;
-        if (newest != newest_) {
-            if (newest != newest_ + 1)
-                for (int l = kOpen - 1; l > 0; --l)
-                    if (newest >= l) spread(job_, strip_, grad_, newest - l, open_[l - 1]);
-#pragma GCC unroll 4
-            for (int v = 0; v < V; ++v)
-#pragma GCC unroll 4
-                for (int l = kOpen - 1; l > 0; --l) open_[l][v] = open_[l - 1][v];
-            spread(job_, strip_, grad_, newest, open_[0]);
-            newest_ = newest;
+    // f(r, vectors) for the rows [row0, row1) of windows, in order. Inlined, so that the rows that are kept stay in registers.
+    template <class F> [[gnu::always_inline]] void rows(int64_t row0, int64_t row1, F f) {
+        const Axis& row = job_.row;
+        Vec open[kOpen][V], sums[V];
+        int64_t kept = INT64_MIN / 2;  // the newest output whose row is kept
+        for (int64_t r = row0; r < row1;) {
+            int64_t d = r + row.before;
+            if (job_.wrap && d < 0) d += row.dense;
+            const int64_t newest = (d + row.lead) / 2;
+            const bool even = (d + row.lead) % 2 == 0;
+            if (even && d >= strip_.inside.lo && d + 1 < strip_.inside.hi && r + 1 < row1 && newest == kept + 1) {
+                keep_next(open, newest);
+                kept = newest;
+                combine<0>(open, sums);
+                f(r, sums);
+                combine<1>(open, sums);
+                f(r + 1, sums);
+                r += 2;
+                continue;
+            }
+            if (d < 0 || d >= row.dense) {
+                for (Vec& v : sums) v = splat(0.0f);
+            } else {
+                const bool follows = newest >= kept && newest - kept < kOpen;
+                for (int64_t i = follows ? kept + 1 : newest - kOpen + 1; i <= newest; ++i) keep_next(open, i);
+                kept = newest;
+                combine_at(d, newest, open, sums);
+            }
+            f(r++, sums);
         }
-        if ((d + job_.row.lead) & 1)
-            combine<1>(out);
-        else
-            combine<0>(out);
     }
 
 private:
     static constexpr int kOpen = (K + 1) / 2, H = (V + 1) / 2;
 
-    // Whether row `d` takes from each output that reaches it, from nothing by way of the border.
-    bool plain(int64_t d) const {
-        const Adjoint& adjoint = job_.row.adjoint;
-        const int64_t top = d + job_.row.lead;
-        int64_t e = adjoint.start[d];
-        for (int64_t a = top % 2 + 2 * (kOpen - 1); a >= 0; a -= 2) {
-            if (a >= K) continue;
-            if (e == adjoint.start[d + 1] || adjoint.output[e] != (top - a) / 2 || top < a) return false;
-            if (adjoint.weight[e] != job_.row.filter[a]) return false;
-            ++e;
-        }
-        return e == adjoint.start[d + 1];
+    [[gnu::always_inline]] void keep_next(Vec (*open)[V], int64_t i) const {
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v)
+#pragma GCC unroll 4
+            for (int l = kOpen - 1; l > 0; --l) open[l][v] = open[l - 1][v];
+        spread(i, open[0]);
     }
 
-    template <int Odd> [[gnu::always_inline]] void combine(Vec* out) const {
+    template <int Odd> [[gnu::always_inline]] void combine(const Vec (*open)[V], Vec* out) const {
         constexpr int last = 2 * (kOpen - 1) + Odd < K ? kOpen - 1 : kOpen - 2;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            Vec sum = splat(0.0f);
-            if constexpr (last >= 0) sum = mul(splat(job_.row.filter[2 * last + Odd]), open_[last][v]);
+            Vec sum = mul(splat(job_.row.filter[2 * last + Odd]), open[last][v]);
 #pragma GCC unroll 4
-            for (int l = last - 1; l >= 0; --l) sum = madd(splat(job_.row.filter[2 * l + Odd]), open_[l][v], sum);
+            for (int l = last - 1; l >= 0; --l) sum = madd(splat(job_.row.filter[2 * l + Odd]), open[l][v], sum);
             out[v] = sum;
         }
     }
 
-    // Row `i` of the output's gradient over the columns of the strip.
-    [[gnu::always_inline]] static void spread(const Job& job, const BackwardStrip& strip, const T* grad, int64_t i, Vec* out) {
-        const T* from = grad + i * job.col.out + strip.output;
-        Vec g[H];
-        for (int h = 0; h < H; ++h) g[h] = load_lanes(strip.outputs[h], from + h * kWidth, splat(0.0f));
+    // Of any row: its own weights.
+    [[gnu::always_inline]] void combine_at(int64_t d, int64_t newest, const Vec (*open)[V], Vec* out) const {
+        const Adjoint& adjoint = job_.row.adjoint;
+        float weight[kOpen];
+        bool takes[kOpen] = {};
+        for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
+            const int64_t l = newest - adjoint.output[e];
+            if (l < 0 || l >= kOpen) {
+                Vec far[V];
+                gather(d, far);
+                for (int v = 0; v < V; ++v) out[v] = far[v];
+                return;
+            }
+            weight[l] = adjoint.weight[e];
+            takes[l] = true;
+        }
+        for (int v = 0; v < V; ++v) out[v] = splat(adjoint.start[d] < adjoint.start[d + 1] ? kNothing : 0.0f);
+#pragma GCC unroll 4
+        for (int l = kOpen - 1; l >= 0; --l)
+            for (int v = 0; v < V && takes[l]; ++v) out[v] = madd(splat(weight[l]), open[l][v], out[v]);
+    }
+
+    // Row `i` of the output's gradient over the columns of the strip; zero where there is no such row.
+    [[gnu::always_inline]] void spread(int64_t i, Vec* out) const {
+        const T* row = grad_ + i * job_.col.out;
+        const float* w = job_.col.filter;
+        if (i < 0 || i >= job_.row.out) {
+            for (int v = 0; v < V; ++v) out[v] = splat(0.0f);
+            return;
+        }
 #pragma GCC unroll 2
         for (int h = 0; h < H; ++h) {
-            Vec sum[2];
-#pragma GCC unroll 2
-            for (int odd = 0; odd < 2; ++odd)
+            Vec shares[2];
+            if constexpr (Plain) {
+                const T *a = row + strip_.output[strip_.swap] + h * kWidth, *b = row + strip_.output[!strip_.swap] + h * kWidth;
+                shares[0] = mul(splat(w[2 * kOpen - 2]), load(a - (kOpen - 1)));
+                shares[1] = mul(splat(w[K / 2 * 2 - 1]), load(b - (K / 2 - 1)));
 #pragma GCC unroll 3
-                for (int m = 0; m <= kOpen; ++m) {
-                    if (m == kOpen && !strip.border) break;
-                    const Term& term = strip.term[odd][h][m];
-                    const Vec share = pick(term.route.there, term.route.index, g[0], g[H - 1]);
-                    sum[odd] = m == 0 ? mul(term.weight, share) : madd(term.weight, share, sum[odd]);
+                for (int l = kOpen - 2; l >= 0; --l) shares[0] = madd(splat(w[2 * l]), load(a - l), shares[0]);
+#pragma GCC unroll 3
+                for (int l = K / 2 - 2; l >= 0; --l) shares[1] = madd(splat(w[2 * l + 1]), load(b - l), shares[1]);
+                if (strip_.swap) {
+                    interleave(shares[1], shares[0], out[2 * h], out[2 * h + (V > 1)]);
+                    continue;
                 }
-            interleave(sum[0], sum[1], out[2 * h], out[2 * h + (V > 1)]);
+            } else {
+                // Loads past the ends of the row are of the rows beside it.
+                const bool roomy = row + strip_.output[0] - kOpen + 1 >= begin_ && row + strip_.output[1] + H * kWidth <= end_;
+                for (int odd = 0; odd < 2; ++odd) shares[odd] = roomy ? share<true>(row, odd, h) : share<false>(row, odd, h);
+            }
+            interleave(shares[0], shares[1], out[2 * h], out[2 * h + (V > 1)]);
         }
     }
 
-    // Near the border: each share for itself.
-    [[gnu::noinline]] static void gather(const Job& job, const BackwardStrip& strip, const T* grad, int64_t d, Vec* out) {
-        const Adjoint& adjoint = job.row.adjoint;
-        for (int v = 0; v < V; ++v) out[v] = splat(0.0f);
+    // What the lanes of one parity take from a row of the output's gradient.
+    template <bool Roomy> [[gnu::always_inline]] Vec share(const T* row, int odd, int h) const {
+        const Extra &leading = strip_.leading, &trailing = strip_.trailing;
+        const T* from = row + strip_.output[odd] + h * kWidth;
+        Vec sum = splat(kNothing);
+        if (leading.output >= 0)
+            sum = mul(leading.weight[odd][h], keep(leading.there[odd][h], splat(to_float(row[leading.output]))));
+#pragma GCC unroll 3
+        for (int l = kOpen - 1; l >= 0; --l) {
+            const Mask there = strip_.there[odd][h][l];
+            const Vec g = Roomy && !kFreeMasks ? keep(there, load(from - l)) : load_lanes(there, from - l, splat(0.0f));
+            sum = madd(strip_.weight[odd][h][l], g, sum);
+        }
+        if (trailing.output >= 0)
+            sum = madd(trailing.weight[odd][h], keep(trailing.there[odd][h], splat(to_float(row[trailing.output]))), sum);
+        return sum;
+    }
+
+    // What comes from further away, by way of the border: each share for itself.
+    [[gnu::noinline]] void gather(int64_t d, Vec* out) const {
+        const Adjoint& adjoint = job_.row.adjoint;
+        for (int v = 0; v < V; ++v) out[v] = splat(kNothing);
         for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
             const Vec w = splat(adjoint.weight[e]);
             Vec share[V + 1];
-            spread(job, strip, grad, adjoint.output[e], share);
-            for (int v = 0; v < V; ++v) out[v] = e == adjoint.start[d] ? mul(w, share[v]) : madd(w, share[v], out[v]);
+            spread(adjoint.output[e], share);
+            for (int v = 0; v < V; ++v) out[v] = madd(w, share[v], out[v]);
         }
     }
 
     const Job& job_;
     const BackwardStrip& strip_;
-    const T* grad_;
-    Range inside_;
-    int64_t newest_ = -2;
-    Vec open_[kOpen][V];
+    const T *grad_, *begin_, *end_;
 };
 
+// What windows give to the column behind their strip, for each row of a band: from the strip on the left, to that on the
+// right, whose first column needs one of these lanes.
+struct Carried {
+    const float* from;
+    float* to;
+};
+
+template <bool All, class T> [[gnu::always_inline]] inline void write(Mask lanes, T* to, Vec v) {
+    if (All)
+        store(to, v);
+    else
+        store_lanes(lanes, to, v);
+}
+
 // Rows [row0, row1) of the gradient of a blur.
-template <class T, bool Relu, int K, int V>
+template <class T, bool Relu, int K, int V, bool Plain>
 bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* plane, const T* grad, T* out, int64_t row0,
-                         int64_t row1) {
-    SpreadGradient<T, K, V> gradient(job, strip, grad);
-    for (int64_t r = row0; r < row1; ++r) {
-        Vec here[V];
-        gradient(r, here);
+                         int64_t row1, Carried) {
+    SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
+    gradient.rows(row0, row1, [&](int64_t r, Vec* here) __attribute__((always_inline)) {
         const int64_t offset = r * job.col.size + strip.columns.first;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
+            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
             if (Relu) {
-                const Vec x = load_lanes(strip.columns.inside[v], plane + offset + v * kWidth, splat(0.0f));
+                const T* at = plane + offset + v * kWidth;
+                const Vec x = Plain ? load(at) : load_lanes(strip.columns.inside[v], at, splat(0.0f));
                 here[v] = drop(not_above_zero(x), here[v]);
             }
-            store_lanes(strip.result[v], out + offset + v * kWidth, here[v]);
+            write<Plain>(strip.result[v], out + offset + v * kWidth, here[v]);
         }
-    }
+    });
     return false;
 }
 
 // Rows [row0, row1) of the gradient of a maximum over 2 x 2 windows: each window's share goes to one of its two rows, what
 // a row has to one of two columns. Whether a NaN was met that these maxima do not follow.
-template <class T, bool Nan, int K, int V>
+template <class T, bool Nan, int K, int V, bool Plain>
 bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* plane, const T* grad, T* out, int64_t row0,
-                        int64_t row1) {
+                        int64_t row1, Carried carried) {
     const Axis& row = job.row;
-    SpreadGradient<T, K, V> gradient(job, strip, grad);
+    SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
     RowMaximum<T, 2, false, Nan, V> maximum(job, strip.columns, plane);
     Vec best[V], from_above[V];
     Mask second[V] = {};
     for (Vec& v : from_above) v = splat(0.0f);
     // Windows start a row above the first; where there are none, nothing comes from them.
-    int64_t r = row0 - 1;
-    maximum(r, best, second);
-    for (; r < row1; ++r) {
-        Vec below[V], share[V], own[V], beside[V];
+    maximum(row0 - 1, best, second);
+    gradient.rows(row0 - 1, row1, [&](int64_t r, Vec* share) __attribute__((always_inline)) {
+        Vec below[V], own[V], beside[V];
         Mask below_second[V] = {};
-        int64_t d = r + row.before;
-        if (job.wrap && d < 0) d += row.dense;
-        if (d >= 0 && d < row.dense)
-            gradient(d, share);
-        else
-            for (Vec& v : share) v = splat(0.0f);
-        for (Vec& v : share) v = positive_zero(v);
+        for (int v = 0; v < V; ++v) share[v] = positive_zero(share[v]);
         maximum(r + 1, below, below_second);
         // Padding never wins, not even over -inf.
         const Mask above_map = lanes_below(r < 0 && !job.wrap ? kWidth : 0);
@@ -244,61 +347,104 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
             best[v] = below[v];
             second[v] = below_second[v];
         }
-        if (r < row0) continue;
+        if (r < row0) return;
         const int64_t offset = r * job.col.size + strip.columns.first;
-        const Vec turned = job.wrap ? permuted(strip.last, beside[V - 1], beside[V - 1]) : splat(0.0f);
+        Vec turned = splat(carried.from ? carried.from[(r - row0) * V * kWidth] : 0.0f);
+        if (job.wrap) turned = permuted(strip.last, beside[V - 1], beside[V - 1]);
+        for (int v = 0; v < V && carried.to; ++v) store(carried.to + ((r - row0) * V + v) * kWidth, beside[v]);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
+            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
             const Vec left = shifted_in(v > 0 ? beside[v - 1] : turned, beside[v]);
-            store_lanes(strip.result[v], out + offset + v * kWidth, add(own[v], left));
+            write<Plain>(strip.result[v], out + offset + v * kWidth, add(own[v], left));
         }
-    }
+    });
     return maximum.found_nan();
 }
 
 template <class T>
-using StripBackward = bool (*)(const Job&, const BackwardStrip&, const T*, const T*, T*, int64_t, int64_t);
+using StripBackward = bool (*)(const Job&, const BackwardStrip&, const T*, const T*, T*, int64_t, int64_t, Carried);
 
-template <class T, int K, int V> StripBackward<T> strip_backward_for(int op, bool nan) {
-    if (op == DEALIAS_BLUR) return strip_blur_backward<T, false, K, V>;
-    if (op == DEALIAS_RELU_BLUR) return strip_blur_backward<T, true, K, V>;
-    return nan ? strip_max_backward<T, true, K, V> : strip_max_backward<T, false, K, V>;
+constexpr int64_t kMostInStrips = 64;  // columns of a map whose maximum goes back in strips
+
+// With AVX2 wide maps take strips of four vectors, and of two where a maximum needs the registers; plain ones have their own.
+constexpr int wide_vectors(int op) { return kFreeMasks || op != DEALIAS_MAX_BLUR ? kStripVectors : kDownVectors; }
+
+template <class T, int K, int V> StripBackward<T> strip_backward_for(int op, bool nan, bool plain) {
+    constexpr bool Blur = !kFreeMasks && V == wide_vectors(DEALIAS_BLUR), Max = !kFreeMasks && V == wide_vectors(DEALIAS_MAX_BLUR);
+    if (op == DEALIAS_BLUR) return plain ? strip_blur_backward<T, false, K, V, Blur> : strip_blur_backward<T, false, K, V, false>;
+    if (op == DEALIAS_RELU_BLUR) return plain ? strip_blur_backward<T, true, K, V, Blur> : strip_blur_backward<T, true, K, V, false>;
+    if (nan) return plain ? strip_max_backward<T, true, K, V, Max> : strip_max_backward<T, true, K, V, false>;
+    return plain ? strip_max_backward<T, false, K, V, Max> : strip_max_backward<T, false, K, V, false>;
 }
 
-template <class T, int K> StripBackward<T> strip_backward_for(int op, bool nan, int vectors) {
-    if (vectors == 1) return strip_backward_for<T, K, 1>(op, nan);
-    return vectors == 2 ? strip_backward_for<T, K, 2>(op, nan) : strip_backward_for<T, K, kStripVectors>(op, nan);
+template <class T, int K> StripBackward<T> strip_backward_for(int op, bool nan, int vectors, bool plain) {
+    if constexpr (kFreeMasks)
+        if (vectors == 1) return strip_backward_for<T, K, 1>(op, nan, plain);
+    return vectors == 2 ? strip_backward_for<T, K, 2>(op, nan, plain) : strip_backward_for<T, K, kStripVectors>(op, nan, plain);
 }
 
-template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan, int vectors) {
+template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan, int vectors, bool plain) {
     switch (job.row.taps) {
-        case 2: return strip_backward_for<T, 2>(job.op, nan, vectors);
-        case 3: return strip_backward_for<T, 3>(job.op, nan, vectors);
-        case 4: return strip_backward_for<T, 4>(job.op, nan, vectors);
-        default: return strip_backward_for<T, 5>(job.op, nan, vectors);
+        case 2: return strip_backward_for<T, 2>(job.op, nan, vectors, plain);
+        case 3: return strip_backward_for<T, 3>(job.op, nan, vectors, plain);
+        case 4: return strip_backward_for<T, 4>(job.op, nan, vectors, plain);
+        default: return strip_backward_for<T, 5>(job.op, nan, vectors, plain);
     }
 }
 
 constexpr int64_t kBandInputs = 64;  // as kBandOutputs, for the rows of the input's gradient
 
+// Full strips from left to right, the last narrower. What the windows of one give to the first column of the next is carried
+// there; only the first recomputes it.
+inline int64_t lay_full_strips(const Job& job, const Unit& unit, int64_t reach, int vectors, BackwardStrip* strips) {
+    int64_t count = 0, from = unit.col0;
+    for (; from < unit.col1; reach = 0, ++count) {
+        const int64_t room = from + vectors * kWidth - reach, to = room < unit.col1 ? room : unit.col1;
+        if (!lay_backward(job, from, to, reach, vectors, strips[count])) return 0;
+        from = to;
+    }
+    return count;
+}
+
 template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Arena& arena) {
     if (!suits_strips(job) || (job.op == DEALIAS_MAX_BLUR && job.row.kernel != 2)) return false;
+    const int64_t columns = unit.col1 - unit.col0, reach = unit.col0 > 0 || job.col.before > 0 ? job.col.reach : 0;
+    const int64_t lanes = columns + reach;
     int vectors;
     BackwardStrip* strips;
-    const int64_t lanes = unit.col1 - unit.col0 + (unit.col0 > 0 || job.col.before > 0 ? job.col.reach : 0);
-    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, kMostBackward, vectors, strips, arena,
-                                     [&](int64_t begin, int64_t end, int v, BackwardStrip& strip) {
-                                         return lay_backward(job, begin, end, v, strip);
-                                     });
-    const StripBackward<T> run = strip_backward_for<T>(job, false, vectors), again = strip_backward_for<T>(job, true, vectors);
+    int64_t count;
+    if constexpr (kFreeMasks) {
+        count = lay_strips({unit.col0, unit.col1}, lanes, vectors, strips, arena,
+                           [&](int64_t begin, int64_t end, int v, BackwardStrip& strip) {
+                               return lay_backward(job, begin, end, job.col.reach, v, strip);
+                           });
+    } else {
+        vectors = lanes <= 2 * kWidth ? 2 : lanes <= kStripVectors * kWidth ? kStripVectors : wide_vectors(job.op);
+        strips = take_array<BackwardStrip>(arena, lanes / (vectors * kWidth) + 1);
+        count = lay_full_strips(job, unit, reach, vectors, strips);
+    }
+    const Range inside = find_plain(job.row);
+    for (int64_t s = 0; s < count; ++s) strips[s].inside = inside;
+    StripBackward<T> run[2], again[2];  // by whether a strip is plain
+    for (const bool plain : {false, true}) {
+        run[plain] = strip_backward_for<T>(job, false, vectors, plain);
+        again[plain] = strip_backward_for<T>(job, true, vectors, plain);
+    }
+    float* carried[2];  // by turns, as a strip may run again
+    for (float*& rows : carried) rows = arena.take(kBandInputs * vectors * kWidth);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const int64_t offset = image * job.row.size * job.col.size;
         const T* plane = job.x ? static_cast<const T*>(job.x) + offset : nullptr;
         const T* grad = static_cast<const T*>(job.grad) + image * job.row.out * job.col.out;
         T* out = static_cast<T*>(job.result) + offset;
         each_band(unit.row0, unit.row1, count, kBandInputs, [&](int64_t s, int64_t row0, int64_t row1) {
-            if (run(job, strips[s], plane, grad, out, row0, row1)) again(job, strips[s], plane, grad, out, row0, row1);
+            const BackwardStrip& strip = strips[s];
+            const bool alone = kFreeMasks;  // strips that recompute
+            const Carried turn = {s > 0 && !alone ? carried[s % 2] + strips[s - 1].lanes - 1 : nullptr,
+                                  s + 1 < count && !alone ? carried[1 - s % 2] : nullptr};
+            if (run[strip.plain](job, strip, plane, grad, out, row0, row1, turn))
+                again[strip.plain](job, strip, plane, grad, out, row0, row1, turn);
         });
     }
     return count > 0;

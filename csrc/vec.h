@@ -198,6 +198,7 @@ inline Index index_of(const int32_t* lane) { return _mm512_loadu_si512(lane); }
 inline Vec permuted(Index index, Vec a, Vec b) { return _mm512_permutex2var_ps(a, index, b); }
 inline Vec permuted(Index index, Vec a) { return _mm512_permutexvar_ps(index, a); }
 inline Vec pick(Mask m, Index index, Vec a, Vec b) { return _mm512_maskz_permutex2var_ps(m, a, index, b); }
+inline Vec pick(Mask m, Index index, Vec a) { return _mm512_maskz_permutexvar_ps(m, index, a); }
 
 #elif defined(__AVX2__)
 
@@ -304,6 +305,7 @@ inline Vec permuted(Index index, Vec a, Vec b) {
     return _mm256_blendv_ps(permuted(index, a), permuted(index, b), _mm256_castsi256_ps(index));
 }
 inline Vec pick(Mask m, Index index, Vec a, Vec b) { return keep(m, permuted(index, a, b)); }
+inline Vec pick(Mask m, Index index, Vec a) { return keep(m, permuted(index, a)); }
 
 #else
 
