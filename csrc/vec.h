@@ -194,11 +194,9 @@ inline void store_lanes(Mask m, bfloat16* p, Vec v) { _mm256_mask_storeu_epi16(p
 inline void store_lanes(Mask m, float16* p, Vec v) { _mm256_mask_storeu_epi16(p, m, to_float16(v)); }
 using Index = __m512i;
 inline Index index_of(const int32_t* lane) { return _mm512_loadu_si512(lane); }
-// Lane i: number index[i] of `a` followed by `b`; `pick`: or zero where `m` has none.
+// Lane i: number index[i] of `a` followed by `b`.
 inline Vec permuted(Index index, Vec a, Vec b) { return _mm512_permutex2var_ps(a, index, b); }
 inline Vec permuted(Index index, Vec a) { return _mm512_permutexvar_ps(index, a); }
-inline Vec pick(Mask m, Index index, Vec a, Vec b) { return _mm512_maskz_permutex2var_ps(m, a, index, b); }
-inline Vec pick(Mask m, Index index, Vec a) { return _mm512_maskz_permutexvar_ps(m, index, a); }
 
 #elif defined(__AVX2__)
 
@@ -299,13 +297,11 @@ inline Index index_of(const int32_t* lane) {
     const __m256i index = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lane));
     return _mm256_or_si256(index, _mm256_slli_epi32(index, 28));
 }
-// Lane i: number index[i] of `a` followed by `b`; `pick`: or zero where `m` has none.
+// Lane i: number index[i] of `a` followed by `b`.
 inline Vec permuted(Index index, Vec a) { return _mm256_permutevar8x32_ps(a, index); }
 inline Vec permuted(Index index, Vec a, Vec b) {
     return _mm256_blendv_ps(permuted(index, a), permuted(index, b), _mm256_castsi256_ps(index));
 }
-inline Vec pick(Mask m, Index index, Vec a, Vec b) { return keep(m, permuted(index, a, b)); }
-inline Vec pick(Mask m, Index index, Vec a) { return keep(m, permuted(index, a)); }
 
 #else
 
