@@ -169,3 +169,15 @@ def test_a_folder_that_is_removed_is_not_made_again(tmp_path: Path):
         with pytest.raises(InputError, match=r"^output='.*run' was removed while dealias convert wrote into it"):
             folder.write("model.safetensors", "weights")
     assert not folder.path.exists()
+
+
+def test_a_run_that_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError), OutputFolder(tmp_path / "runs" / "new", "train", writes=["a.json"]):
+        raise InputError("a wrong argument")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_writes_nothing_leaves_the_folder_that_was_there(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path, "train", writes=["a.json"]):
+        pass
+    assert tmp_path.is_dir()

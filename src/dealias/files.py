@@ -61,6 +61,7 @@ class OutputFolder:
         """Lock the folder, mark it, and remove what killed processes had not yet renamed."""
         from filelock import FileLock, Timeout
 
+        self._created = [place for place in (self.path, *self.path.parents) if not place.exists()]
         prepare_output(self.path)
         self._lock = FileLock(self.path / LOCK)
         try:
@@ -84,6 +85,8 @@ class OutputFolder:
             if not self._written and not self._files():
                 (self.path / MARKER).unlink()  # nothing was done
             (self.path / LOCK).unlink()  # under the lock: whoever waits for it sees that its file is gone
+            for place in self._created:
+                place.rmdir()  # fails where something was written
         self._lock.release()
 
     @property
