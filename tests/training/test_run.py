@@ -152,7 +152,7 @@ def test_a_run_that_never_began_leaves_no_trace(tmp_path: Path) -> None:
     missing = replace(config, weights=str(tmp_path / "missing.pth"))
     with pytest.raises(InputError, match=r"missing\.pth"):
         run_tiny(tmp_path / "run", config=missing)
-    assert list((tmp_path / "run").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     run_tiny(tmp_path / "run", config=config)
 
 
