@@ -32,14 +32,14 @@ sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
 sweep-cuda: $(STAMP)  ## run the Triton kernels' tests, on a GPU or else in Triton's interpreter
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cuda.py tests/ops/test_cuda_compile.py -m 'sweep or not sweep'
 
-sanitize: $(STAMP)  ## run the native kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: $(STAMP)  ## run the native kernels' tests, 2,000 drawn cases among them, under AddressSanitizer and UndefinedBehaviorSanitizer (minutes)
 	cmake -S . -B build/sanitize -DDEALIAS_SANITIZE=ON
 	cmake --build build/sanitize
 	library=$$($(BIN)/python -c 'from dealias.ops import cpu; print(cpu._library._name)') && \
 	cp "$$library" build/plain.so && cp build/sanitize/dealias_cpu.so "$$library" && \
 	trap 'cp build/plain.so "$$library"' EXIT && \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
-	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cpu.py
+	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cpu.py -m 'sweep or not sweep'
 
 ARM_TOOLS := aarch64-linux-gnu-g++ qemu-aarch64
 DIGESTS := g++ -O1 -std=c++17 tests/arm/digests.cpp
