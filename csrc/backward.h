@@ -5,20 +5,18 @@
 #include "gradient.h"
 #if defined(__AVX2__)
 #include "strips_backward.h"
+#else
+#include "no_strips.h"
 #endif
 
 namespace dealias::DEALIAS_ISA {
 
 constexpr int64_t kGradientFloats = 2048;  // of the dense gradient, before it goes on
+constexpr int64_t kMostInStrips = 64;  // columns of a map whose maximum goes back in strips
 
 inline int64_t rows_at_once(int64_t floats, int64_t rows) {
     const int64_t height = kGradientFloats / floats;
     return height < 1 ? 1 : height > rows ? rows : height;
-}
-
-template <int ForWriting, class T> void prefetch_row(const T* row, int64_t n) {
-    constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
-    for (int64_t p = 0; p < n; p += line) __builtin_prefetch(row + p, ForWriting);
 }
 
 // Of a ReLU the gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
@@ -259,12 +257,10 @@ private:
 
 template <class T> void backward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-#if defined(__AVX2__)
     // A maximum over wide maps takes its rows whole: two strips would share them.
     const bool wide = job.op == DEALIAS_MAX_BLUR && job.channels == 1 && unit.col1 - unit.col0 > kMostInStrips;
     if (wide && backward_square<T>(job, unit, arena)) return;
     if (backward_in_strips<T>(job, unit, arena)) return;
-#endif
     if (job.op == DEALIAS_BLUR) return backward_blur<false, T>(job, unit, arena);
     if (job.op == DEALIAS_RELU_BLUR) return backward_blur<true, T>(job, unit, arena);
     if (backward_square<T>(job, unit, arena)) return;

@@ -13,14 +13,15 @@ namespace dealias::DEALIAS_ISA {
 template <int Kernel, int K> struct Places {
     int64_t row[K][Kernel];
     bool together;  // the rows follow one after the other
+    int64_t next;  // the first of the two rows that the next output row adds
     const int64_t* columns;  // Kernel for each column that the unit's outputs look at
     int64_t* alone;  // columns of x that are the last of no window
     int64_t alone_count;
 };
 
-// Vectors of channels that are visited together: a cache line's.
-constexpr int64_t kCacheLine = 64, kMostBytes = 256;
-template <class T> constexpr int64_t kVisit = kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
+// Vectors of channels that are visited together: a cache line's, or several of a maximum where vectors are short.
+template <class T, int Kernel>
+constexpr int64_t kVisit = (Kernel > 1 && kWidth < 16 ? 4 : 1) * kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
 
 inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
 
@@ -35,10 +36,23 @@ template <int Kernel> void place(const Axis& axis, int mode, int64_t t, int64_t 
 template <class T, int Kernel, bool Relu, bool Nan, int K, bool Together>
 bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* image, T* out, int64_t columns) {
     const int64_t cs = job.channels, pitch = job.col.size * cs;
-    Vec down[K], along[K], kept[K - 2][kVisit<T>];
+    constexpr int64_t visit = kVisit<T, Kernel>, line = kCacheLine / static_cast<int64_t>(sizeof(T));
+    Vec down[K], along[K], kept[K - 2][visit];
     for (int a = 0; a < K; ++a) down[a] = splat(job.row.filter[a]), along[a] = splat(job.col.filter[a]);
     Mask found = unordered(splat(0.0f), splat(0.0f));
-    for (int64_t p = 0; p < cs; p += kVisit<T> * kWidth) {
+    // The next output row, and the two rows that it adds, come into cache in the order of memory, which the channels do not follow.
+    const T *ahead = image + places.next, *ahead_out = out + job.col.out * cs;
+    auto prefetch_next = [&](int64_t vectors) __attribute__((always_inline)) {
+        for (int64_t p = 0; p < vectors * kWidth; p += line) {
+            for (int64_t k = 0; k < 2; ++k, ahead += line) {
+                __builtin_prefetch(ahead);
+                __builtin_prefetch(ahead + pitch);
+            }
+            __builtin_prefetch(ahead_out, 1);
+            ahead_out += line;
+        }
+    };
+    for (int64_t p = 0; p < cs; p += visit * kWidth) {
         const T* from;
         // The maximum of a row over the columns of a window.
         auto across = [&](const T* row, const int64_t* column) __attribute__((always_inline)) {
@@ -57,8 +71,6 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
             Vec best[K + Kernel];
             if (Together) {
                 const T* row = from + places.row[0][0];
-#pragma GCC unroll 2
-                for (int k = 0; k < 2; ++k) __builtin_prefetch(row + (K + Kernel - 1 + k) * pitch + column[0]);
 #pragma GCC unroll 8
                 for (int r = 0; r < K + Kernel - 1; ++r) best[r] = across(row + r * pitch, column);
 #pragma GCC unroll 2
@@ -78,7 +90,7 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
             }
             return sum;
         };
-        const int64_t vectors = p + kVisit<T> * kWidth <= cs ? kVisit<T> : (cs - p + kWidth - 1) / kWidth;
+        const int64_t vectors = p + visit * kWidth <= cs ? visit : (cs - p + kWidth - 1) / kWidth;
         auto channel = [&](int64_t v) { return p + (v + 1) * kWidth <= cs ? p + v * kWidth : cs - kWidth; };
         for (int64_t v = 0; v < vectors; ++v) {
             from = image + channel(v);
@@ -89,6 +101,7 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
         }
         for (int64_t j = 0; j < columns; ++j) {
             const int64_t* next = places.columns + (2 * j + K - 2) * Kernel;
+            prefetch_next(vectors);
             for (int64_t v = 0; v < vectors; ++v) {
                 from = image + channel(v);
                 Vec sums[K];
@@ -115,7 +128,7 @@ template <class T, int Kernel, bool Relu, int K> void columns_forward(const Job&
     int64_t* offsets = take_array<int64_t>(arena, looks * Kernel);
     for (int64_t s = 0; s < looks; ++s)
         place<Kernel>(col, job.padding_mode, 2 * unit.col0 - col.lead + s, cs, offsets + s * Kernel);
-    Places<Kernel, K> places = {{}, false, offsets, take_array<int64_t>(arena, looks * Kernel), 0};
+    Places<Kernel, K> places = {{}, false, 0, offsets, take_array<int64_t>(arena, looks * Kernel), 0};
     // In a row of windows each shifts the columns of the one before.
     for (int64_t s = 0; s < looks; ++s)
         for (int64_t k = 0; k + 1 < Kernel; ++k) {
@@ -126,6 +139,7 @@ template <class T, int Kernel, bool Relu, int K> void columns_forward(const Job&
         const T* image = static_cast<const T*>(job.x) + index * row.size * pitch;
         for (int64_t i = unit.row0; i < unit.row1; ++i) {
             const int64_t first = 2 * i - row.lead - row.before;
+            places.next = (first + K + Kernel - 1) * pitch + 2 * unit.col0 * cs;
             places.together = first >= 0 && first + K + Kernel - 1 <= row.size && first + row.before + K <= row.dense;
             for (int64_t a = 0; a < K; ++a)
                 place<Kernel>(row, job.padding_mode, 2 * i - row.lead + a, pitch, places.row[a]);
@@ -145,9 +159,6 @@ template <class T, int K> void columns_forward(const Job& job, const Unit& unit,
 }
 
 template <class T> bool forward_in_columns(const Job& job, const Unit& unit, Arena& arena) {
-    // Without a maximum rows of many channels are faster whole.
-    const auto bytes = job.channels * static_cast<int64_t>(sizeof(T));
-    if (kVisit<T> > 1 && job.op != DEALIAS_MAX_BLUR && bytes > kMostBytes) return false;
     const Axis &row = job.row, &col = job.col;
     if (job.channels < kWidth || job.wrap || row.stride != 2 || col.stride != 2 || row.taps != col.taps) return false;
     if (row.kernel != col.kernel || row.dilation * col.dilation != 1) return false;

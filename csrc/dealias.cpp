@@ -17,8 +17,8 @@
 namespace dealias {
 namespace {
 
-// Rows of scratch of this many floats keep a whole unit in the first two levels of cache.
-constexpr int64_t kRowFloats = 1024;
+// Rows of scratch of this many floats keep a whole unit in the first two levels of cache; rows of x alone may be longer.
+constexpr int64_t kRowFloats = 1024, kLongRowFloats = 4096;
 constexpr int64_t kLeastColumns = 8;
 constexpr int64_t kGroupElements = 1 << 18;
 // A thread is worth its start from this many elements on.
@@ -112,13 +112,14 @@ void prepare(const dealias_problem& p, bool backward, Problem& problem) {
     }
 }
 
-// Splits the result into units whose scratch rows stay in cache, and into enough of them for the threads. The values do
-// not depend on the split: a unit computes again whatever it shares with its neighbours, in the same order.
-int run(Kernel kernel, const Job& job, int64_t rows, int64_t cols, int64_t pixels_per_col, int threads) {
+// Splits the result into units with rows of about `row_floats` numbers, which stay in cache, and into enough of them for the
+// threads. The values do not depend on the split: a unit computes again whatever it shares with its neighbours, in the same
+// order.
+int run(Kernel kernel, const Job& job, int64_t rows, int64_t cols, int64_t row_floats, int threads) {
     if (job.images * job.channels == 0) return DEALIAS_OK;
     int64_t width = cols;
     if (job.padding_mode != DEALIAS_CIRCULAR) {  // there the two ends of a row need each other
-        width = std::max(kLeastColumns, kRowFloats / (job.channels * pixels_per_col));
+        width = std::max(kLeastColumns, row_floats / job.channels);
         if (job.channels == 1) width = std::max<int64_t>(16, width / 16 * 16);
         const int64_t parts = std::max<int64_t>(1, (cols + width / 2) / width);
         width = (cols + parts - 1) / parts;
@@ -158,7 +159,8 @@ int dealias_forward(const dealias_problem* p, const void* x, void* y, int thread
         problem.job.x = x;
         problem.job.result = y;
         const Job& job = problem.job;
-        return run(kernels_of(current_isa()).forward[job.dtype], job, job.row.out, job.col.out, job.col.stride, threads);
+        const int64_t row_floats = (job.channels > 1 ? kLongRowFloats : kRowFloats) / job.col.stride;
+        return run(kernels_of(current_isa()).forward[job.dtype], job, job.row.out, job.col.out, row_floats, threads);
     } catch (const std::bad_alloc&) {
         return DEALIAS_OUT_OF_MEMORY;
     }
@@ -173,7 +175,7 @@ int dealias_backward(const dealias_problem* p, const void* x, const void* grad_y
         problem.job.grad = grad_y;
         problem.job.result = grad_x;
         const Job& job = problem.job;
-        return run(kernels_of(current_isa()).backward[job.dtype], job, job.row.size, job.col.size, 1, threads);
+        return run(kernels_of(current_isa()).backward[job.dtype], job, job.row.size, job.col.size, kRowFloats, threads);
     } catch (const std::bad_alloc&) {
         return DEALIAS_OUT_OF_MEMORY;
     }

@@ -4,14 +4,14 @@
 #include "columns.h"
 #if defined(__AVX2__)
 #include "strips.h"
-#if !defined(__AVX512F__)
-#define DEALIAS_STRIP_ROWS
-#endif
+#else
+#include "no_strips.h"
 #endif
 
 namespace dealias::DEALIAS_ISA {
 
 constexpr int64_t kTileFloats = 2048;  // of blurred rows, before the blur along them
+constexpr int64_t kStripOutputs = 16;  // of these rows where strips make them, at the most
 
 // Rows of the map that is blurred, in a ring as long as the filter.
 template <class T> class DenseRows {
@@ -314,9 +314,8 @@ void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitc
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-#if defined(__AVX512F__)
-    if (forward_in_strips<T>(job, unit, arena)) return;
-#endif
+    if constexpr (kFreeMasks)  // else rows of sums in cache cost less than permutations
+        if (forward_in_strips<T>(job, unit, arena)) return;
     if (forward_in_columns<T>(job, unit, arena)) return;
     const Axis &row = job.row, &col = job.col;
     const int64_t cs = job.channels, dense = col.dense;
@@ -338,14 +337,11 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     const int64_t n = rows.n(), base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
     // Several rows at a time, one step after the other: a load too soon after the stores that it spans waits for them.
     const int64_t pitch = whole_blocks((stop - base) * cs) + 2 * kBlock;
-#if defined(DEALIAS_STRIP_ROWS)
     const StripRows<T> strips(job, need, arena);
     const bool in_strips = strips.usable();
-#else
-    constexpr bool in_strips = false;
-#endif
-    int64_t height = (in_strips ? 2 : 1) * kTileFloats / pitch;
-    height = height < 1 ? 1 : height > unit.row1 - unit.row0 ? unit.row1 - unit.row0 : height;
+    const int64_t outputs = unit.row1 - unit.row0, room = (in_strips ? 2 : 1) * kTileFloats / pitch;
+    const int64_t most = room < 1 ? 1 : in_strips && room > kStripOutputs ? kStripOutputs : room;
+    const int64_t bands = (outputs + most - 1) / most, height = (outputs + bands - 1) / bands;
     float* tile = arena.take(height * pitch + 4 * kSlack);
     const float** taps = take_array<const float*>(arena, row.taps);
     // Where the border of a row comes from: pairs of offsets, from -1 for zero.
@@ -381,9 +377,11 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 float* first = tile + (b0 - i0) * pitch + (need.lo - base) * cs;
                 blur_windows(job, {row.filter, row.taps}, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
-#if defined(DEALIAS_STRIP_ROWS)
-            if (in_strips) strips(image, i0, i1, tile + need.lo - base, pitch);
-#endif
+            T* out = static_cast<T*>(job.result) + ((image * row.out + i0) * col.out + unit.col0) * cs;
+            if (in_strips) {
+                for (int64_t i = 0; i < i1 - i0; ++i) prefetch_row<1>(out + i * col.out, unit.col1 - unit.col0);
+                strips(image, i0, i1, tile + need.lo - base, pitch);
+            }
             for (int64_t i = i0; i < i1 && !in_strips; ++i) {
                 if (block && i >= b0 && i < b1) continue;
                 float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
@@ -411,7 +409,6 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                         for (int64_t c = 0; c < cs; ++c) line[to + c] = from < 0 ? 0.0f : line[from + c];
                 }
             }
-            T* out = static_cast<T*>(job.result) + ((image * row.out + i0) * col.out + unit.col0) * cs;
             blur_outputs(job, {tile + (t0 - base) * cs, pitch, i1 - i0}, Rows<T>{out, col.out * cs, i1 - i0},
                          unit.col1 - unit.col0);
         }

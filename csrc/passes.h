@@ -9,6 +9,7 @@
 namespace dealias::DEALIAS_ISA {
 
 constexpr int64_t kBlock = 16;  // floats in the longest vector
+constexpr int64_t kCacheLine = 64;  // bytes
 constexpr float kLowest = -__builtin_inff();
 
 inline int64_t whole_blocks(int64_t n) { return (n + kBlock - 1) / kBlock * kBlock; }
@@ -19,6 +20,11 @@ template <class T> void convert_row(const T* RESTRICT in, float* RESTRICT out, i
 
 inline void set_row(float* out, float value, int64_t n) {
     for (int64_t p = 0; p < n; p += kWidth) store(out + p, splat(value));
+}
+
+template <int ForWriting, class T> void prefetch_row(const T* row, int64_t n) {
+    constexpr int64_t line = kCacheLine / static_cast<int64_t>(sizeof(T));
+    for (int64_t p = 0; p < n; p += line) __builtin_prefetch(row + p, ForWriting);
 }
 
 // out[p] = sum of weight[a] * row[a][p], a ascending.

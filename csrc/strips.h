@@ -10,8 +10,24 @@ namespace dealias::DEALIAS_ISA {
 
 constexpr int kStripVectors = 4, kDownVectors = 2;
 constexpr int kStripTaps = 5;
-// How far ahead lines are brought into cache.
-template <class T> constexpr int64_t kStripAhead = (kFreeMasks ? 4096 : 16384) / sizeof(T);
+
+// Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line that it meets some
+// rows below. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for its share.
+template <int ForWriting, class T> class Lines {
+public:
+    Lines(const T* band, int64_t rows, int64_t strip, int vectors)
+        : next_(band + strip * rows * vectors * kWidth) {}
+
+    // To be called where vector `v` of the strip is at `at`.
+    [[gnu::always_inline]] void pass(const T* at, int v) {
+        if (v * kWidth * sizeof(T) % kCacheLine != 0) return;
+        __builtin_prefetch(kFreeMasks ? at + 4096 / sizeof(T) : next_, ForWriting, kFreeMasks || ForWriting ? 3 : 2);
+        next_ += kCacheLine / sizeof(T);
+    }
+
+private:
+    const T* next_;
+};
 
 // Lanes of a pair of vectors that go to one vector.
 struct Route {
@@ -68,8 +84,8 @@ template <class T, int Kernel, int V> constexpr bool kParted = kFreeMasks && kHa
 template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
 public:
     // Looks for NaN in all columns if it `tests`.
-    RowMaximum(const Job& job, const Columns& columns, const T* plane, bool tests = true)
-        : columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap),
+    RowMaximum(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests = true)
+        : lines_(lines), columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap),
           tests_(tests) {
         // Rows that no window leaves are read past their ends, where that is still x.
         const int64_t room = static_cast<const T*>(job.x) + job.images * size_ * pitch_ - from_ - V * kWidth - (Kernel - 1);
@@ -103,7 +119,7 @@ private:
             for (int v = 0; v < V; v += 2) {
                 load_parities(inside_[v], inside_[v + 1], from + v * kWidth, best[v], best[v + 1]);
                 if (Relu) best[v] = rectified(best[v]), best[v + 1] = rectified(best[v + 1]);
-                __builtin_prefetch(from + v * kWidth + kStripAhead<T>);
+                lines_.pass(from + v * kWidth, v);
             }
             return;
         }
@@ -113,7 +129,7 @@ private:
             here[v] = plain ? load(from + v * kWidth)
                             : load_lanes(inside_[v], from + v * kWidth, splat(Kernel > 1 ? kLowest : 0.0f));
             if (Relu) here[v] = rectified(here[v]);
-            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(from + v * kWidth + kStripAhead<T>, 0, kFreeMasks ? 3 : 2);
+            lines_.pass(from + v * kWidth, v);
         }
         if (Kernel > 1 && !Nan && tests_) {
 #pragma GCC unroll 4
@@ -143,6 +159,7 @@ private:
         return load_lanes(columns_.wrapped[K - 1][v], from + v * kWidth + K - pitch_, right);
     }
 
+    Lines<0, T> lines_;
     const Columns& columns_;
     const T* from_;
     int64_t pitch_, size_, plain_rows_;
@@ -284,7 +301,7 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
     const bool zeros = job.padding_mode == DEALIAS_ZEROS, swap = strip.swap;
     Vec w[K];
     for (int b = 0; b < K; ++b) w[b] = splat(job.row.filter[b]);
-    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane);
+    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane, {plane, 0, 0, V});
     return walk_down<T, Kernel, Relu, Nan, K, V>(job, maximum, true, row0, row1, [&](int64_t i, const Vec* sums)
                                                  __attribute__((always_inline)) {
         Vec parity[2][H];
@@ -354,7 +371,8 @@ inline bool suits_strips(const Job& job) {
     const Axis &row = job.row, &col = job.col;
     return job.channels == 1 && row.stride == 2 && col.stride == 2 && row.taps >= 2 && row.taps <= kStripTaps &&
            row.taps == col.taps && !memcmp(row.filter, col.filter, static_cast<size_t>(row.taps) * sizeof(float)) &&
-           row.kernel == col.kernel && row.dilation * col.dilation == 1 && (!job.wrap || row.size > row.reach);
+           row.kernel == col.kernel && row.dilation * col.dilation == 1 &&
+           (!job.wrap || (row.size > row.reach && col.size > col.reach));
 }
 
 // Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way.
@@ -389,21 +407,21 @@ template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips,
 
 // Blurs down from row 2 * row0 on, for a blur along rows that follows; tells of NaN, without `tests`, as `walk_down` does.
 template <class T, int Kernel, bool Relu, bool Nan, int K>
-bool strip_down(const Job& job, const Columns& columns, const T* plane, bool tests, float* out, int64_t pitch, int64_t row0,
-                int64_t row1) {
-    RowMaximum<T, Kernel, Relu, Nan, kDownVectors> maximum(job, columns, plane, tests);
+bool strip_down(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests, float* out, int64_t pitch,
+                int64_t row0, int64_t row1) {
+    RowMaximum<T, Kernel, Relu, Nan, kDownVectors> maximum(job, columns, plane, lines, tests);
     return walk_down<T, Kernel, Relu, Nan, K, kDownVectors>(job, maximum, tests, row0, row1,
                                                             [&](int64_t i, const Vec* sums) __attribute__((always_inline)) {
         for (int v = 0; v < kDownVectors; ++v) store(out + (i - row0) * pitch + v * kWidth, sums[v]);
     });
 }
 
-// Rows of maps that are blurred down, strip by strip.
+// Rows of maps that are blurred down, strip by strip, with AVX2.
 template <class T> class StripRows {
 public:
     // For the dense columns `need` of every map.
     StripRows(const Job& job, Range need, Arena& arena) : job_(job) {
-        if (!suits_strips(job)) return;
+        if (kFreeMasks || !suits_strips(job)) return;
         constexpr int64_t lanes = kDownVectors * kWidth;
         count_ = (need.hi - need.lo + lanes - 1) / lanes;
         columns_ = take_array<Columns>(arena, count_);
@@ -417,17 +435,21 @@ public:
 
     // For the outputs of the rows [row0, row1).
     void operator()(int64_t image, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
-        const T* plane = static_cast<const T*>(job_.x) + image * job_.row.size * job_.col.size;
-        if (with_form(job_, [&](auto form) { return down<false>(form, plane, row0, row1, out, pitch); }))
-            with_form(job_, [&](auto form) { return down<true>(form, plane, row0, row1, out, pitch); });
+        if constexpr (!kFreeMasks) {
+            const T* plane = static_cast<const T*>(job_.x) + image * job_.row.size * job_.col.size;
+            if (with_form(job_, [&](auto form) { return down<false>(form, plane, row0, row1, out, pitch); }))
+                with_form(job_, [&](auto form) { return down<true>(form, plane, row0, row1, out, pitch); });
+        }
     }
 
 private:
     template <bool Nan, class F>
     bool down(F, const T* plane, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
         bool nan = false;
-        for (int64_t s = 0; s < count_; ++s, out += kDownVectors * kWidth)
-            nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, s == 0, out, pitch, row0, row1);
+        for (int64_t s = 0; s < count_; ++s, out += kDownVectors * kWidth) {
+            const Lines<0, T> lines(plane + 2 * row1 * job_.col.size + columns_[0].first, 2 * (row1 - row0), s, kDownVectors);
+            nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, lines, s == 0, out, pitch, row0, row1);
+        }
         return nan;
     }
 

@@ -55,6 +55,75 @@ inline Range find_plain(const Axis& axis) {
     return range;
 }
 
+// What the lanes of one parity in one vector take from an output each, while a strip is laid.
+struct LaneWeights {
+    float weight[kWidth];
+    Lanes there;
+
+    LaneWeights() {
+        for (float& w : weight) w = kNothing;
+    }
+    void put(int64_t lane, float w) {
+        weight[lane] = w;
+        there.put(lane);
+    }
+};
+
+// For dense column `d`, which falls on a tap of this parity: each output that reaches it goes to `shares`, by how far it lies
+// before the output `newest`, or, if it reaches it by way of the border, to `extra`: leading, trailing. False if that is more
+// than one output from either side.
+inline bool lay_shares(const Axis& col, int64_t d, int64_t newest, int64_t parity, int64_t lane, LaneWeights* shares,
+                       LaneWeights* extra, BackwardStrip& strip) {
+    const Adjoint& adjoint = col.adjoint;
+    int64_t natural = 0;
+    for (int64_t e = adjoint.start[d]; e < adjoint.start[d + 1]; ++e) {
+        const int64_t output = adjoint.output[e], l = newest - output;
+        if (l >= 0 && parity + 2 * l < col.taps) {
+            shares[l].put(lane, adjoint.weight[e]);
+            strip.plain = strip.plain && adjoint.weight[e] == col.filter[parity + 2 * l];
+            ++natural;
+            continue;
+        }
+        Extra& side = l < 0 ? strip.trailing : strip.leading;
+        if (side.output >= 0 && side.output != output) return false;
+        side.output = output;
+        extra[l < 0].put(lane, adjoint.weight[e]);
+        strip.plain = false;
+    }
+    strip.plain = strip.plain && natural == (col.taps - parity + 1) / 2;
+    return true;
+}
+
+// What the `windows` dense columns from `dense` on take: false where `lay_shares` is.
+inline bool lay_weights(const Axis& col, int64_t dense, int64_t windows, int vectors, BackwardStrip& strip) {
+    strip.swap = ((dense + col.lead) & 1) != 0;
+    strip.leading.output = strip.trailing.output = -1;
+    for (int64_t odd = 0; odd < 2; ++odd) {
+        const int64_t parity = strip.swap != (odd != 0), base = (dense + odd + col.lead - parity) / 2;
+        strip.output[odd] = base;
+        for (int64_t h = 0; h < (vectors + 1) / 2; ++h) {
+            LaneWeights shares[kStripShares], extra[2];
+            for (int64_t lane = 0; lane < kWidth; ++lane) {
+                const int64_t i = h * kWidth + lane, d = dense + 2 * i + odd;
+                if (d >= dense + windows || col.adjoint.start[d] == col.adjoint.start[d + 1]) {
+                    shares[0].weight[lane] = 0.0f;
+                    strip.plain = false;
+                } else if (!lay_shares(col, d, base + i, parity, lane, shares, extra, strip)) {
+                    return false;
+                }
+            }
+            for (int64_t l = 0; l < (col.taps + 1) / 2; ++l)
+                strip.there[odd][h][l] = shares[l].there.mask, strip.weight[odd][h][l] = load(shares[l].weight);
+            for (Extra* side : {&strip.leading, &strip.trailing}) {
+                const LaneWeights& from = extra[side == &strip.trailing];
+                side->there[odd][h] = from.there.mask;
+                side->weight[odd][h] = load(from.weight);
+            }
+        }
+    }
+    return true;
+}
+
 // For the columns [begin, end) of the input's gradient, behind `reach` columns whose windows reach them; false if these do
 // not fit, or if the border brings them more than one output from either side.
 inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int64_t reach, int vectors, BackwardStrip& strip) {
@@ -75,59 +144,8 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int64_t rea
     IndexOf last;
     last.lane[kWidth - 1] = static_cast<int32_t>((col.size - 1) % kWidth);
     strip.last = last.vector();
-    strip.swap = ((dense + col.lead) & 1) != 0;
     strip.plain = !kFreeMasks && shift == 0 && strip.lanes == lanes;
-    const Adjoint& adjoint = col.adjoint;
-    Extra* extras[] = {&strip.leading, &strip.trailing};
-    float extra[2][2][2][kWidth];
-    Lanes extra_there[2][2][2];
-    for (auto& sides : extra)
-        for (auto& parities : sides)
-            for (auto& half : parities)
-                for (float& w : half) w = kNothing;
-    strip.leading.output = strip.trailing.output = -1;
-    for (int64_t odd = 0; odd < 2; ++odd) {
-        const int64_t parity = strip.swap != (odd != 0), base = (dense + odd + col.lead - parity) / 2;
-        strip.output[odd] = base;
-        for (int64_t h = 0; h < (vectors + 1) / 2; ++h) {
-            float weight[kStripShares][kWidth];
-            Lanes there[kStripShares];
-            for (int64_t lane = 0; lane < kWidth; ++lane) {
-                const int64_t i = h * kWidth + lane, d = dense + 2 * i + odd;
-                for (auto& w : weight) w[lane] = kNothing;
-                const int64_t from = d < dense + windows ? adjoint.start[d] : 0;
-                const int64_t to = d < dense + windows ? adjoint.start[d + 1] : 0;
-                if (from == to) weight[0][lane] = 0.0f;
-                int64_t natural = 0;
-                for (int64_t e = from; e < to; ++e) {
-                    const int64_t l = base + i - adjoint.output[e];
-                    if (l >= 0 && parity + 2 * l < col.taps) {
-                        weight[l][lane] = adjoint.weight[e];
-                        there[l].put(lane);
-                        strip.plain = strip.plain && adjoint.weight[e] == col.filter[parity + 2 * l];
-                        ++natural;
-                        continue;
-                    }
-                    const int64_t side = l < 0;
-                    Extra& x = *extras[side];
-                    if (x.output >= 0 && x.output != adjoint.output[e]) return false;
-                    x.output = adjoint.output[e];
-                    extra[side][odd][h][lane] = adjoint.weight[e];
-                    extra_there[side][odd][h].put(lane);
-                }
-                strip.plain = strip.plain && natural == to - from && natural == (col.taps - parity + 1) / 2;
-            }
-            for (int64_t l = 0; l < (col.taps + 1) / 2; ++l)
-                strip.there[odd][h][l] = there[l].mask, strip.weight[odd][h][l] = load(weight[l]);
-        }
-    }
-    for (int side = 0; side < 2; ++side)
-        for (int odd = 0; odd < 2; ++odd)
-            for (int h = 0; h < 2; ++h) {
-                extras[side]->there[odd][h] = extra_there[side][odd][h].mask;
-                extras[side]->weight[odd][h] = load(extra[side][odd][h]);
-            }
-    return true;
+    return lay_weights(col, dense, windows, vectors, strip);
 }
 
 // The gradient of the map that was blurred, row by row: the few rows of the output's gradient that a row takes are spread
@@ -288,6 +306,12 @@ struct Carried {
     float* to;
 };
 
+// Lines of the next band.
+template <class T> struct Below {
+    Lines<0, T> x;
+    Lines<1, T> result;
+};
+
 template <bool All, class T> [[gnu::always_inline]] inline void write(Mask lanes, T* to, Vec v) {
     if (All)
         store(to, v);
@@ -298,15 +322,16 @@ template <bool All, class T> [[gnu::always_inline]] inline void write(Mask lanes
 // Rows [row0, row1) of the gradient of a blur.
 template <class T, bool Relu, int K, int V, bool Plain>
 bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* plane, const T* grad, T* out, int64_t row0,
-                         int64_t row1, Carried) {
+                         int64_t row1, Carried, Below<T> next) {
     SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
     gradient.rows(row0, row1, [&](int64_t r, Vec* here) __attribute__((always_inline)) {
         const int64_t offset = r * job.col.size + strip.columns.first;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
+            next.result.pass(out + offset + v * kWidth, v);
             if (Relu) {
                 const T* at = plane + offset + v * kWidth;
+                next.x.pass(at, v);
                 const Vec x = Plain ? load(at) : load_lanes(strip.columns.inside[v], at, splat(0.0f));
                 here[v] = drop(not_above_zero(x), here[v]);
             }
@@ -320,10 +345,10 @@ bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* pl
 // a row has to one of two columns. Whether a NaN was met that these maxima do not follow.
 template <class T, bool Nan, int K, int V, bool Plain>
 bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* plane, const T* grad, T* out, int64_t row0,
-                        int64_t row1, Carried carried) {
+                        int64_t row1, Carried carried, Below<T> next) {
     const Axis& row = job.row;
     SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
-    RowMaximum<T, 2, false, Nan, V> maximum(job, strip.columns, plane);
+    RowMaximum<T, 2, false, Nan, V> maximum(job, strip.columns, plane, next.x);
     Vec best[V], from_above[V];
     Mask second[V] = {};
     for (Vec& v : from_above) v = splat(0.0f);
@@ -354,7 +379,7 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
         for (int v = 0; v < V && carried.to; ++v) store(carried.to + ((r - row0) * V + v) * kWidth, beside[v]);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            if (v * kWidth * sizeof(T) % 64 == 0) __builtin_prefetch(out + offset + v * kWidth + kStripAhead<T>, 1);
+            next.result.pass(out + offset + v * kWidth, v);
             const Vec left = shifted_in(v > 0 ? beside[v - 1] : turned, beside[v]);
             write<Plain>(strip.result[v], out + offset + v * kWidth, add(own[v], left));
         }
@@ -363,9 +388,7 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
 }
 
 template <class T>
-using StripBackward = bool (*)(const Job&, const BackwardStrip&, const T*, const T*, T*, int64_t, int64_t, Carried);
-
-constexpr int64_t kMostInStrips = 64;  // columns of a map whose maximum goes back in strips
+using StripBackward = bool (*)(const Job&, const BackwardStrip&, const T*, const T*, T*, int64_t, int64_t, Carried, Below<T>);
 
 // With AVX2 wide maps take strips of four vectors, and of two where a maximum needs the registers; plain ones have their own.
 constexpr int wide_vectors(int op) { return kFreeMasks || op != DEALIAS_MAX_BLUR ? kStripVectors : kDownVectors; }
@@ -440,11 +463,13 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
         T* out = static_cast<T*>(job.result) + offset;
         each_band(unit.row0, unit.row1, count, kBandInputs, [&](int64_t s, int64_t row0, int64_t row1) {
             const BackwardStrip& strip = strips[s];
+            const int64_t below = row1 * job.col.size + unit.col0, rows = row1 - row0;
+            const Below<T> next = {{plane + below, rows, s, vectors}, {out + below, rows, s, vectors}};
             const bool alone = kFreeMasks;  // strips that recompute
             const Carried turn = {s > 0 && !alone ? carried[s % 2] + strips[s - 1].lanes - 1 : nullptr,
                                   s + 1 < count && !alone ? carried[1 - s % 2] : nullptr};
-            if (run[strip.plain](job, strip, plane, grad, out, row0, row1, turn))
-                again[strip.plain](job, strip, plane, grad, out, row0, row1, turn);
+            if (run[strip.plain](job, strip, plane, grad, out, row0, row1, turn, next))
+                again[strip.plain](job, strip, plane, grad, out, row0, row1, turn, next);
         });
     }
     return count > 0;

@@ -307,6 +307,7 @@ inline Vec permuted(Index index, Vec a, Vec b) {
 
 typedef float Vec __attribute__((vector_size(16)));
 typedef int32_t Mask __attribute__((vector_size(16)));
+constexpr bool kFreeMasks = false;
 constexpr int64_t kWidth = 4;
 inline Vec load(const float* p) {
     Vec v;
