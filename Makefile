@@ -32,9 +32,9 @@ sweep: $(STAMP)  ## run the wide tests that `make test` leaves out
 sweep-cuda: $(STAMP)  ## run the Triton kernels' tests, on a GPU or else in Triton's interpreter
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops/test_cuda.py tests/ops/test_cuda_compile.py -m 'sweep or not sweep'
 
-sanitize: $(STAMP)  ## run the native kernels' tests, 2,000 drawn cases among them, under AddressSanitizer and UndefinedBehaviorSanitizer (minutes)
+sanitize: $(STAMP)  ## run the native kernels' tests, 2,000 drawn cases among them, under AddressSanitizer and UndefinedBehaviorSanitizer (half an hour)
 	cmake -S . -B build/sanitize -DDEALIAS_SANITIZE=ON
-	cmake --build build/sanitize
+	cmake --build build/sanitize --parallel $(JOBS)
 	library=$$($(BIN)/python -c 'from dealias.ops import cpu; print(cpu._library._name)') && \
 	cp "$$library" build/plain.so && cp build/sanitize/dealias_cpu.so "$$library" && \
 	trap 'cp build/plain.so "$$library"' EXIT && \
