@@ -25,7 +25,7 @@ typedef struct {
     int64_t batch, channels, height, width;  // of x
     int32_t op, dtype, channels_last, padding_mode;
     int32_t kernel[2], dilation[2], before[2], after[2];  // of the maximum: 1, 1, 0, 0 for the other operations
-    int32_t wrap;  // the maximum wraps around: before = 0, after = dilation * (kernel - 1) < size, and the padding is circular
+    int32_t wrap;  // the maximum wraps around: before = 0, after = dilation * (kernel - 1)
     int32_t stride[2];
     int32_t taps[2];
     const double* filter[2];  // `taps` numbers each

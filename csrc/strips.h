@@ -371,7 +371,8 @@ inline bool suits_strips(const Job& job) {
     const Axis &row = job.row, &col = job.col;
     return job.channels == 1 && row.stride == 2 && col.stride == 2 && row.taps >= 2 && row.taps <= kStripTaps &&
            row.taps == col.taps && !memcmp(row.filter, col.filter, static_cast<size_t>(row.taps) * sizeof(float)) &&
-           row.kernel == col.kernel && row.dilation * col.dilation == 1;
+           row.kernel == col.kernel && row.dilation * col.dilation == 1 &&
+           (!job.wrap || (row.size > row.reach && col.size > col.reach));
 }
 
 // Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way.

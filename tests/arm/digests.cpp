@@ -81,8 +81,8 @@ void draw_case(Case& c) {
     p.channels = p.channels_last ? pick({1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 40}) : pick({1, 2, 3});
     p.op = pick({DEALIAS_BLUR, DEALIAS_RELU_BLUR, DEALIAS_MAX_BLUR, DEALIAS_MAX_BLUR});
     p.dtype = draw(3);
+    p.padding_mode = draw(4);
     p.wrap = p.op == DEALIAS_MAX_BLUR && draw(4) == 0;
-    p.padding_mode = p.wrap ? int{DEALIAS_CIRCULAR} : static_cast<int>(draw(4));
     const int kernel = p.op == DEALIAS_MAX_BLUR ? pick({1, 2, 2, 3}) : 1, dilation = kernel > 1 ? pick({1, 1, 1, 2}) : 1;
     const int reach = dilation * (kernel - 1), taps = 1 + draw(7);
     const int padding = p.wrap || p.op != DEALIAS_MAX_BLUR ? 0 : draw(kernel / 2 + 1);
