@@ -213,9 +213,10 @@ def prepare_output(directory: str | PathLike[str]) -> Path:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write `content` to a temporary file and rename it to `path`: readers see the old file or the new one."""
     data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Named before it is created, so that Ctrl-C in between leaves nothing.
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -63,7 +63,8 @@ def test_dtypes_and_layouts_stay(operation, dtype, memory_format) -> None:
     assert y.dtype == dtype
     assert y.is_contiguous(memory_format=memory_format)
     expected = operation(x.double(), (-2, -1))
-    torch.testing.assert_close(y.double(), expected, rtol=0, atol=6 * torch.finfo(dtype).eps)
+    # Sums of some twenty products of numbers below 4, which each machine adds in an order of its own.
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=16 * torch.finfo(dtype).eps)
 
 
 def test_long_axes_by_the_fast_transform_as_short_ones_by_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
