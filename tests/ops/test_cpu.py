@@ -26,7 +26,7 @@ from torch import Tensor
 from dealias import functional as F
 from dealias import ops
 from dealias.errors import InputError
-from dealias.ops import cpu, reference
+from dealias.ops import cpu, fused, reference
 from dealias.ops.arguments import Blur, Pool
 
 # A library that does not load is a failure; where there was no compiler there is none, as documented.
@@ -80,6 +80,18 @@ def compare(name: str, case: BlurCase) -> None:
             assert got.dtype == case.dtype
             torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance, equal_nan=True)
         assert result[0].stride() == reference.match_layout(result[0], x).stride()
+
+
+# Such maps come up deep in converted networks; the functions refuse them.
+@pytest.mark.parametrize("shape", [(2, 3, 5, 1), (2, 3, 1, 5), (1, 2, 1, 1)])
+def test_a_maximum_wraps_around_maps_smaller_than_its_window(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    blur = Blur((BIN4, BIN4), (2, 2), "circular")
+    pool = Pool((3, 3), (1, 1), (0, 0), (2, 2), True)
+    expected = reference.blur_pool(x.double(), blur, pool)
+    for isa in cpu.instruction_sets():
+        with cpu.use_instruction_set(isa):
+            torch.testing.assert_close(fused.blur_pool(x, blur, pool).double(), expected, rtol=1e-6, atol=1e-6)
 
 
 BLUR_CASES = blur_cases(2, dtypes=DTYPES, values=VALUES)
