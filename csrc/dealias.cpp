@@ -118,7 +118,7 @@ void prepare(const dealias_problem& p, bool backward, Problem& problem) {
 int run(Kernel kernel, const Job& job, int64_t rows, int64_t cols, int64_t row_floats, int threads) {
     if (job.images * job.channels == 0) return DEALIAS_OK;
     int64_t width = cols;
-    if (job.padding_mode != DEALIAS_CIRCULAR) {  // there the two ends of a row need each other
+    if (job.padding_mode != DEALIAS_CIRCULAR && !job.wrap) {  // there the two ends of a row need each other
         width = std::max(kLeastColumns, row_floats / job.channels);
         if (job.channels == 1) width = std::max<int64_t>(16, width / 16 * 16);
         const int64_t parts = std::max<int64_t>(1, (cols + width / 2) / width);

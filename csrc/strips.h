@@ -15,6 +15,7 @@ constexpr int kStripTaps = 5;
 // rows below. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for its share.
 template <int ForWriting, class T> class Lines {
 public:
+    // Of `band`, the next one, for which only AVX2 looks.
     Lines(const T* band, int64_t rows, int64_t strip, int vectors)
         : next_(band + strip * rows * vectors * kWidth) {}
 
