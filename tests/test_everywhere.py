@@ -73,7 +73,7 @@ def fit(model: nn.Module, x: Tensor, autocast: bool = False) -> list[float]:
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_training_under_autocast_in_both_layouts(layout: torch.memory_format) -> None:
-    model, x = convert(small_resnet()), torch.rand(8, 3, 64, 64)
+    model, x = convert(small_resnet()), torch.rand(8, 3, 32, 32)
     expected = fit(copy.deepcopy(model), x)
     other = model.to(memory_format=layout)
     losses = fit(other, x.to(memory_format=layout), autocast=True)
@@ -137,6 +137,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.sweep
 def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(DISTRIBUTED)

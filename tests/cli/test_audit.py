@@ -81,6 +81,7 @@ def test_audit_writes_a_report_and_names_skipped_files(
     assert "name a new or empty folder, or one of dealias audit" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.sweep
 def test_audit_and_evaluate_give_the_same_numbers(
     run: Callable[..., int], pictures: Path, weights: Path, tmp_path: Path
 ) -> None:

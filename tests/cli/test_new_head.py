@@ -57,6 +57,7 @@ def test_convert_and_sites(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.sweep
 def test_audit_and_repair(
     run: Callable[..., int],
     error_of: Callable[..., str],

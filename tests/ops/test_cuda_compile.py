@@ -91,14 +91,8 @@ def print_compiled(dtype: str, capability: int) -> None:
     print(json.dumps(found))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "capability"),
-    [
-        ("bfloat16", 90),
-        pytest.param("float32", 90, marks=pytest.mark.sweep),
-        pytest.param("float16", 80, marks=pytest.mark.sweep),
-    ],
-)
+@pytest.mark.sweep
+@pytest.mark.parametrize(("dtype", "capability"), [("bfloat16", 90), ("float32", 90), ("float16", 80)])
 def test_kernels_compile_and_stay_in_registers(tmp_path: Path, dtype: str, capability: int) -> None:
     triton = pytest.importorskip(
         "triton", reason="Triton is not installed: only the GPU kernels need it, and it exists for Linux alone"

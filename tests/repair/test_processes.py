@@ -57,7 +57,8 @@ with process_group():
 """
 
 
-@pytest.mark.parametrize("kill", [False, pytest.param(True, marks=pytest.mark.sweep)])
+@pytest.mark.sweep
+@pytest.mark.parametrize("kill", [False, True])
 def test_two_processes(tmp_path: Path, kill: bool) -> None:
     script, run = tmp_path / "script.py", tmp_path / "run"
     script.write_text(SCRIPT)

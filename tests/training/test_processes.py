@@ -93,21 +93,33 @@ main()
 """
 
 
-@pytest.mark.parametrize("rank", ["0", pytest.param("1", marks=pytest.mark.sweep)])
-def test_a_killed_process_ends_the_others_in_one_line(tmp_path: Path, rank: str) -> None:
-    script, run = tmp_path / "script.py", (*ARGUMENTS, "--set", "save_every=1e-9", "--output", tmp_path / "run")
+def run_until_killed(folder: Path, rank: str) -> tuple[str | Path, ...]:
+    """Train on two processes until the one of `rank` is killed; the command's arguments."""
+    script, run = folder / "script.py", (*ARGUMENTS, "--set", "save_every=1e-9", "--output", folder / "run")
     script.write_text(KILLED.format(rank=rank))
     broken = outcome(python(script, *run, processes=2))
     assert broken.returncode != 0
     ours = [line for line in broken.stderr.splitlines() if "torchrun: another process" in line]
     assert len(ours) == 1, broken.stderr
     assert "in run_command" not in broken.stderr  # the traceback there is torchrun's own
+    return run
+
+
+def test_a_killed_process_ends_the_others_in_one_line(tmp_path: Path) -> None:
+    run_until_killed(tmp_path, "0")
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_killed_run_is_resumed(tmp_path: Path, rank: str) -> None:
+    run = run_until_killed(tmp_path, rank)
     finished = run_command(*run, "--resume", processes=2)
     assert finished.returncode == 0, finished.stderr
     run_tiny(tmp_path / "one", config=tiny_config(PLAIN, limit=250, batch_size=64, shift_augmentation=True))
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
+@pytest.mark.sweep
 def test_the_process_group_ends_before_the_process(tmp_path: Path) -> None:
     """PyTorch warns of nothing: now and then a process aborts at its end."""
     script = tmp_path / "script.py"
