@@ -12,8 +12,9 @@ constexpr int kStripVectors = 4, kDownVectors = 2;
 constexpr int kStripTaps = 5;
 
 // Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line that it meets some
-// rows below. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for its share.
-template <int ForWriting, class T> class Lines {
+// rows below. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for its share,
+// for some neighbours at a time if the strip computes little: the processor then fetches on by itself.
+template <int ForWriting, class T, int64_t Neighbours = 1> class Lines {
 public:
     // Of `band`, the next one, for which only AVX2 looks.
     Lines(const T* band, int64_t rows, int64_t strip, int vectors)
@@ -22,13 +23,19 @@ public:
     // To be called where vector `v` of the strip is at `at`.
     [[gnu::always_inline]] void pass(const T* at, int v) {
         if (v * kWidth * sizeof(T) % kCacheLine != 0) return;
-        __builtin_prefetch(kFreeMasks ? at + 4096 / sizeof(T) : next_, ForWriting, kFreeMasks || ForWriting ? 3 : 2);
-        next_ += kCacheLine / sizeof(T);
+        if (kFreeMasks) return __builtin_prefetch(at + 4096 / sizeof(T), ForWriting);
+        if (++passed_ % Neighbours) return;
+#pragma GCC unroll 1
+        for (int64_t k = 0; k < Neighbours; ++k, next_ += kCacheLine / sizeof(T))
+            __builtin_prefetch(next_, ForWriting, ForWriting ? 3 : 2);
     }
 
 private:
     const T* next_;
+    int64_t passed_ = 0;
 };
+
+template <int Kernel, class T> using RowLines = Lines<0, T, Kernel == 1 ? 4 : 1>;
 
 // Lanes of a pair of vectors that go to one vector.
 struct Route {
@@ -85,7 +92,7 @@ template <class T, int Kernel, int V> constexpr bool kParted = kFreeMasks && kHa
 template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
 public:
     // Looks for NaN in all columns if it `tests`.
-    RowMaximum(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests = true)
+    RowMaximum(const Job& job, const Columns& columns, const T* plane, RowLines<Kernel, T> lines, bool tests = true)
         : lines_(lines), columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap),
           tests_(tests) {
         // Rows that no window leaves are read past their ends, where that is still x.
@@ -160,7 +167,7 @@ private:
         return load_lanes(columns_.wrapped[K - 1][v], from + v * kWidth + K - pitch_, right);
     }
 
-    Lines<0, T> lines_;
+    RowLines<Kernel, T> lines_;
     const Columns& columns_;
     const T* from_;
     int64_t pitch_, size_, plain_rows_;
@@ -408,8 +415,8 @@ template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips,
 
 // Blurs down from row 2 * row0 on, for a blur along rows that follows; tells of NaN, without `tests`, as `walk_down` does.
 template <class T, int Kernel, bool Relu, bool Nan, int K>
-bool strip_down(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests, float* out, int64_t pitch,
-                int64_t row0, int64_t row1) {
+bool strip_down(const Job& job, const Columns& columns, const T* plane, RowLines<Kernel, T> lines, bool tests, float* out,
+                int64_t pitch, int64_t row0, int64_t row1) {
     RowMaximum<T, Kernel, Relu, Nan, kDownVectors> maximum(job, columns, plane, lines, tests);
     return walk_down<T, Kernel, Relu, Nan, K, kDownVectors>(job, maximum, tests, row0, row1,
                                                             [&](int64_t i, const Vec* sums) __attribute__((always_inline)) {
@@ -448,7 +455,8 @@ private:
     bool down(F, const T* plane, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
         bool nan = false;
         for (int64_t s = 0; s < count_; ++s, out += kDownVectors * kWidth) {
-            const Lines<0, T> lines(plane + 2 * row1 * job_.col.size + columns_[0].first, 2 * (row1 - row0), s, kDownVectors);
+            const T* next = plane + 2 * row1 * job_.col.size + columns_[0].first;
+            const RowLines<F::Kernel, T> lines(next, 2 * (row1 - row0), s, kDownVectors);
             nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, lines, s == 0, out, pitch, row0, row1);
         }
         return nan;
