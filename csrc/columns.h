@@ -19,9 +19,9 @@ template <int Kernel, int K> struct Places {
     int64_t alone_count;
 };
 
-// Vectors of channels that are visited together: a cache line's, or several of a maximum where vectors are short.
-template <class T, int Kernel>
-constexpr int64_t kVisit = (Kernel > 1 && kWidth < 16 ? 4 : 1) * kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
+// Vectors of channels that are visited together: a cache line's, or many of a maximum where vectors are short.
+template <class T> constexpr int64_t kLineVectors = kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
+template <class T, int Kernel> constexpr int64_t kVisit = (Kernel > 1 && kWidth < 16 ? 16 : 1) * kLineVectors<T>;
 
 inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
 
@@ -42,15 +42,14 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
     Mask found = unordered(splat(0.0f), splat(0.0f));
     // The next output row, and the two rows that it adds, come into cache in the order of memory, which the channels do not follow.
     const T *ahead = image + places.next, *ahead_out = out + job.col.out * cs;
-    auto prefetch_next = [&](int64_t vectors) __attribute__((always_inline)) {
-        for (int64_t p = 0; p < vectors * kWidth; p += line) {
-            for (int64_t k = 0; k < 2; ++k, ahead += line) {
-                __builtin_prefetch(ahead);
-                __builtin_prefetch(ahead + pitch);
-            }
-            __builtin_prefetch(ahead_out, 1);
-            ahead_out += line;
-        }
+    auto prefetch_next = [&]() __attribute__((always_inline)) {
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + line, 0, 2);
+        __builtin_prefetch(ahead + pitch, 0, 2);
+        __builtin_prefetch(ahead + pitch + line, 0, 2);
+        __builtin_prefetch(ahead_out, 1);
+        ahead += 2 * line;
+        ahead_out += line;
     };
     for (int64_t p = 0; p < cs; p += visit * kWidth) {
         const T* from;
@@ -101,8 +100,8 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
         }
         for (int64_t j = 0; j < columns; ++j) {
             const int64_t* next = places.columns + (2 * j + K - 2) * Kernel;
-            prefetch_next(vectors);
             for (int64_t v = 0; v < vectors; ++v) {
+                if (v % kLineVectors<T> == 0) prefetch_next();
                 from = image + channel(v);
                 Vec sums[K];
 #pragma GCC unroll 5
