@@ -181,12 +181,15 @@ def check_onnx(model: nn.Module) -> None:
             assert_all_close([torch.from_numpy(logits)], [model(x)])
 
 
+@pytest.mark.sweep
 def test_onnx_runs_at_any_size() -> None:
     check_onnx(convert(small_resnet()))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("name", [None, "torchvision:shufflenet_v2_x0_5", "timm:tf_efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", [None, "torchvision:shufflenet_v2_x0_5", pytest.param("timm:tf_efficientnet_b0", marks=pytest.mark.sweep)]
+)
 def test_the_torchscript_exporter_keeps_no_size(name: str | None) -> None:
     """A ResNet, a network that shuffles channels, and one whose layers compute SAME padding."""
     model = convert(small_resnet() if name is None else randomize(create_model(name, num_classes=5)))

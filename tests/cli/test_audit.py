@@ -106,6 +106,7 @@ def test_audit_and_evaluate_give_the_same_numbers(
     assert files[0] == files[1]
 
 
+@pytest.mark.sweep
 def test_the_copy_has_the_same_random_weights(run: Callable[..., int], pictures: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         where = ("--images", pictures, "--output", tmp_path / "out", "--workers", 0)

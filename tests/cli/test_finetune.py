@@ -37,6 +37,7 @@ def test_a_baseline_is_tuned_and_compared(
     assert "is not the folder of a training run" in error_of("report", base, tmp_path)
 
 
+@pytest.mark.sweep
 def test_options_replace_the_recipes_settings(run: Callable[..., int], tmp_path: Path) -> None:
     arguments = ("--recipe", "digits", "--limit", 64, "--device", "cpu", "--epochs", 1, "--batch-size", 32)
     assert run("train", "dealias:vgg_small", *arguments, "--output", tmp_path / "base") == 0

@@ -102,6 +102,7 @@ def test_one_filter_for_each_axis() -> None:
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-13)
 
 
+@pytest.mark.sweep
 def test_compiles_and_exports() -> None:
     layer = nn.Sequential(nn.Conv2d(2, 3, 3), MaxBlurPool2d(2, **IDEAL), BlurPool2d(**IDEAL)).eval()
     x = torch.randn(2, 2, 18, 14)
@@ -111,6 +112,7 @@ def test_compiles_and_exports() -> None:
     torch.testing.assert_close(exported(x), expected)
 
 
+@pytest.mark.sweep
 def test_runs_in_onnxruntime() -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     layer, x = BlurPool2d(**IDEAL).eval(), torch.randn(2, 2, 18, 14)

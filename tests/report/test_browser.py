@@ -32,7 +32,7 @@ STEPS = """
 """
 
 
-@pytest.mark.parametrize("width", [1000, 500])
+@pytest.mark.parametrize("width", [pytest.param(1000, marks=pytest.mark.sweep), 500])
 def test_the_slider_moves_without_an_error(tmp_path: Path, width: int) -> None:
     assert drive(tmp_path / "report.html", render_evaluation(results(), slides()), STEPS, width) == {
         "moved": True,
