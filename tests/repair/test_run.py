@@ -27,25 +27,24 @@ from dealias.training import fit
 
 def test_digits_without_labels():
     train, test = digits_split(0)
-    images = torch.cat([train.images[:2000], test.images[:500]])
-    targets = torch.cat([train.labels[:2000], test.labels[:500]])
+    images, targets = torch.cat([train.images, test.images[:500]]), torch.cat([train.labels, test.labels[:500]])
     torch.manual_seed(0)
-    original = fit(vgg_small(padding_mode="circular"), images[:2000], targets[:2000], epochs=3, learning_rate=0.1)
+    original = fit(vgg_small(padding_mode="circular"), train.images, train.labels, epochs=2, learning_rate=0.1)
     before = {key: value.clone() for key, value in original.state_dict().items()}
     # a short form: experiments/repair_digits.py holds a fully trained baseline to 0.98
     outcome = repair(
-        original, images, targets=targets, held_out=range(2000, 2500), epochs=2, learning_rate=0.02, min_agreement=0.95
+        original, images, targets=targets, held_out=range(4000, 4500), epochs=2, learning_rate=0.02, min_agreement=0.96
     )
     found = outcome.results
     assert found["converted"]["accuracy"] < 0.5 < found["reestimated"]["accuracy"] < found["repaired"]["accuracy"]
-    assert found["repaired"]["consistency"] > 0.95 > found["original"]["consistency"]
+    assert found["repaired"]["consistency"] > 0.97 > found["original"]["consistency"]
     assert outcome.succeeded
     assert all(torch.equal(value, before[key]) for key, value in original.state_dict().items())
     # the figures again, from the networks
     with torch.no_grad():
-        theirs, ours = original(images[2000:]).argmax(1), outcome.model(images[2000:]).argmax(1)
+        theirs, ours = original(images[4000:]).argmax(1), outcome.model(images[4000:]).argmax(1)
     assert found["repaired"]["agreement"] == pytest.approx(float((theirs == ours).float().mean()))
-    assert found["repaired"]["accuracy"] == pytest.approx(float((ours == targets[2000:]).float().mean()))
+    assert found["repaired"]["accuracy"] == pytest.approx(float((ours == targets[4000:]).float().mean()))
 
 
 def test_neither_labels_nor_held_out_images_change_the_weights():
