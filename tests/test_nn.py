@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from helpers import sweep
 from helpers.cases import PADDING_MODES
 from torch import Tensor, nn
 
@@ -192,9 +193,7 @@ def test_export_with_named_dimensions_from_the_smallest_size() -> None:
 QUICK = "reflect"  # the border that takes the most; the sweep runs the others
 
 
-@pytest.mark.parametrize(
-    "padding_mode", [pytest.param(m, marks=() if m == QUICK else pytest.mark.sweep) for m in PADDING_MODES]
-)
+@pytest.mark.parametrize("padding_mode", sweep.only((QUICK,), PADDING_MODES))
 def test_onnx_with_dynamic_batch_and_size(padding_mode: Any) -> None:
     net = Everything(padding_mode)
     program = torch.onnx.export(

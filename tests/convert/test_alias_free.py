@@ -266,6 +266,7 @@ def test_compiles_to_machine_code(small):
         torch.testing.assert_close(compiled, small(X.float()), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.sweep
 def test_runs_in_onnxruntime(small):
     onnxruntime = pytest.importorskip("onnxruntime")
     any_size = dict.fromkeys((0,), torch.export.Dim.DYNAMIC)

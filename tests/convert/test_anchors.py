@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 import torch
+from helpers import sweep
 from helpers.circular_networks import IMAGES, DeepLab, Plain, Pyramid, Residual, UNet, Uneven, image
 from helpers.conversion import randomize
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ def worst_change(model, x, period):
 
 
 @pytest.mark.parametrize("filter", ["none", "bin4"])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.sweep) for n in FAMILIES])
+@pytest.mark.parametrize("name", sweep.only(QUICK, FAMILIES))
 def test_no_shift_changes_the_answer(name, filter):
     model, x = family(name)
     anchored = antialias(model, x, method="polyphase", filter=filter)

@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 import torch
+from helpers import sweep
 from torch import nn
 
 import dealias.nn as layers
@@ -22,7 +23,7 @@ NETWORKS = [
 SIZES = [224, 225, 97]
 # What runs them with numbers takes seconds: two in `make test`, all in `make sweep`.
 QUICK = ["resnet18", "mobilenet_v2"]
-RUN = [name if name in QUICK else pytest.param(name, marks=pytest.mark.sweep) for name in FAMILIES]
+RUN = sweep.only(QUICK, FAMILIES)
 
 
 def convolution_inputs(model, x):
@@ -42,9 +43,7 @@ def convolution_inputs(model, x):
 DEEP = ("101", "152", "161", "169", "201")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.sweep) if any(d in name for d in DEEP) else name for name in NETWORKS]
-)
+@pytest.mark.parametrize("name", sweep.only([n for n in NETWORKS if not any(d in n for d in DEEP)], NETWORKS))
 def test_sizes_and_state_are_kept(build_network, name):
     baseline = build_network(name, device="meta")
     converted = antialias(baseline, torch.empty(1, 3, 224, 224, device="meta"))
@@ -71,9 +70,7 @@ def test_sizes_and_state_are_kept(build_network, name):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("recipe", ["same-size", "zhang2019"])
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.sweep) if name == "densenet121" else name for name in FAMILIES]
-)
+@pytest.mark.parametrize("name", sweep.only(set(FAMILIES) - {"densenet121"}, FAMILIES))
 def test_every_recipe_and_size_converts(build_network, name, recipe, size):
     x = torch.empty(1, 3, size, size, device="meta")
     baseline = build_network(name, device="meta")

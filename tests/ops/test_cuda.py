@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 import torch
+from helpers import sweep
 from helpers.cases import (
     PADDING_MODES,
     BlurCase,
@@ -51,7 +52,7 @@ drawn = settings(
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # a case takes the interpreter most of a second: shrinking, minutes
 )
-sweep = settings(drawn, max_examples=200, derandomize=False)
+widely = settings(drawn, max_examples=200, derandomize=False)
 SIZE = 13 if INTERPRETED else 80
 
 
@@ -158,12 +159,10 @@ def covering_case(index: int) -> MaxBlurCase:
     )
 
 
-def indices(*quick: int) -> list[Any]:
-    """Of twelve cases; the sweep runs those that are not `quick`: each takes seconds in Triton's interpreter."""
-    return [pytest.param(index, marks=() if index in quick else pytest.mark.sweep) for index in range(12)]
+CASES = range(12)  # each takes seconds in Triton's interpreter
 
 
-@pytest.mark.parametrize("index", indices(4))
+@pytest.mark.parametrize("index", sweep.only((4,), CASES))
 def test_every_choice(index: int) -> None:
     case = covering_case(index)
     check_blur(case, relu=index % 2 == 0)
@@ -173,7 +172,7 @@ def test_every_choice(index: int) -> None:
 FILTER_PAIRS = (("none", "bin4"), ("rect2", "bin5"), ("bin5", "rect2"), ("bin7", (0.5, -0.25, 1.0)))
 
 
-@pytest.mark.parametrize("index", indices(7))
+@pytest.mark.parametrize("index", sweep.only((7,), CASES))
 def test_axes_with_filters_of_their_own(index: int) -> None:
     case = replace(
         covering_case(index),
@@ -204,14 +203,14 @@ def test_max_blur(case: MaxBlurCase) -> None:
 
 
 @pytest.mark.sweep
-@sweep
+@widely
 @given(case=BLURS)
 def test_blur_widely(case: BlurCase) -> None:
     check_blur(case, relu=False)
 
 
 @pytest.mark.sweep
-@sweep
+@widely
 @given(case=MAXIMA)
 def test_max_blur_widely(case: MaxBlurCase) -> None:
     check_max(case)

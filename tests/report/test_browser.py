@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers import sweep
 from helpers.browser import CHROMIUM, drive
 from helpers.evaluation_results import results, slides
 
@@ -32,7 +33,7 @@ STEPS = """
 """
 
 
-@pytest.mark.parametrize("width", [pytest.param(1000, marks=pytest.mark.sweep), 500])
+@pytest.mark.parametrize("width", sweep.only((500,), (1000, 500)))
 def test_the_slider_moves_without_an_error(tmp_path: Path, width: int) -> None:
     assert drive(tmp_path / "report.html", render_evaluation(results(), slides()), STEPS, width) == {
         "moved": True,

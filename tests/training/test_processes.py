@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import sweep
 from helpers.training_runs import losses, outcome, python, records, run_command, run_tiny, tiny_config
 
 from dealias.errors import InputError
@@ -53,7 +54,7 @@ def test_a_state_is_read_from_its_content() -> None:
     assert torch.equal(state["model"]["weight"], torch.arange(3))
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.sweep)])
+@pytest.mark.parametrize("processes", sweep.only((2,), (2, 4)))
 def test_processes_share_what_one_does(tmp_path: Path, processes: int) -> None:
     run_tiny(tmp_path / "one", config=tiny_config(PLAIN, limit=250, batch_size=64, shift_augmentation=True))
     finished = run_command(*ARGUMENTS, "--output", tmp_path / "many", processes=processes)
