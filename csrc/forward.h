@@ -75,6 +75,19 @@ template <class T> struct Rows {
     int64_t pitch, count;
 };
 
+// Copies the pixels at offset `from` of rows to offset `to`, or puts zeros there if it is -1.
+inline void fill_column(Rows<float> rows, int64_t to, int64_t from, int64_t channels) {
+    float* line = rows.first;
+    for (int64_t r = 0; r < rows.count; ++r, line += rows.pitch) {
+        if (from < 0)
+            memset(line + to, 0, static_cast<size_t>(channels) * sizeof(float));
+        else if (channels == 1)
+            line[to] = line[from];
+        else
+            memcpy(line + to, line + from, static_cast<size_t>(channels) * sizeof(float));
+    }
+}
+
 constexpr int64_t kWindowTaps = 7;
 
 // Taps on consecutive rows of the dense map; or, near the border, each on the row with its index, -1 for zeros.
@@ -89,24 +102,30 @@ template <int K, int Stride, class T> void blur_along_fixed(Rows<const float> in
                                                             int64_t n) {
     Vec w[K];
     for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
-    for (int64_t r = 0; r < out.count; ++r) {
-        const float* line = in.first + r * in.pitch;
-        fill_exactly(out.first + r * out.pitch, n, [&](int64_t j) __attribute__((always_inline)) {
-            const float* from = line + j * Stride;
-            Vec s = splat(0.0f);
+    auto sums = [&](const float* from) __attribute__((always_inline)) {
+        Vec s = splat(0.0f);
 #pragma GCC unroll 7
-            for (int b = 0; b < K; b += Stride) {
-                const Vec here = load(from + b);
-                if constexpr (Stride == 1) {
-                    s = b == 0 ? mul(w[b], here) : madd(w[b], here, s);
-                } else {
-                    const Vec next = load(from + b + kWidth);
-                    s = b == 0 ? mul(w[b], evens_apart(here, next)) : madd(w[b], evens_apart(here, next), s);
-                    if (b + 1 < K) s = madd(w[b + 1], odds_apart(here, next), s);
-                }
+        for (int b = 0; b < K; b += Stride) {
+            const Vec here = load(from + b);
+            if constexpr (Stride == 1) {
+                s = b == 0 ? mul(w[b], here) : madd(w[b], here, s);
+            } else {
+                const Vec next = load(from + b + kWidth);
+                s = b == 0 ? mul(w[b], evens_apart(here, next)) : madd(w[b], evens_apart(here, next), s);
+                if (b + 1 < K) s = madd(w[b + 1], odds_apart(here, next), s);
             }
-            return Stride == 1 ? s : in_order(s);
-        });
+        }
+        return Stride == 1 ? s : in_order(s);
+    };
+    const float* from = in.first;
+    T* to = out.first;
+    for (int64_t r = 0; r < out.count; ++r, from += in.pitch, to += out.pitch) {
+        if (n < kWidth) {
+            store_first(to, sums(from), n);
+            continue;
+        }
+        for (int64_t j = 0; j < n - kWidth; j += kWidth) store(to + j, sums(from + j * Stride));
+        store(to + n - kWidth, sums(from + (n - kWidth) * Stride));
     }
 }
 
@@ -399,16 +418,8 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 else
                     weigh_rows<false>(taps, row.filter, row.taps, line, n);
             }
-            for (int64_t f = 0; f < fill_count; ++f) {
-                const int64_t to = fills[2 * f], from = fills[2 * f + 1];
-                float* line = tile;
-                for (int64_t i = i0; i < i1; ++i, line += pitch) {
-                    if (cs == 1)
-                        line[to] = from < 0 ? 0.0f : line[from];
-                    else
-                        for (int64_t c = 0; c < cs; ++c) line[to + c] = from < 0 ? 0.0f : line[from + c];
-                }
-            }
+            for (int64_t f = 0; f < fill_count; ++f)
+                fill_column({tile, pitch, i1 - i0}, fills[2 * f], fills[2 * f + 1], cs);
             blur_outputs(job, {tile + (t0 - base) * cs, pitch, i1 - i0}, Rows<T>{out, col.out * cs, i1 - i0},
                          unit.col1 - unit.col0);
         }

@@ -23,7 +23,9 @@ inline int64_t border(int64_t t, int64_t size, int mode) {
         case DEALIAS_REPLICATE: return t < 0 ? 0 : size - 1;
         case DEALIAS_CIRCULAR: return modulo(t, size);
         case DEALIAS_REFLECT: {
-            const int64_t last = size - 1, bounced = modulo(t, last > 0 ? 2 * last : 1) - last;
+            const int64_t last = size - 1, once = t < 0 ? -t : 2 * last - t;
+            if (once >= 0 && once <= last) return once;
+            const int64_t bounced = modulo(t, last > 0 ? 2 * last : 1) - last;
             return last - (bounced < 0 ? -bounced : bounced);
         }
         default: return -1;
@@ -40,6 +42,8 @@ inline int64_t ring_size(int64_t least) {
 struct Range {
     int64_t lo, hi;
 };
+
+inline Range common(Range a, Range b) { return {a.lo > b.lo ? a.lo : b.lo, a.hi < b.hi ? a.hi : b.hi}; }
 
 // The pixel that stands at position `e` (may be negative) of the axis under the maximum's padding; -1 for -inf.
 // Leading padding repeats the first pixel of the windows that start there: it cannot change their maximum, and with the

@@ -13,29 +13,27 @@ constexpr int kStripTaps = 5;
 
 // Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line that it meets some
 // rows below. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for its share,
-// for some neighbours at a time if the strip computes little: the processor then fetches on by itself.
-template <int ForWriting, class T, int64_t Neighbours = 1> class Lines {
+// two neighbours at a time: the processor then fetches on by itself.
+template <int ForWriting, class T> class Lines {
 public:
     // Of `band`, the next one, for which only AVX2 looks.
-    Lines(const T* band, int64_t rows, int64_t strip, int vectors)
-        : next_(band + strip * rows * vectors * kWidth) {}
+    Lines(const T* band, int64_t rows, int64_t strip, int vectors) : next_(band + strip * rows * vectors * kWidth) {}
 
     // To be called where vector `v` of the strip is at `at`.
     [[gnu::always_inline]] void pass(const T* at, int v) {
-        if (v * kWidth * sizeof(T) % kCacheLine != 0) return;
+        constexpr int64_t line = kCacheLine / static_cast<int64_t>(sizeof(T));
+        if (v * kWidth % line != 0) return;
         if (kFreeMasks) return __builtin_prefetch(at + 4096 / sizeof(T), ForWriting);
-        if (++passed_ % Neighbours) return;
-#pragma GCC unroll 1
-        for (int64_t k = 0; k < Neighbours; ++k, next_ += kCacheLine / sizeof(T))
-            __builtin_prefetch(next_, ForWriting, ForWriting ? 3 : 2);
+        if (++passed_ % 2) return;
+        __builtin_prefetch(next_, ForWriting, ForWriting ? 3 : 2);
+        __builtin_prefetch(next_ + line, ForWriting, ForWriting ? 3 : 2);
+        next_ += 2 * line;
     }
 
 private:
     const T* next_;
     int64_t passed_ = 0;
 };
-
-template <int Kernel, class T> using RowLines = Lines<0, T, Kernel == 1 ? 4 : 1>;
 
 // Lanes of a pair of vectors that go to one vector.
 struct Route {
@@ -92,7 +90,7 @@ template <class T, int Kernel, int V> constexpr bool kParted = kFreeMasks && kHa
 template <class T, int Kernel, bool Relu, bool Nan, int V> class RowMaximum {
 public:
     // Looks for NaN in all columns if it `tests`.
-    RowMaximum(const Job& job, const Columns& columns, const T* plane, RowLines<Kernel, T> lines, bool tests = true)
+    RowMaximum(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests = true)
         : lines_(lines), columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap),
           tests_(tests) {
         // Rows that no window leaves are read past their ends, where that is still x.
@@ -114,8 +112,10 @@ public:
         along(from_ + r * pitch_, r < plain_rows_, best, second);
     }
 
-    // Of row `r` of the first `plain_rows`.
-    [[gnu::always_inline]] void plain(int64_t r, Vec* best) { along(from_ + r * pitch_, true, best, nullptr); }
+    // The same of row `r` of the first `plain_rows`.
+    [[gnu::always_inline]] void plain(int64_t r, Vec* best, Mask* second = nullptr) {
+        along(from_ + r * pitch_, true, best, second);
+    }
 
     int64_t plain_rows() const { return plain_rows_ < size_ ? plain_rows_ : size_; }
     bool found_nan() const { return any(found_); }
@@ -149,7 +149,8 @@ private:
             if (Kernel == 1) continue;
             const Vec right = beside<1>(here, v, from, plain);
             if (!kFreeMasks && !Nan && tests_ && v == V - 1) found_ = either(found_, unordered(right));
-            if (second) second[v] = either(wins_over<Nan>(right, here[v]), columns_.leading[v]);
+            if (second) second[v] = wins_over<Nan>(right, here[v]);
+            if (second && !plain) second[v] = either(second[v], columns_.leading[v]);
             best[v] = larger_of<Nan>(best[v], right);
             if (Kernel > 2) best[v] = larger_of<Nan>(best[v], beside<2>(here, v, from, plain));
         }
@@ -167,7 +168,7 @@ private:
         return load_lanes(columns_.wrapped[K - 1][v], from + v * kWidth + K - pitch_, right);
     }
 
-    RowLines<Kernel, T> lines_;
+    Lines<0, T> lines_;
     const Columns& columns_;
     const T* from_;
     int64_t pitch_, size_, plain_rows_;
@@ -415,7 +416,7 @@ template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips,
 
 // Blurs down from row 2 * row0 on, for a blur along rows that follows; tells of NaN, without `tests`, as `walk_down` does.
 template <class T, int Kernel, bool Relu, bool Nan, int K>
-bool strip_down(const Job& job, const Columns& columns, const T* plane, RowLines<Kernel, T> lines, bool tests, float* out,
+bool strip_down(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests, float* out,
                 int64_t pitch, int64_t row0, int64_t row1) {
     RowMaximum<T, Kernel, Relu, Nan, kDownVectors> maximum(job, columns, plane, lines, tests);
     return walk_down<T, Kernel, Relu, Nan, K, kDownVectors>(job, maximum, tests, row0, row1,
@@ -456,7 +457,7 @@ private:
         bool nan = false;
         for (int64_t s = 0; s < count_; ++s, out += kDownVectors * kWidth) {
             const T* next = plane + 2 * row1 * job_.col.size + columns_[0].first;
-            const RowLines<F::Kernel, T> lines(next, 2 * (row1 - row0), s, kDownVectors);
+            const Lines<0, T> lines(next, 2 * (row1 - row0), s, kDownVectors);
             nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, lines, s == 0, out, pitch, row0, row1);
         }
         return nan;

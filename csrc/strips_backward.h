@@ -1,6 +1,9 @@
 // The gradient of planes at stride 2 in registers: the reverse of strips.h, gathered, so that nothing is added in memory.
 #pragma once
 
+#include <initializer_list>
+#include <type_traits>
+
 #include "strips.h"
 
 namespace dealias::DEALIAS_ISA {
@@ -156,9 +159,12 @@ public:
         : job_(job), strip_(strip), grad_(grad), begin_(static_cast<const T*>(job.grad)),
           end_(begin_ + job.images * job.row.out * job.col.out) {}
 
-    // f(r, vectors) for the rows [row0, row1) of windows, in order. Inlined, so that the rows that are kept stay in registers.
-    template <class F> [[gnu::always_inline]] void rows(int64_t row0, int64_t row1, F f) {
+    // f(r, vectors, inner) for the rows [row0, row1) of windows, in order; `inner` is std::true_type for most rows of the range
+    // of that name. Inlined, so that the rows that are kept stay in registers.
+    template <class F> [[gnu::always_inline]] void rows(int64_t row0, int64_t row1, Range inner, F f) {
         const Axis& row = job_.row;
+        const Range plain = {strip_.inside.lo - row.before, strip_.inside.hi - row.before};
+        const Range in_pairs = common(common(plain, inner), {row0, row1});
         Vec open[kOpen][V], sums[V];
         int64_t kept = INT64_MIN / 2;  // the newest output whose row is kept
         for (int64_t r = row0; r < row1;) {
@@ -166,14 +172,14 @@ public:
             if (job_.wrap && d < 0) d += row.dense;
             const int64_t newest = (d + row.lead) / 2;
             const bool even = (d + row.lead) % 2 == 0;
-            if (even && d >= strip_.inside.lo && d + 1 < strip_.inside.hi && r + 1 < row1 && newest == kept + 1) {
-                keep_next(open, newest);
-                kept = newest;
-                combine<0>(open, sums);
-                f(r, sums);
-                combine<1>(open, sums);
-                f(r + 1, sums);
-                r += 2;
+            if (even && r >= in_pairs.lo && r + 1 < in_pairs.hi && newest == kept + 1) {
+                for (; r + 1 < in_pairs.hi; r += 2) {
+                    keep_next(open, ++kept);
+                    combine<0>(open, sums);
+                    f(r, sums, std::true_type());
+                    combine<1>(open, sums);
+                    f(r + 1, sums, std::true_type());
+                }
                 continue;
             }
             if (d < 0 || d >= row.dense) {
@@ -184,7 +190,7 @@ public:
                 kept = newest;
                 combine_at(d, newest, open, sums);
             }
-            f(r++, sums);
+            f(r++, sums, std::false_type());
         }
     }
 
@@ -324,8 +330,9 @@ template <class T, bool Relu, int K, int V, bool Plain>
 bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* plane, const T* grad, T* out, int64_t row0,
                          int64_t row1, Carried, Below<T> next) {
     SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
-    gradient.rows(row0, row1, [&](int64_t r, Vec* here) __attribute__((always_inline)) {
-        const int64_t offset = r * job.col.size + strip.columns.first;
+    const int64_t pitch = job.col.size, first = strip.columns.first;
+    gradient.rows(row0, row1, {row0, row1}, [&](int64_t r, Vec* here, auto) __attribute__((always_inline)) {
+        const int64_t offset = r * pitch + first;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
             next.result.pass(out + offset + v * kWidth, v);
@@ -346,7 +353,8 @@ bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* pl
 template <class T, bool Nan, int K, int V, bool Plain>
 bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* plane, const T* grad, T* out, int64_t row0,
                         int64_t row1, Carried carried, Below<T> next) {
-    const Axis& row = job.row;
+    const int64_t size = job.row.size, pitch = job.col.size, first = strip.columns.first;
+    const bool wrap = job.wrap;
     SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
     RowMaximum<T, 2, false, Nan, V> maximum(job, strip.columns, plane, next.x);
     Vec best[V], from_above[V];
@@ -354,17 +362,23 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
     for (Vec& v : from_above) v = splat(0.0f);
     // Windows start a row above the first; where there are none, nothing comes from them.
     maximum(row0 - 1, best, second);
-    gradient.rows(row0 - 1, row1, [&](int64_t r, Vec* share) __attribute__((always_inline)) {
+    const Range inner = {row0 < 0 ? 0 : row0, Plain ? maximum.plain_rows() - 1 : size - 1};
+    gradient.rows(row0 - 1, row1, inner, [&](int64_t r, Vec* share, auto is_inner) __attribute__((always_inline)) {
+        constexpr bool Inner = decltype(is_inner)::value;  // inside the map, and a row of this band
         Vec below[V], own[V], beside[V];
         Mask below_second[V] = {};
         for (int v = 0; v < V; ++v) share[v] = positive_zero(share[v]);
-        maximum(r + 1, below, below_second);
+        if (Inner && Plain)
+            maximum.plain(r + 1, below, below_second);
+        else
+            maximum(r + 1, below, below_second);
         // Padding never wins, not even over -inf.
-        const Mask above_map = lanes_below(r < 0 && !job.wrap ? kWidth : 0);
-        const Mask inside = lanes_below(r + 1 < row.size || job.wrap ? kWidth : 0);
+        const Mask above_map = lanes_below(r < 0 && !wrap ? kWidth : 0);
+        const Mask inside = lanes_below(r + 1 < size || wrap ? kWidth : 0);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            const Mask lower = both(either(wins_over<Nan>(below[v], best[v]), above_map), inside);
+            Mask lower = wins_over<Nan>(below[v], best[v]);
+            if (!Inner) lower = both(either(lower, above_map), inside);
             const Vec sum = add(from_above[v], drop(lower, share[v]));
             from_above[v] = keep(lower, share[v]);
             own[v] = drop(second[v], sum);
@@ -372,10 +386,10 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
             best[v] = below[v];
             second[v] = below_second[v];
         }
-        if (r < row0) return;
-        const int64_t offset = r * job.col.size + strip.columns.first;
+        if (!Inner && r < row0) return;
+        const int64_t offset = r * pitch + first;
         Vec turned = splat(carried.from ? carried.from[(r - row0) * V * kWidth] : 0.0f);
-        if (job.wrap) turned = permuted(strip.last, beside[V - 1], beside[V - 1]);
+        if (wrap) turned = permuted(strip.last, beside[V - 1], beside[V - 1]);
         for (int v = 0; v < V && carried.to; ++v) store(carried.to + ((r - row0) * V + v) * kWidth, beside[v]);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
