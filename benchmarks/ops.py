@@ -7,7 +7,8 @@ is installed of timm, kornia and the paper's package, antialiased-cnns: pip inst
 environment or with --target and PYTHONPATH. What is missing is said, and its column left out. Each rival takes part
 with its nearest form: timm's blur has an odd number of taps (bin5), kornia pads with zeros.
 
-`--isa avx2` measures the kernels for another instruction set than the machine's best, into a section of its own.
+`--isa avx2` measures the kernels for another instruction set than the machine's best, `--inputs 4` takes four inputs in
+turn, so that all data come from memory where a cache holds those of one: each into a section of its own.
 
 What an anchor costs beside a copy of its map, benchmarks/anchors.py tells.
 """
@@ -15,6 +16,7 @@ What an anchor costs beside a copy of its map, benchmarks/anchors.py tells.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +61,19 @@ def rivals(contest: Contest, x: Tensor) -> Mapping[str, Op]:
     return found | {name: module.to(x.dtype) for name, module in modules.items()}
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep large blocks that are freed.
+
+    Else it gives some back to the system, whose new pages then cost as much as the operation that writes into them.
+    Which operation that is depends on the order of the blocks.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # as in malloc.h; both get the largest value that glibc takes
+    allocator = ctypes.CDLL(None)
+    if hasattr(allocator, "mallopt"):
+        allocator.mallopt(trim_threshold, 2**31 - 1)
+        allocator.mallopt(mmap_threshold, 2**25)
+
+
 def plot(rows: Sequence[Row], path: Path) -> None:
     """How many times as long as the fused form the others take: one panel for each operation and pass."""
     import matplotlib.pyplot as plt
@@ -100,21 +115,27 @@ def main() -> None:
     parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--inputs", type=int, default=1, help="inputs that are taken in turn")
     parser.add_argument("--isa", choices=cpu.INSTRUCTION_SETS, help="run with this instruction set")
     parser.add_argument("--rivals", action="store_true", help="torch.compile, timm, kornia, antialiased-cnns")
     parser.add_argument("--image", type=Path, help="file for the plot, PNG or SVG")
     add_outputs(parser)
     options = parser.parse_args()
+    if options.inputs < 1:
+        parser.error(f"argument --inputs: {options.inputs} is not a positive number")
     if ops.backends()["cpu"] != "active":
         raise SystemExit(f"the native kernels do not run: {ops.backends()['cpu']}")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     rows: list[Row] = []
     with cpu.use_instruction_set(options.isa or cpu.instruction_set()):
         used, best = cpu.instruction_set(), cpu.instruction_sets()[-1]
         kernels = used if used == best else f"{used} (by choice: the machine has {best})"
         head = (
             f"{processor()}, {options.threads} thread{'s' * (options.threads > 1)}, {kernels}, "
-            f"torch {torch.__version__}; medians of paired ratios over {options.rounds} rounds."
+            f"torch {torch.__version__}; medians of paired ratios over {options.rounds} rounds"
+            + f", {options.inputs} inputs in turn" * (options.inputs > 1)
+            + "."
         )
         if options.rivals and missing_rivals():
             head += f" Not installed, so left out: {', '.join(missing_rivals())}."
@@ -124,7 +145,9 @@ def main() -> None:
             for layout in options.layouts if contest.name in options.ops else ():
                 for dtype in options.dtypes:
                     for pixels in options.sizes:
-                        for row in measure(contest, layout, dtype, pixels, rounds=options.rounds, **more):
+                        for row in measure(
+                            contest, layout, dtype, pixels, rounds=options.rounds, inputs=options.inputs, **more
+                        ):
                             rows.append(row)
                             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     if options.output is not None:
@@ -140,7 +163,8 @@ def main() -> None:
             '"X / fused" how many times as long X takes, "saved" what the backward keeps beside the input, in units '
             f"of the input.\n\n{as_markdown(rows)}"
         )
-        replace_section(options.markdown, "benchmarks/ops.py" + f" --isa {options.isa}" * bool(options.isa), body)
+        command = "benchmarks/ops.py" + f" --isa {options.isa}" * bool(options.isa)
+        replace_section(options.markdown, command + f" --inputs {options.inputs}" * (options.inputs > 1), body)
 
 
 if __name__ == "__main__":

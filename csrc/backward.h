@@ -35,20 +35,11 @@ template <bool Relu, class T> void backward_blur(const Job& job, const Unit& uni
                 T* out = static_cast<T*>(job.result) + offset_of(r);
                 return [=](int64_t p, Vec v) __attribute__((always_inline)) {
                     if (Relu) v = drop(not_above_zero(load_first(x + p, n)), v);
-                    if (n >= kWidth)
-                        store(out + p, v);
-                    else
-                        store_first(out + p, v, n);
+                    store_first(out + p, v, n);
                 };
             });
         }
     }
-}
-
-// At least a vector long.
-inline void zero_exactly(float* from, float* to) {
-    for (; from + kWidth < to; from += kWidth) store(from, splat(0.0f));
-    store(to - kWidth, splat(0.0f));
 }
 
 // The maximum over 2 x 2 windows without padding, in one go: what falls to a pixel comes from the window at it, the one
@@ -77,10 +68,7 @@ void send_square(const T* x, const T* below, const float* gradient, float* down,
             here = add(here, load(right + p));
         }
         if (p < begin) continue;
-        if (p + kWidth <= n)
-            store(out + p, here);
-        else
-            store_first(out + p, here, n - p);
+        store_first(out + p, here, n - p);
     }
 }
 
@@ -114,8 +102,10 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
                 return [=](int64_t p, Vec v) __attribute__((always_inline)) { store(line + p, positive_zero(v)); };
             });
             // Nothing comes from behind the last window.
-            for (int64_t r = r0; r < r1; ++r)
-                zero_exactly(tile + (r - r0) * pitch + (r < row.dense ? dense : 0), tile + (r - r0 + 1) * pitch);
+            for (int64_t r = r0; r < r1; ++r) {
+                const int64_t filled = r < row.dense ? dense : 0;
+                fill_exactly(tile + (r - r0) * pitch + filled, pitch - filled, [](int64_t) { return splat(0.0f); });
+            }
             const T* last = base + (r1 < row.size ? r1 : r1 - 1) * source.pitch;
             const bool nan = source.end() - last < n + cs + kSlack ||
                              has_nan(base + r0 * source.pitch, source.pitch, r1 - r0 + (r1 < row.size), n + cs);
@@ -220,16 +210,15 @@ private:
         }
         const float* from[kMaxKernel] = {};
         for (int64_t k = 0; k < col.kernel; ++k) from[k] = part(k, unit_.col0 + col.before - k * col.dilation);
-        T* RESTRICT out =
-            static_cast<T*>(job_.result) + ((image_ * job_.row.size + r) * col.size + unit_.col0) * cs_;
+        T* out = static_cast<T*>(job_.result) + ((image_ * job_.row.size + r) * col.size + unit_.col0) * cs_;
         const int64_t width = (unit_.col1 - unit_.col0) * cs_;
-        const float *RESTRICT a = from[0], *RESTRICT b = from[col.kernel > 1], *RESTRICT c = from[col.kernel > 2 ? 2 : 0];
-        if (col.kernel == 1)
-            fill_exactly(out, width, [&](int64_t p) { return load(a + p); });
-        else if (col.kernel == 2)
-            fill_exactly(out, width, [&](int64_t p) { return add(load(a + p), load(b + p)); });
-        else
-            fill_exactly(out, width, [&](int64_t p) { return add(add(load(a + p), load(b + p)), load(c + p)); });
+        with_constant<1, kMaxKernel>(col.kernel, [=](auto parts) {
+            fill_exactly(out, width, [=](int64_t p) __attribute__((always_inline)) {
+                Vec sum = load(from[0] + p);
+                for (int k = 1; k < parts; ++k) sum = add(sum, load(from[k] + p));
+                return sum;
+            });
+        });
     }
 
     // What went to leading padding belongs to the pixel that it repeats, the first of the window (see pooled_source).

@@ -2,8 +2,6 @@
 // two outputs share are kept. Only x and the result touch memory. The last vector of a pixel overlaps the one before.
 #pragma once
 
-#include <initializer_list>
-
 #include "rows.h"
 
 namespace dealias::DEALIAS_ISA {
@@ -150,25 +148,18 @@ template <class T, int Kernel, bool Relu, int K> void columns_forward(const Job&
     }
 }
 
-template <class T, int K> void columns_forward(const Job& job, const Unit& unit, Arena& arena) {
-    if (job.op == DEALIAS_RELU_BLUR) return columns_forward<T, 1, true, K>(job, unit, arena);
-    if (job.row.kernel == 2) return columns_forward<T, 2, false, K>(job, unit, arena);
-    if (job.row.kernel == 3) return columns_forward<T, 3, false, K>(job, unit, arena);
-    return columns_forward<T, 1, false, K>(job, unit, arena);
-}
-
 template <class T> bool forward_in_columns(const Job& job, const Unit& unit, Arena& arena) {
     const Axis &row = job.row, &col = job.col;
     if (job.channels < kWidth || job.wrap || row.stride != 2 || col.stride != 2 || row.taps != col.taps) return false;
     if (row.kernel != col.kernel || row.dilation * col.dilation != 1) return false;
     for (const Axis* axis : {&row, &col})  // no window lies in padding alone
         if (axis->before >= axis->kernel || axis->dense - axis->before > axis->size) return false;
-    switch (row.taps) {
-        case 3: columns_forward<T, 3>(job, unit, arena); return true;
-        case 4: columns_forward<T, 4>(job, unit, arena); return true;
-        case 5: columns_forward<T, 5>(job, unit, arena); return true;
-        default: return false;
-    }
+    if (row.taps < (row.kernel > 1 ? 2 : 3) || row.taps > 5) return false;
+    with_form<2, 5>(job, [&](auto form) {
+        using F = decltype(form);
+        columns_forward<T, F::Kernel, F::Relu, F::K>(job, unit, arena);
+    });
+    return true;
 }
 
 }  // namespace dealias::DEALIAS_ISA

@@ -146,39 +146,35 @@ int run(Kernel kernel, const Job& job, int64_t rows, int64_t cols, int64_t row_f
     });
 }
 
+int compute(const dealias_problem* p, bool backward, const void* x, const void* grad, void* result, int threads) {
+    if (!p || !valid(*p)) return DEALIAS_BAD_ARGUMENT;
+    try {
+        Problem problem = {};
+        prepare(*p, backward, problem);
+        Job& job = problem.job;
+        job.x = x;
+        job.grad = grad;
+        job.result = result;
+        const Kernels& kernels = kernels_of(current_isa());
+        if (backward) return run(kernels.backward[job.dtype], job, job.row.size, job.col.size, kRowFloats, threads);
+        const int64_t row_floats = (job.channels > 1 ? kLongRowFloats : kRowFloats) / job.col.stride;
+        return run(kernels.forward[job.dtype], job, job.row.out, job.col.out, row_floats, threads);
+    } catch (const std::bad_alloc&) {
+        return DEALIAS_OUT_OF_MEMORY;
+    }
+}
+
 }  // namespace
 }  // namespace dealias
 
 using namespace dealias;
 
 int dealias_forward(const dealias_problem* p, const void* x, void* y, int threads) {
-    if (!p || !valid(*p)) return DEALIAS_BAD_ARGUMENT;
-    try {
-        Problem problem = {};
-        prepare(*p, false, problem);
-        problem.job.x = x;
-        problem.job.result = y;
-        const Job& job = problem.job;
-        const int64_t row_floats = (job.channels > 1 ? kLongRowFloats : kRowFloats) / job.col.stride;
-        return run(kernels_of(current_isa()).forward[job.dtype], job, job.row.out, job.col.out, row_floats, threads);
-    } catch (const std::bad_alloc&) {
-        return DEALIAS_OUT_OF_MEMORY;
-    }
+    return compute(p, false, x, nullptr, y, threads);
 }
 
 int dealias_backward(const dealias_problem* p, const void* x, const void* grad_y, void* grad_x, int threads) {
-    if (!p || !valid(*p)) return DEALIAS_BAD_ARGUMENT;
-    try {
-        Problem problem = {};
-        prepare(*p, true, problem);
-        problem.job.x = x;
-        problem.job.grad = grad_y;
-        problem.job.result = grad_x;
-        const Job& job = problem.job;
-        return run(kernels_of(current_isa()).backward[job.dtype], job, job.row.size, job.col.size, kRowFloats, threads);
-    } catch (const std::bad_alloc&) {
-        return DEALIAS_OUT_OF_MEMORY;
-    }
+    return compute(p, true, x, grad_y, grad_x, threads);
 }
 
 int dealias_best_isa(void) { return best_isa(); }

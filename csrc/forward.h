@@ -88,45 +88,32 @@ inline void fill_column(Rows<float> rows, int64_t to, int64_t from, int64_t chan
     }
 }
 
-constexpr int64_t kWindowTaps = 7;
-
-// Taps on consecutive rows of the dense map; or, near the border, each on the row with its index, -1 for zeros.
-struct Taps {
-    const float* weight;
-    int64_t count;
-    const int64_t* index = nullptr;
-};
-
 // out[j] = sum of weight[b] * in[j * Stride + b]
-template <int K, int Stride, class T> void blur_along_fixed(Rows<const float> in, const float* weight, Rows<T> out,
-                                                            int64_t n) {
-    Vec w[K];
-    for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
-    auto sums = [&](const float* from) __attribute__((always_inline)) {
-        Vec s = splat(0.0f);
+template <int Stride, class T> void blur_along(Rows<const float> in, const float* weight, int64_t taps, Rows<T> out, int64_t n) {
+    with_constant<1, kFixedTaps>(taps, [=](auto count) {
+        constexpr int K = count;
+        Vec w[K];
+        for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
+        const float* from = in.first;
+        T* to = out.first;
+        for (int64_t r = 0; r < out.count; ++r, from += in.pitch, to += out.pitch)
+            fill_exactly(to, n, [&](int64_t j) __attribute__((always_inline)) {
+                const float* at = from + j * Stride;
+                Vec s = splat(0.0f);
 #pragma GCC unroll 7
-        for (int b = 0; b < K; b += Stride) {
-            const Vec here = load(from + b);
-            if constexpr (Stride == 1) {
-                s = b == 0 ? mul(w[b], here) : madd(w[b], here, s);
-            } else {
-                const Vec next = load(from + b + kWidth);
-                s = b == 0 ? mul(w[b], evens_apart(here, next)) : madd(w[b], evens_apart(here, next), s);
-                if (b + 1 < K) s = madd(w[b + 1], odds_apart(here, next), s);
-            }
-        }
-        return Stride == 1 ? s : in_order(s);
-    };
-    const float* from = in.first;
-    T* to = out.first;
-    for (int64_t r = 0; r < out.count; ++r, from += in.pitch, to += out.pitch) {
-        if (n < kWidth) {
-            store_first(to, sums(from), n);
-            continue;
-        }
-        for (int64_t j = 0; j < n - kWidth; j += kWidth) store(to + j, sums(from + j * Stride));
-        store(to + n - kWidth, sums(from + (n - kWidth) * Stride));
-    }
+                for (int b = 0; b < K; b += Stride) {
+                    const Vec here = load(at + b);
+                    if constexpr (Stride == 1) {
+                        s = b == 0 ? mul(w[b], here) : madd(w[b], here, s);
+                    } else {
+                        const Vec next = load(at + b + kWidth);
+                        s = b == 0 ? mul(w[b], evens_apart(here, next)) : madd(w[b], evens_apart(here, next), s);
+                        if (b + 1 < K) s = madd(w[b + 1], odds_apart(here, next), s);
+                    }
+                }
+                return Stride == 1 ? s : in_order(s);
+            });
+    });
 }
 
 template <class T> void blur_along_any(const float* in, const float* weight, int64_t taps, int64_t stride, int64_t step,
@@ -138,50 +125,26 @@ template <class T> void blur_along_any(const float* in, const float* weight, int
     }
 }
 
-template <int Stride, class T> bool blur_along(Rows<const float> in, const float* weight, int64_t taps, Rows<T> out,
-                                              int64_t n) {
-    switch (taps) {
-        case 1: blur_along_fixed<1, Stride>(in, weight, out, n); return true;
-        case 2: blur_along_fixed<2, Stride>(in, weight, out, n); return true;
-        case 3: blur_along_fixed<3, Stride>(in, weight, out, n); return true;
-        case 4: blur_along_fixed<4, Stride>(in, weight, out, n); return true;
-        case 5: blur_along_fixed<5, Stride>(in, weight, out, n); return true;
-        case 6: blur_along_fixed<6, Stride>(in, weight, out, n); return true;
-        case 7: blur_along_fixed<7, Stride>(in, weight, out, n); return true;
-        default: return false;
-    }
-}
-
 // One output column of a channels-last map: out[c] = sum of weight[b] * in[b * channels + c]
-template <int K, class T> void blur_column_fixed(const float* in, const float* weight, int64_t channels, T* out) {
-    Vec w[K];
-    for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
-    fill_exactly(out, channels, [&](int64_t c) {
-        Vec s = mul(w[0], load(in + c));
-#pragma GCC unroll 7
-        for (int b = 1; b < K; ++b) s = madd(w[b], load(in + b * channels + c), s);
-        return s;
-    });
-}
-
 template <class T> void blur_column(const float* in, const float* weight, int64_t taps, int64_t channels, T* out) {
-    switch (taps) {
-        case 1: return blur_column_fixed<1>(in, weight, channels, out);
-        case 2: return blur_column_fixed<2>(in, weight, channels, out);
-        case 3: return blur_column_fixed<3>(in, weight, channels, out);
-        case 4: return blur_column_fixed<4>(in, weight, channels, out);
-        case 5: return blur_column_fixed<5>(in, weight, channels, out);
-        case 6: return blur_column_fixed<6>(in, weight, channels, out);
-        case 7: return blur_column_fixed<7>(in, weight, channels, out);
-        default: return blur_along_any(in, weight, taps, 1, channels, out, channels);
-    }
+    if (taps > kFixedTaps) return blur_along_any(in, weight, taps, 1, channels, out, channels);
+    with_constant<1, kFixedTaps>(taps, [=](auto k) {
+        Vec w[k];
+        for (int b = 0; b < k; ++b) w[b] = splat(weight[b]);
+        fill_exactly(out, channels, [&](int64_t c) __attribute__((always_inline)) {
+            Vec s = mul(w[0], load(in + c));
+            for (int b = 1; b < k; ++b) s = madd(w[b], load(in + b * channels + c), s);
+            return s;
+        });
+    });
 }
 
 template <class T> void blur_outputs(const Job& job, Rows<const float> in, Rows<T> out, int64_t columns) {
     const Axis& col = job.col;
     const int64_t cs = job.channels, stride = col.stride;
-    if (cs == 1 && stride == 1 && blur_along<1>(in, col.filter, col.taps, out, columns)) return;
-    if (cs == 1 && stride == 2 && blur_along<2>(in, col.filter, col.taps, out, columns)) return;
+    if (cs == 1 && stride <= 2 && col.taps <= kFixedTaps)
+        return stride == 1 ? blur_along<1>(in, col.filter, col.taps, out, columns)
+                           : blur_along<2>(in, col.filter, col.taps, out, columns);
     for (int64_t r = 0; r < out.count; ++r) {
         const float* from = in.first + r * in.pitch;
         T* to = out.first + r * out.pitch;
@@ -193,20 +156,19 @@ template <class T> void blur_outputs(const Job& job, Rows<const float> in, Rows<
 }
 
 // The maximum of each pixel and those beside it along the row, Kernel in all.
-template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
-[[gnu::always_inline]] inline Vec window_maximum(const T* at, int64_t step) {
+template <int Kernel, bool Relu, bool Nan, class T> [[gnu::always_inline]] inline Vec window_maximum(const T* at) {
     const Vec here = load(at);
     Vec v = here;
-    if constexpr (Kernel > 1) v = larger_of<Nan>(v, Planes ? load_beside<1>(at, here) : load(at + step));
-    if constexpr (Kernel > 2) v = larger_of<Nan>(v, Planes ? load_beside<2>(at, here) : load(at + 2 * step));
+    if constexpr (Kernel > 1) v = larger_of<Nan>(v, load_beside<1>(at, here));
+    if constexpr (Kernel > 2) v = larger_of<Nan>(v, load_beside<2>(at, here));
     return Relu ? rectified(v) : v;
 }
 
 // Blurs K rows of maxima over Kernel x Kernel windows straight from the rows of x below `in`, for one output row, or for
 // two that share rows. A row costs its maximum along the row again for each call that looks at it: less than keeping it.
-template <int K, int Kernel, bool Relu, bool Nan, bool Planes, int Outputs, class T>
-void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t step, int64_t ahead, float* out,
-                       int64_t out_pitch, int64_t n) {
+template <int K, int Kernel, bool Relu, bool Nan, int Outputs, class T>
+void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t ahead, float* out, int64_t out_pitch,
+                       int64_t n) {
     constexpr int kShared = 2;  // the stride between the two outputs
     Vec w[K];
     for (int a = 0; a < K; ++a) w[a] = splat(weight[a]);
@@ -216,7 +178,7 @@ void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t 
         for (int k = 0; k < kShared * Outputs; ++k) __builtin_prefetch(at + ahead + k * pitch);
         Vec best[Kernel], s[2];
         auto next = [&]() {
-            const Vec v = window_maximum<Kernel, Relu, Nan, Planes>(at, step);
+            const Vec v = window_maximum<Kernel, Relu, Nan>(at);
             at += pitch;
             return v;
         };
@@ -238,97 +200,35 @@ void blur_windows_once(const float* weight, const T* in, int64_t pitch, int64_t 
     }
 }
 
-// The same for one output row near the border. Taps that look at the same row are not added up first: every path must
-// round alike.
-template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_at_border(Taps taps, const T* in, int64_t pitch, int64_t step, float* out, int64_t n) {
-    int64_t rows = 0;
-    for (int64_t a = 0; a < taps.count; ++a) rows = taps.index[a] < rows ? rows : taps.index[a] + 1;
-    for (int64_t p = 0; p < n; p += kWidth) {
-        Vec dense[kWindowTaps];
-        for (int64_t r = 0; r < rows; ++r)
-            for (int64_t k = 0; k < Kernel; ++k) {
-                const Vec v = window_maximum<Kernel, Relu, Nan, Planes>(in + p + (r + k) * pitch, step);
-                dense[r] = k ? larger_of<Nan>(dense[r], v) : v;
-            }
-        Vec s = splat(0.0f);
-        for (int64_t a = 0; a < taps.count; ++a) {
-            const Vec v = taps.index[a] < 0 ? splat(0.0f) : dense[taps.index[a]], w = splat(taps.weight[a]);
-            s = a == 0 ? mul(w, v) : madd(w, v, s);
-        }
-        store(out + p, s);
-    }
-}
-
-template <int K, int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_fixed(const Job& job, const float* weight, const T* in, int64_t pitch, int64_t ahead, Rows<float> out,
-                        int64_t n) {
-    const int64_t step = job.channels, down = job.row.stride * pitch;
+// The same for many output rows.
+template <int K, int Kernel, bool Relu, bool Nan, class T>
+void blur_windows_fixed(const Job& job, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
+    const float* weight = job.row.filter;
+    const int64_t down = job.row.stride * pitch;
     int64_t r = 0;
     if (job.row.stride == 2)
         for (; r + 2 <= out.count; r += 2, in += 2 * down)
-            blur_windows_once<K, Kernel, Relu, Nan, Planes, 2>(weight, in, pitch, step, ahead, out.first + r * out.pitch,
-                                                               out.pitch, n);
+            blur_windows_once<K, Kernel, Relu, Nan, 2>(weight, in, pitch, ahead, out.first + r * out.pitch, out.pitch, n);
     for (; r < out.count; ++r, in += down)
-        blur_windows_once<K, Kernel, Relu, Nan, Planes, 1>(weight, in, pitch, step, ahead, out.first + r * out.pitch, 0,
-                                                           n);
-}
-
-template <int Kernel, bool Relu, bool Nan, bool Planes, class T>
-void blur_windows_of(const Job& job, Taps taps, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
-    if (taps.index)
-        return blur_windows_at_border<Kernel, Relu, Nan, Planes>(taps, in, pitch, job.channels, out.first, n);
-    switch (taps.count) {
-        case 1: return blur_windows_fixed<1, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
-        case 2: return blur_windows_fixed<2, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
-        case 3: return blur_windows_fixed<3, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
-        case 4: return blur_windows_fixed<4, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
-        case 5: return blur_windows_fixed<5, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
-        case 6: return blur_windows_fixed<6, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
-        case 7: return blur_windows_fixed<7, Kernel, Relu, Nan, Planes>(job, taps.weight, in, pitch, ahead, out, n);
-    }
-}
-
-template <int Kernel, bool Relu, bool Nan, class T>
-void blur_windows_in(const Job& job, Taps taps, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
-    if (job.channels == 1 || Kernel == 1)
-        blur_windows_of<Kernel, Relu, Nan, true>(job, taps, in, pitch, ahead, out, n);
-    else
-        blur_windows_of<Kernel, Relu, Nan, false>(job, taps, in, pitch, ahead, out, n);
-}
-
-// The dense rows that the taps of output row `i` look at: `index` from `first` on, of `count` in all. False where these
-// are more than the taps, as the border reaches for the far end of the map.
-inline bool index_taps(const Job& job, int64_t i, int64_t* index, int64_t& first, int64_t& count) {
-    const Axis& row = job.row;
-    const int64_t start = i * row.stride - row.lead, dense = row.dense;
-    first = start < 0 ? 0 : start;
-    count = (start + row.taps < dense ? start + row.taps : dense) - first;
-    for (int64_t a = 0; a < row.taps; ++a) {
-        const int64_t d = border(start + a, dense, job.padding_mode);
-        if (d >= 0 && (d < first || d >= first + count)) return false;
-        index[a] = d < 0 ? -1 : d - first;
-    }
-    return count > 0;
+        blur_windows_once<K, Kernel, Relu, Nan, 1>(weight, in, pitch, ahead, out.first + r * out.pitch, 0, n);
 }
 
 // The side of the windows if `blur_windows` knows them, else 0.
 inline int64_t window_side(const Job& job) {
-    if (job.row.taps > kWindowTaps) return 0;
+    if (job.channels > 1 || job.row.taps > kFixedTaps) return 0;
     if (job.op != DEALIAS_MAX_BLUR) return 1;
     return job.row.kernel == job.col.kernel && job.row.dilation * job.col.dilation == 1 ? job.row.kernel : 0;
 }
 
 template <class T>
-void blur_windows(const Job& job, Taps taps, bool nan, const T* in, int64_t pitch, int64_t ahead, Rows<float> out,
-                  int64_t n) {
-    const int64_t side = window_side(job);
-    if (job.op == DEALIAS_RELU_BLUR) return blur_windows_in<1, true, false>(job, taps, in, pitch, ahead, out, n);
-    if (side == 1) return blur_windows_in<1, false, false>(job, taps, in, pitch, ahead, out, n);
-    if (side == 2 && nan) return blur_windows_in<2, false, true>(job, taps, in, pitch, ahead, out, n);
-    if (side == 2) return blur_windows_in<2, false, false>(job, taps, in, pitch, ahead, out, n);
-    if (nan) return blur_windows_in<3, false, true>(job, taps, in, pitch, ahead, out, n);
-    return blur_windows_in<3, false, false>(job, taps, in, pitch, ahead, out, n);
+void blur_windows(const Job& job, bool nan, const T* in, int64_t pitch, int64_t ahead, Rows<float> out, int64_t n) {
+    with_form<1, kFixedTaps>(job, [&](auto form) {
+        using F = decltype(form);
+        if (nan)
+            blur_windows_fixed<F::K, F::Kernel, F::Relu, (F::Kernel > 1)>(job, in, pitch, ahead, out, n);
+        else
+            blur_windows_fixed<F::K, F::Kernel, F::Relu, false>(job, in, pitch, ahead, out, n);
+    });
 }
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
@@ -340,17 +240,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     const int64_t cs = job.channels, dense = col.dense;
     // The padded columns [t0, t1), and the dense columns that these stand for.
     const int64_t t0 = unit.col0 * col.stride - col.lead, t1 = (unit.col1 - 1) * col.stride - col.lead + col.taps;
-    Range need = {dense, 0};
-    auto look_at = [&](int64_t t) {
-        const int64_t d = border(t, dense, job.padding_mode);
-        if (d < 0) return;
-        need.lo = d < need.lo ? d : need.lo;
-        need.hi = d + 1 > need.hi ? d + 1 : need.hi;
-    };
-    for (int64_t t = t0; t < t1 && t < 1; ++t) look_at(t);
-    for (int64_t t = t1 - 1; t >= t0 && t >= dense - 1; --t) look_at(t);
-    look_at(t0 < 0 ? 0 : t0 < dense ? t0 : dense - 1);
-    look_at(t1 - 1 < dense ? (t1 < 1 ? 0 : t1 - 1) : dense - 1);
+    const Range need = needed(col, job.padding_mode, t0, t1);
 
     DenseRows<T> rows(job, need, arena);
     const int64_t n = rows.n(), base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
@@ -367,10 +257,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     int64_t* fills = take_array<int64_t>(arena, 2 * (t1 - t0));
     int64_t fill_count = 0;
     for (int64_t t = t0; t < t1; ++t) {
-        if (t >= 0 && t < dense) {
-            t = (dense < t1 ? dense : t1) - 1;
-            continue;
-        }
+        if (t >= 0 && t < dense) continue;
         const int64_t d = border(t, dense, job.padding_mode);
         fills[2 * fill_count] = (t - base) * cs;
         fills[2 * fill_count++ + 1] = d < 0 ? -1 : (d - base) * cs;
@@ -391,10 +278,10 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
             while (b0 < b1 && !(block = source.readable(first_row(b0), last_row(b1 - 1) - first_row(b0) + 1))) --b1;
             if (block) {
                 const int64_t count = last_row(b1 - 1) - first_row(b0) + 1;
-                const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach * cs);
+                const bool nan = side > 1 && has_nan(block, source.pitch, count, n + col.reach);
                 const int64_t ahead = height * row.stride * source.pitch;
-                float* first = tile + (b0 - i0) * pitch + (need.lo - base) * cs;
-                blur_windows(job, {row.filter, row.taps}, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
+                float* first = tile + (b0 - i0) * pitch + need.lo - base;
+                blur_windows(job, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
             T* out = static_cast<T*>(job.result) + ((image * row.out + i0) * col.out + unit.col0) * cs;
             if (in_strips) {
@@ -404,14 +291,6 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
             for (int64_t i = i0; i < i1 && !in_strips; ++i) {
                 if (block && i >= b0 && i < b1) continue;
                 float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
-                int64_t index[kWindowTaps], first, count;
-                if (side && job.padding_mode != DEALIAS_CIRCULAR && index_taps(job, i, index, first, count)) {
-                    if (const T* from = source.readable(first - row.before, count + side - 1)) {
-                        const bool nan = side > 1 && has_nan(from, source.pitch, count + side - 1, n + col.reach * cs);
-                        blur_windows(job, {row.filter, row.taps, index}, nan, from, source.pitch, 0, {line, 0, 1}, n);
-                        continue;
-                    }
-                }
                 for (int64_t a = 0; a < row.taps; ++a) taps[a] = rows(i * row.stride - row.lead + a);
                 if (job.op == DEALIAS_RELU_BLUR)
                     weigh_rows<true>(taps, row.filter, row.taps, line, n);

@@ -17,34 +17,49 @@ struct Shares {
     float weight[kMostShares];
 };
 
-// put(position, vector) for all vectors of rows that are sums of the same K lines, each with a `put` of its own; the last
-// vector may overlap the one before.
-template <int K, int Rows, class Put> void put_sums(const Shares* shares, int64_t n, std::array<Put, Rows> put) {
-    const float* line[K];
-    Vec weight[Rows][K];
-    for (int e = 0; e < K; ++e) {
-        line[e] = shares[0].line[e];
-        for (int r = 0; r < Rows; ++r) weight[r][e] = splat(shares[r].weight[e]);
-    }
-    for (int64_t p = 0; p < n; p += kWidth) {
-        const int64_t at = p + kWidth > n && n >= kWidth ? n - kWidth : p;
-        Vec sum[Rows];
-#pragma GCC unroll 4
-        for (int e = 0; e < K; ++e) {
-            const Vec here = load(line[e] + at);
-            for (int r = 0; r < Rows; ++r) sum[r] = e == 0 ? mul(weight[r][e], here) : madd(weight[r][e], here, sum[r]);
+// put(position, vector) for all vectors of rows that are sums of the same lines, each with a `put` of its own; the last vector
+// may overlap the one before.
+template <int Rows, class Put> void put_sums(const Shares* shares, int64_t n, std::array<Put, Rows> put) {
+    with_constant<1, kMostShares>(shares[0].count, [=](auto count) {
+        const float* line[count];
+        Vec weight[Rows][count];
+        for (int e = 0; e < count; ++e) {
+            line[e] = shares[0].line[e];
+            for (int r = 0; r < Rows; ++r) weight[r][e] = splat(shares[r].weight[e]);
         }
-        for (int r = 0; r < Rows; ++r) put[r](at, sum[r]);
-    }
+        for (int64_t p = 0; p < n; p += kWidth) {
+            const int64_t at = p + kWidth > n && n >= kWidth ? n - kWidth : p;
+            Vec sum[Rows];
+            for (int e = 0; e < count; ++e) {
+                const Vec here = load(line[e] + at);
+                for (int r = 0; r < Rows; ++r) sum[r] = e == 0 ? mul(weight[r][e], here) : madd(weight[r][e], here, sum[r]);
+            }
+            for (int r = 0; r < Rows; ++r) put[r](at, sum[r]);
+        }
+    });
 }
 
-template <int Rows, class Put> void put_sums(const Shares* shares, int64_t n, std::array<Put, Rows> put) {
-    switch (shares[0].count) {
-        case 1: return put_sums<1, Rows, Put>(shares, n, put);
-        case 2: return put_sums<2, Rows, Put>(shares, n, put);
-        case 3: return put_sums<3, Rows, Put>(shares, n, put);
-        default: return put_sums<4, Rows, Put>(shares, n, put);
-    }
+// The samples of the dense map that take from each output that reaches them, and nothing by way of the border: that repeats
+// no deeper than the filter is long, but not each sample up to there.
+inline Range find_plain(const Axis& axis) {
+    const Adjoint& adjoint = axis.adjoint;
+    auto plain = [&](int64_t d) {
+        const int64_t top = d + axis.lead;
+        int64_t e = adjoint.start[d];
+        for (int64_t a = top % axis.stride + (axis.taps - 1) / axis.stride * axis.stride; a >= 0; a -= axis.stride) {
+            if (a >= axis.taps) continue;
+            if (e == adjoint.start[d + 1] || adjoint.output[e] != (top - a) / axis.stride || top < a) return false;
+            if (adjoint.weight[e] != axis.filter[a]) return false;
+            ++e;
+        }
+        return e == adjoint.start[d + 1];
+    };
+    Range range = {0, axis.dense};
+    for (int64_t d = 0; d < axis.dense && d < axis.taps; ++d)
+        if (!plain(d)) range.lo = d + 1;
+    for (int64_t d = axis.dense - 1; d >= range.lo && d >= axis.dense - axis.taps; --d)
+        if (!plain(d)) range.hi = d;
+    return range;
 }
 
 template <class T> class DenseGradient {
@@ -137,20 +152,14 @@ private:
         return {1, {sum_}, {1.0f}};
     }
 
-    // The columns away from the border that have loops for the stride and the filter: all their taps lie on outputs, and no
-    // sample of the border stands in for them. In units of the stride from `base_` on.
+    // The columns away from the border, if there are loops for the stride and the filter: in units of the stride from `base_` on.
     void find_inside() {
         const Axis& col = job_.col;
-        const int64_t stride = col.stride;
-        const int64_t left = need_.lo > col.lead ? need_.lo : col.lead + 1;
-        const int64_t last = col.dense - col.taps + col.lead, right = need_.hi < last ? need_.hi : last;
-        int64_t lo = (left + col.lead + stride - 1) / stride, hi = (right + col.lead) / stride;
-        const int64_t terms = (col.taps + stride - 1) / stride;
-        lo = lo > terms - 1 ? lo : terms - 1;
-        hi = hi < col.out ? hi : col.out;
-        const bool some = hi > lo && stride <= 2 && col.taps <= 7 && cs_ == 1;
-        base_ = lo;
-        inside_ = some ? Range{lo * stride - col.lead, hi * stride - col.lead} : Range{need_.hi, need_.hi};
+        const Range plain = common(find_plain(col), need_);
+        const int64_t stride = col.stride, hi = (plain.hi + col.lead) / stride;
+        base_ = (plain.lo + col.lead + stride - 1) / stride;
+        const bool some = hi > base_ && stride <= 2 && col.taps <= kFixedTaps && cs_ == 1;
+        inside_ = some ? Range{base_ * stride - col.lead, hi * stride - col.lead} : Range{need_.hi, need_.hi};
     }
 
     // Row `i` of the output's gradient over the columns of the map.
@@ -168,15 +177,7 @@ private:
 
     void spread_inside(const T* line, float* out) {
         const int64_t width = inside_.hi - inside_.lo, n = job_.col.stride == 2 ? width / 2 : width;
-        switch (job_.col.taps) {
-            case 1: return spread_taps<1>(line, out, n);
-            case 2: return spread_taps<2>(line, out, n);
-            case 3: return spread_taps<3>(line, out, n);
-            case 4: return spread_taps<4>(line, out, n);
-            case 5: return spread_taps<5>(line, out, n);
-            case 6: return spread_taps<6>(line, out, n);
-            default: return spread_taps<7>(line, out, n);
-        }
+        with_constant<1, kFixedTaps>(job_.col.taps, [&](auto k) { spread_taps<k>(line, out, n); });
     }
 
     template <int K> void spread_taps(const T* line, float* out, int64_t n) {

@@ -2,9 +2,9 @@
 // that there are no tails. What is written to memory that others own goes through `fill_exactly`.
 #pragma once
 
-#include "vec.h"
+#include <type_traits>
 
-#define RESTRICT __restrict
+#include "vec.h"
 
 namespace dealias::DEALIAS_ISA {
 
@@ -12,9 +12,21 @@ constexpr int64_t kBlock = 16;  // floats in the longest vector
 constexpr int64_t kCacheLine = 64;  // bytes
 constexpr float kLowest = -__builtin_inff();
 
+constexpr int kMaxKernel = 3;
+constexpr int kFixedTaps = 7;  // filters with loops of their own
+
+template <int N> using Constant = std::integral_constant<int, N>;
+
+// f(Constant<n>()) for n from Least to Most, f(Constant<Most>()) for any other n.
+template <int Least, int Most, class F> [[gnu::always_inline]] inline auto with_constant(int64_t n, F f) {
+    if constexpr (Least < Most)
+        if (n != Least) return with_constant<Least + 1, Most>(n, f);
+    return f(Constant<Least>());
+}
+
 inline int64_t whole_blocks(int64_t n) { return (n + kBlock - 1) / kBlock * kBlock; }
 
-template <class T> void convert_row(const T* RESTRICT in, float* RESTRICT out, int64_t n) {
+template <class T> void convert_row(const T* __restrict in, float* __restrict out, int64_t n) {
     for (int64_t p = 0; p < n; ++p) out[p] = to_float(in[p]);
 }
 
@@ -27,23 +39,8 @@ template <int ForWriting, class T> void prefetch_row(const T* row, int64_t n) {
     for (int64_t p = 0; p < n; p += line) __builtin_prefetch(row + p, ForWriting);
 }
 
-// out[p] = sum of weight[a] * row[a][p], a ascending.
-template <int K, bool Relu> void weigh_rows_fixed(const float* const* row, const float* weight, float* RESTRICT out,
-                                                  int64_t n) {
-    const float* r[K];
-    Vec w[K];
-    for (int a = 0; a < K; ++a) r[a] = row[a], w[a] = splat(weight[a]);
-    for (int64_t p = 0; p < n; p += kWidth) {
-        auto value = [&](int a) { return Relu ? rectified(load(r[a] + p)) : load(r[a] + p); };
-        Vec s = mul(w[0], value(0));
-#pragma GCC unroll 7
-        for (int a = 1; a < K; ++a) s = madd(w[a], value(a), s);
-        store(out + p, s);
-    }
-}
-
 template <bool Relu> void weigh_rows_any(const float* const* row, const float* weight, int64_t count,
-                                         float* RESTRICT out, int64_t n) {
+                                         float* __restrict out, int64_t n) {
     for (int64_t p = 0; p < n; p += kWidth) {
         Vec s = splat(0.0f);
         for (int64_t a = 0; a < count; ++a) {
@@ -54,17 +51,20 @@ template <bool Relu> void weigh_rows_any(const float* const* row, const float* w
     }
 }
 
+// out[p] = sum of weight[a] * row[a][p], a ascending.
 template <bool Relu> void weigh_rows(const float* const* row, const float* weight, int64_t count, float* out, int64_t n) {
-    switch (count) {
-        case 1: return weigh_rows_fixed<1, Relu>(row, weight, out, n);
-        case 2: return weigh_rows_fixed<2, Relu>(row, weight, out, n);
-        case 3: return weigh_rows_fixed<3, Relu>(row, weight, out, n);
-        case 4: return weigh_rows_fixed<4, Relu>(row, weight, out, n);
-        case 5: return weigh_rows_fixed<5, Relu>(row, weight, out, n);
-        case 6: return weigh_rows_fixed<6, Relu>(row, weight, out, n);
-        case 7: return weigh_rows_fixed<7, Relu>(row, weight, out, n);
-        default: return weigh_rows_any<Relu>(row, weight, count, out, n);
-    }
+    if (count > kFixedTaps) return weigh_rows_any<Relu>(row, weight, count, out, n);
+    with_constant<1, kFixedTaps>(count, [=](auto taps) {
+        const float* r[taps];
+        Vec w[taps];
+        for (int a = 0; a < taps; ++a) r[a] = row[a], w[a] = splat(weight[a]);
+        for (int64_t p = 0; p < n; p += kWidth) {
+            auto value = [&](int a) { return Relu ? rectified(load(r[a] + p)) : load(r[a] + p); };
+            Vec s = mul(w[0], value(0));
+            for (int a = 1; a < taps; ++a) s = madd(w[a], value(a), s);
+            store(out + p, s);
+        }
+    });
 }
 
 // Whether a NaN lies in the rows, or in the vector behind them; reading them in order also brings them into cache.
@@ -77,41 +77,38 @@ template <class T> bool has_nan(const T* from, int64_t pitch, int64_t rows, int6
 
 // out[p] = the largest of row[..][p]
 inline void max_rows(const float* const* row, int64_t count, float* out, int64_t n) {
-    const float *a = row[0], *b = row[count > 1], *c = row[count > 2 ? 2 : 0];
-    if (count == 1)
-        for (int64_t p = 0; p < n; p += kWidth) store(out + p, load(a + p));
-    else if (count == 2)
-        for (int64_t p = 0; p < n; p += kWidth) store(out + p, larger(load(a + p), load(b + p)));
-    else
-        for (int64_t p = 0; p < n; p += kWidth)
-            store(out + p, larger(larger(load(a + p), load(b + p)), load(c + p)));
+    const float* from[kMaxKernel] = {row[0], row[count > 1], row[count > 2 ? 2 : 0]};
+    with_constant<1, kMaxKernel>(count, [=](auto rows) {
+        for (int64_t p = 0; p < n; p += kWidth) {
+            Vec best = load(from[0] + p);
+            for (int k = 1; k < rows; ++k) best = larger(best, load(from[k] + p));
+            store(out + p, best);
+        }
+    });
 }
 
 // Gives gradient g[p] to the first of the largest of row[..][p], to the last NaN if there is one, as in nn.MaxPool2d.
 // `Add`: on top of what the parts hold.
 template <bool Add> void split(const float* const* row, int64_t count, const float* g, float* const* part, int64_t n) {
-    const float *a = row[0], *b = row[count > 1], *c = row[count > 2 ? 2 : 0];
-    float *pa = part[0], *pb = part[count > 1], *pc = part[count > 2 ? 2 : 0];
-    auto put = [](float* p, Vec v) { store(p, Add ? add(load(p), v) : v); };
-    if (count == 1) {
-        for (int64_t p = 0; p < n; p += kWidth) put(pa + p, load(g + p));
-    } else if (count == 2) {
+    const float* from[kMaxKernel] = {row[0], row[count > 1], row[count > 2 ? 2 : 0]};
+    float* to[kMaxKernel] = {part[0], part[count > 1], part[count > 2 ? 2 : 0]};
+    with_constant<1, kMaxKernel>(count, [=](auto rows) {
+        auto put = [](float* p, Vec v) { store(p, Add ? add(load(p), v) : v); };
         for (int64_t p = 0; p < n; p += kWidth) {
-            const Vec whole = load(g + p);
-            const Mask second = wins(load(b + p), load(a + p));
-            put(pa + p, drop(second, whole));
-            put(pb + p, keep(second, whole));
+            Vec best = load(from[0] + p), rest = load(g + p);
+            Mask won[rows];
+            for (int k = 1; k < rows; ++k) {
+                const Vec next = load(from[k] + p);
+                won[k] = wins(next, best);
+                best = larger(best, next);
+            }
+            for (int k = rows - 1; k > 0; --k) {
+                put(to[k] + p, keep(won[k], rest));
+                rest = drop(won[k], rest);
+            }
+            put(to[0] + p, rest);
         }
-    } else {
-        for (int64_t p = 0; p < n; p += kWidth) {
-            const Vec whole = load(g + p), first = load(a + p), second = load(b + p);
-            const Mask two = wins(second, first), three = wins(load(c + p), larger(first, second));
-            const Vec rest = drop(three, whole);
-            put(pa + p, drop(two, rest));
-            put(pb + p, keep(two, rest));
-            put(pc + p, keep(three, whole));
-        }
-    }
+    });
 }
 
 }  // namespace dealias::DEALIAS_ISA

@@ -1,12 +1,13 @@
 // Border rules, and the rows of the input and of its maximum, kept for as long as the walk down a map needs them.
 #pragma once
 
+#include <initializer_list>
+
 #include "job.h"
 #include "passes.h"
 
 namespace dealias::DEALIAS_ISA {
 
-constexpr int64_t kMaxKernel = 3;
 constexpr int64_t kSlack = 2 * kBlock;  // floats that a pass may touch behind its row
 
 inline int64_t modulo(int64_t a, int64_t n) {
@@ -43,7 +44,34 @@ struct Range {
     int64_t lo, hi;
 };
 
+// What the loops over windows are compiled for: their side, whether a ReLU comes first, and the taps of the filter.
+template <int KernelOf, bool ReluOf, int KOf> struct Form {
+    static constexpr int Kernel = KernelOf, K = KOf;
+    static constexpr bool Relu = ReluOf;
+};
+
+// f of the form of a job whose filters have Least to Most taps.
+template <int Least, int Most, class F> auto with_form(const Job& job, F f) {
+    auto with_taps = [&](auto kernel, auto relu) {
+        return with_constant<Least, Most>(job.row.taps, [&](auto taps) { return f(Form<kernel, relu, taps>()); });
+    };
+    if (job.op == DEALIAS_RELU_BLUR) return with_taps(Constant<1>(), std::true_type());
+    if (job.col.kernel == 2) return with_taps(Constant<2>(), std::false_type());
+    if (job.col.kernel == 3) return with_taps(Constant<3>(), std::false_type());
+    return with_taps(Constant<1>(), std::false_type());
+}
+
 inline Range common(Range a, Range b) { return {a.lo > b.lo ? a.lo : b.lo, a.hi < b.hi ? a.hi : b.hi}; }
+
+// The samples of the dense map that the samples [t0, t1) of the padded map stand for.
+inline Range needed(const Axis& axis, int mode, int64_t t0, int64_t t1) {
+    Range need = {axis.dense, 0};
+    for (int64_t t = t0; t < t1; ++t) {
+        const int64_t d = border(t, axis.dense, mode);
+        if (d >= 0) need = {d < need.lo ? d : need.lo, d + 1 > need.hi ? d + 1 : need.hi};
+    }
+    return need;
+}
 
 // The pixel that stands at position `e` (may be negative) of the axis under the maximum's padding; -1 for -inf.
 // Leading padding repeats the first pixel of the windows that start there: it cannot change their maximum, and with the

@@ -41,11 +41,6 @@ struct Route {
     Mask there;
 };
 
-struct IndexOf {
-    int32_t lane[kWidth] = {};
-    Index vector() const { return index_of(lane); }
-};
-
 // A mask that grows lane by lane.
 struct Lanes {
     Mask mask = lanes_below(0);
@@ -82,8 +77,7 @@ inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vect
 }
 
 // Whether pairs of vectors hold the even and the odd columns of x from the start: bfloat16 comes so for free.
-template <class T> constexpr bool kHalves = false;
-template <> constexpr bool kHalves<bfloat16> = true;
+template <class T> constexpr bool kHalves = std::is_same_v<T, bfloat16>;
 template <class T, int Kernel, int V> constexpr bool kParted = kFreeMasks && kHalves<T> && Kernel == 1 && V > 1;
 
 // The maximum along rows of x, for the windows that start in each lane.
@@ -188,12 +182,7 @@ struct ForwardStrip {
 // or lie in lanes of either parity.
 inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors, bool parted, ForwardStrip& strip) {
     const Axis& col = job.col;
-    Range need = {col.dense, 0};
-    for (int64_t t = 2 * begin - col.lead; t < 2 * (end - 1) - col.lead + col.taps; ++t) {
-        const int64_t d = border(t, col.dense, job.padding_mode);
-        if (d < 0) continue;
-        need = {d < need.lo ? d : need.lo, d + 1 > need.hi ? d + 1 : need.hi};
-    }
+    const Range need = needed(col, job.padding_mode, 2 * begin - col.lead, 2 * (end - 1) - col.lead + col.taps);
     const int64_t halves = (vectors + 1) / 2, windows = need.hi - need.lo;
     if (windows < 1 || windows > vectors * kWidth || end - begin > halves * kWidth) return false;
     if (!lay_columns(job, need.lo - col.before, windows, vectors, strip.columns)) return false;
@@ -202,17 +191,17 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
     for (int64_t h = 0; h < halves; ++h) {
         strip.outputs[h] = lanes_below(end - begin - h * kWidth);
         for (int64_t b = 0; b < col.taps; ++b) {
-            IndexOf index;
+            int32_t from[kWidth] = {};
             Lanes there;
             for (int64_t lane = 0; lane < kWidth && begin + h * kWidth + lane < end; ++lane) {
                 const int64_t d = border(2 * (begin + h * kWidth + lane) - col.lead + b, col.dense, job.padding_mode);
                 if (d < 0) continue;
                 const auto half = static_cast<int32_t>((d - need.lo) / 2);
                 if (((d - need.lo) & 1) != ((b + strip.swap) & 1)) return false;
-                index.lane[lane] = parted ? half : lane_apart(half);
+                from[lane] = parted ? half : lane_apart(half);
                 there.put(lane);
             }
-            strip.tap[h][b] = {index.vector(), there.mask};
+            strip.tap[h][b] = {index_of(from), there.mask};
         }
     }
     return true;
@@ -344,30 +333,8 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
 
 template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&, const T*, T*, int64_t, int64_t);
 
-// What the loops over strips are compiled for.
-template <int KernelOf, bool ReluOf, int KOf> struct Form {
-    static constexpr int Kernel = KernelOf, K = KOf;
-    static constexpr bool Relu = ReluOf;
-};
-
-template <int Kernel, bool Relu, class F> auto with_form(int64_t taps, F f) {
-    switch (taps) {
-        case 2: return f(Form<Kernel, Relu, 2>());
-        case 3: return f(Form<Kernel, Relu, 3>());
-        case 4: return f(Form<Kernel, Relu, 4>());
-        default: return f(Form<Kernel, Relu, 5>());
-    }
-}
-
-template <class F> auto with_form(const Job& job, F f) {
-    if (job.op == DEALIAS_RELU_BLUR) return with_form<1, true>(job.row.taps, f);
-    if (job.col.kernel == 2) return with_form<2, false>(job.row.taps, f);
-    if (job.col.kernel == 3) return with_form<3, false>(job.row.taps, f);
-    return with_form<1, false>(job.row.taps, f);
-}
-
 template <class T, bool Nan> StripForward<T> strip_forward_for(const Job& job, int vectors) {
-    return with_form(job, [=](auto form) -> StripForward<T> {
+    return with_form<2, kStripTaps>(job, [=](auto form) -> StripForward<T> {
         using F = decltype(form);
         if (vectors == 1) return strip_forward<T, F::Kernel, F::Relu, Nan, F::K, 1>;
         return vectors == 2 ? strip_forward<T, F::Kernel, F::Relu, Nan, F::K, 2>
@@ -414,17 +381,6 @@ template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips,
         for (int64_t s = 0; s < strips; ++s) walk(s, r, r + height < row1 ? r + height : row1);
 }
 
-// Blurs down from row 2 * row0 on, for a blur along rows that follows; tells of NaN, without `tests`, as `walk_down` does.
-template <class T, int Kernel, bool Relu, bool Nan, int K>
-bool strip_down(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests, float* out,
-                int64_t pitch, int64_t row0, int64_t row1) {
-    RowMaximum<T, Kernel, Relu, Nan, kDownVectors> maximum(job, columns, plane, lines, tests);
-    return walk_down<T, Kernel, Relu, Nan, K, kDownVectors>(job, maximum, tests, row0, row1,
-                                                            [&](int64_t i, const Vec* sums) __attribute__((always_inline)) {
-        for (int v = 0; v < kDownVectors; ++v) store(out + (i - row0) * pitch + v * kWidth, sums[v]);
-    });
-}
-
 // Rows of maps that are blurred down, strip by strip, with AVX2.
 template <class T> class StripRows {
 public:
@@ -446,19 +402,25 @@ public:
     void operator()(int64_t image, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
         if constexpr (!kFreeMasks) {
             const T* plane = static_cast<const T*>(job_.x) + image * job_.row.size * job_.col.size;
-            if (with_form(job_, [&](auto form) { return down<false>(form, plane, row0, row1, out, pitch); }))
-                with_form(job_, [&](auto form) { return down<true>(form, plane, row0, row1, out, pitch); });
+            if (with_form<2, kStripTaps>(job_, [&](auto form) { return down<false>(form, plane, row0, row1, out, pitch); }))
+                with_form<2, kStripTaps>(job_, [&](auto form) { return down<true>(form, plane, row0, row1, out, pitch); });
         }
     }
 
 private:
+    // Whether a NaN was met that these maxima do not follow: that is seen as `walk_down` says.
     template <bool Nan, class F>
     bool down(F, const T* plane, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
         bool nan = false;
         for (int64_t s = 0; s < count_; ++s, out += kDownVectors * kWidth) {
             const T* next = plane + 2 * row1 * job_.col.size + columns_[0].first;
             const Lines<0, T> lines(next, 2 * (row1 - row0), s, kDownVectors);
-            nan |= strip_down<T, F::Kernel, F::Relu, Nan, F::K>(job_, columns_[s], plane, lines, s == 0, out, pitch, row0, row1);
+            const bool tests = s == 0;
+            const RowMaximum<T, F::Kernel, F::Relu, Nan, kDownVectors> maximum(job_, columns_[s], plane, lines, tests);
+            auto write = [&](int64_t i, const Vec* sums) __attribute__((always_inline)) {
+                for (int v = 0; v < kDownVectors; ++v) store(out + (i - row0) * pitch + v * kWidth, sums[v]);
+            };
+            nan |= walk_down<T, F::Kernel, F::Relu, Nan, F::K, kDownVectors>(job_, maximum, tests, row0, row1, write);
         }
         return nan;
     }

@@ -1,9 +1,6 @@
 // The gradient of planes at stride 2 in registers: the reverse of strips.h, gathered, so that nothing is added in memory.
 #pragma once
 
-#include <initializer_list>
-#include <type_traits>
-
 #include "strips.h"
 
 namespace dealias::DEALIAS_ISA {
@@ -34,29 +31,6 @@ struct BackwardStrip {
 };
 
 constexpr float kNothing = -0.0f;  // its product with zero changes no sum, not even the sign of a zero
-
-// The samples of the dense map that take from each output that reaches them, and nothing by way of the border: that repeats
-// no deeper than the filter is long, but not each sample up to there.
-inline Range find_plain(const Axis& axis) {
-    const Adjoint& adjoint = axis.adjoint;
-    auto plain = [&](int64_t d) {
-        const int64_t top = d + axis.lead;
-        int64_t e = adjoint.start[d];
-        for (int64_t a = top % 2 + (axis.taps - 1) / 2 * 2; a >= 0; a -= 2) {
-            if (a >= axis.taps) continue;
-            if (e == adjoint.start[d + 1] || adjoint.output[e] != (top - a) / 2 || top < a) return false;
-            if (adjoint.weight[e] != axis.filter[a]) return false;
-            ++e;
-        }
-        return e == adjoint.start[d + 1];
-    };
-    Range range = {0, axis.dense};
-    for (int64_t d = 0; d < axis.dense && d < axis.taps; ++d)
-        if (!plain(d)) range.lo = d + 1;
-    for (int64_t d = axis.dense - 1; d >= range.lo && d >= axis.dense - axis.taps; --d)
-        if (!plain(d)) range.hi = d;
-    return range;
-}
 
 // What the lanes of one parity in one vector take from an output each, while a strip is laid.
 struct LaneWeights {
@@ -144,9 +118,9 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int64_t rea
         const int64_t start = v * kWidth;
         strip.result[v] = without(lanes_below(shift + end - begin - start), lanes_below(shift - start));
     }
-    IndexOf last;
-    last.lane[kWidth - 1] = static_cast<int32_t>((col.size - 1) % kWidth);
-    strip.last = last.vector();
+    int32_t last[kWidth] = {};
+    last[kWidth - 1] = static_cast<int32_t>((col.size - 1) % kWidth);
+    strip.last = index_of(last);
     strip.plain = !kFreeMasks && shift == 0 && strip.lanes == lanes;
     return lay_weights(col, dense, windows, vectors, strip);
 }
@@ -415,19 +389,13 @@ template <class T, int K, int V> StripBackward<T> strip_backward_for(int op, boo
     return plain ? strip_max_backward<T, false, K, V, Max> : strip_max_backward<T, false, K, V, false>;
 }
 
-template <class T, int K> StripBackward<T> strip_backward_for(int op, bool nan, int vectors, bool plain) {
-    if constexpr (kFreeMasks)
-        if (vectors == 1) return strip_backward_for<T, K, 1>(op, nan, plain);
-    return vectors == 2 ? strip_backward_for<T, K, 2>(op, nan, plain) : strip_backward_for<T, K, kStripVectors>(op, nan, plain);
-}
-
 template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan, int vectors, bool plain) {
-    switch (job.row.taps) {
-        case 2: return strip_backward_for<T, 2>(job.op, nan, vectors, plain);
-        case 3: return strip_backward_for<T, 3>(job.op, nan, vectors, plain);
-        case 4: return strip_backward_for<T, 4>(job.op, nan, vectors, plain);
-        default: return strip_backward_for<T, 5>(job.op, nan, vectors, plain);
-    }
+    return with_constant<2, kStripTaps>(job.row.taps, [=, op = job.op](auto taps) {
+        if constexpr (kFreeMasks)
+            if (vectors == 1) return strip_backward_for<T, taps, 1>(op, nan, plain);
+        return vectors == 2 ? strip_backward_for<T, taps, 2>(op, nan, plain)
+                            : strip_backward_for<T, taps, kStripVectors>(op, nan, plain);
+    });
 }
 
 constexpr int64_t kBandInputs = 64;  // as kBandOutputs, for the rows of the input's gradient
@@ -463,11 +431,6 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
     }
     const Range inside = find_plain(job.row);
     for (int64_t s = 0; s < count; ++s) strips[s].inside = inside;
-    StripBackward<T> run[2], again[2];  // by whether a strip is plain
-    for (const bool plain : {false, true}) {
-        run[plain] = strip_backward_for<T>(job, false, vectors, plain);
-        again[plain] = strip_backward_for<T>(job, true, vectors, plain);
-    }
     float* carried[2];  // by turns, as a strip may run again
     for (float*& rows : carried) rows = arena.take(kBandInputs * vectors * kWidth);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
@@ -479,11 +442,13 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
             const BackwardStrip& strip = strips[s];
             const int64_t below = row1 * job.col.size + unit.col0, rows = row1 - row0;
             const Below<T> next = {{plane + below, rows, s, vectors}, {out + below, rows, s, vectors}};
-            const bool alone = kFreeMasks;  // strips that recompute
-            const Carried turn = {s > 0 && !alone ? carried[s % 2] + strips[s - 1].lanes - 1 : nullptr,
-                                  s + 1 < count && !alone ? carried[1 - s % 2] : nullptr};
-            if (run[strip.plain](job, strip, plane, grad, out, row0, row1, turn, next))
-                again[strip.plain](job, strip, plane, grad, out, row0, row1, turn, next);
+            Carried turn = {nullptr, nullptr};  // with AVX-512 strips recompute
+            if (!kFreeMasks && s > 0) turn.from = carried[s % 2] + strips[s - 1].lanes - 1;
+            if (!kFreeMasks && s + 1 < count) turn.to = carried[1 - s % 2];
+            auto walk = [&](bool nan) {
+                return strip_backward_for<T>(job, nan, vectors, strip.plain)(job, strip, plane, grad, out, row0, row1, turn, next);
+            };
+            if (walk(false)) walk(true);
         });
     }
     return count > 0;

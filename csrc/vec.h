@@ -21,10 +21,6 @@ struct float16 {
     uint16_t bits;
 };
 
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-#define DEALIAS_FMA
-#endif
-
 // a * b + c, rounded once, for floats or vectors of them and the doubles and 64-bit integers to go with them. The product is
 // exact, and what the sum loses goes into its last bit: that is far enough behind the last of a float to round right.
 template <class F, class D, class I> inline F fused(F a, F b, F c) {
@@ -40,7 +36,7 @@ template <class F, class D, class I> inline F fused(F a, F b, F c) {
 
 // Every path fuses a product with its sum, so that all instruction sets round alike.
 inline float madd(float a, float b, float c) {
-#if defined(DEALIAS_FMA)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
     return __builtin_fmaf(a, b, c);
 #else
     typedef float F __attribute__((vector_size(8)));
@@ -124,7 +120,6 @@ inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 inline Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
 inline Vec madd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec rectified(Vec v) { return _mm512_max_ps(_mm512_setzero_ps(), v); }
-inline Mask unordered(Vec v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q); }
 inline Mask unordered(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
 inline Mask either(Mask a, Mask b) { return _kor_mask16(a, b); }
 inline Mask both(Mask a, Mask b) { return _kand_mask16(a, b); }
@@ -133,8 +128,6 @@ inline Mask lanes_below(int64_t n) { return static_cast<Mask>(n >= kWidth ? 0xff
 inline bool any(Mask m) { return m != 0; }
 inline Vec larger_number(Vec l, Vec r) { return _mm512_max_ps(l, r); }
 inline Mask above(Vec r, Vec l) { return _mm512_cmp_ps_mask(r, l, _CMP_GT_OQ); }
-inline Vec larger(Vec l, Vec r) { return _mm512_mask_mov_ps(_mm512_max_ps(l, r), unordered(l), l); }
-inline Mask wins(Vec r, Vec l) { return either(_mm512_cmp_ps_mask(r, l, _CMP_GT_OQ), unordered(r)); }
 inline Vec choose(Mask m, Vec a, Vec b) { return _mm512_mask_mov_ps(b, m, a); }
 inline Vec keep(Mask m, Vec v) { return _mm512_maskz_mov_ps(m, v); }
 inline Vec drop(Mask m, Vec v) { return _mm512_mask_mov_ps(v, m, _mm512_setzero_ps()); }
@@ -166,7 +159,7 @@ inline __m256i to_bfloat16(Vec v) {
     const __m512i bits = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    rounded = _mm512_mask_mov_epi32(_mm512_srli_epi32(rounded, 16), unordered(v), _mm512_set1_epi32(0x7fc0));
+    rounded = _mm512_mask_mov_epi32(_mm512_srli_epi32(rounded, 16), unordered(v, v), _mm512_set1_epi32(0x7fc0));
     return _mm512_cvtepi32_epi16(rounded);
 }
 inline __m256i to_float16(Vec v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -219,7 +212,6 @@ inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
 inline Vec madd(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec rectified(Vec v) { return _mm256_max_ps(_mm256_setzero_ps(), v); }
-inline Mask unordered(Vec v) { return _mm256_cmp_ps(v, v, _CMP_UNORD_Q); }
 inline Mask unordered(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
 inline Mask either(Mask a, Mask b) { return _mm256_or_ps(a, b); }
 inline Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
@@ -233,8 +225,6 @@ inline int bits_of(Mask m) { return _mm256_movemask_ps(m); }
 inline bool any(Mask m) { return bits_of(m) != 0; }
 inline Vec larger_number(Vec l, Vec r) { return _mm256_max_ps(l, r); }
 inline Mask above(Vec r, Vec l) { return _mm256_cmp_ps(r, l, _CMP_GT_OQ); }
-inline Vec larger(Vec l, Vec r) { return _mm256_blendv_ps(_mm256_max_ps(l, r), l, unordered(l)); }
-inline Mask wins(Vec r, Vec l) { return _mm256_or_ps(_mm256_cmp_ps(r, l, _CMP_GT_OQ), unordered(r)); }
 inline Vec choose(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
 inline Vec keep(Mask m, Vec v) { return _mm256_and_ps(m, v); }
 inline Vec drop(Mask m, Vec v) { return _mm256_andnot_ps(m, v); }
@@ -263,7 +253,7 @@ inline void store(bfloat16* p, Vec v) {
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     rounded = _mm256_srli_epi32(rounded, 16);
-    rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), _mm256_castps_si256(unordered(v)));
+    rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), _mm256_castps_si256(unordered(v, v)));
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), _MM_SHUFFLE(3, 1, 2, 0));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
@@ -333,14 +323,11 @@ inline Vec choose(Mask m, Vec a, Vec b) { return (Vec)((m & (Mask)a) | (~m & (Ma
 inline Vec keep(Mask m, Vec v) { return (Vec)(m & (Mask)v); }
 inline Vec drop(Mask m, Vec v) { return (Vec)(~m & (Mask)v); }
 inline Vec rectified(Vec v) { return drop(v < splat(0.0f), v); }
-inline Mask unordered(Vec v) { return v != v; }
 inline Mask unordered(Vec a, Vec b) { return (a != a) | (b != b); }
 inline Mask either(Mask a, Mask b) { return a | b; }
 inline bool any(Mask m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
 inline Vec larger_number(Vec l, Vec r) { return choose(l > r, l, r); }
 inline Mask above(Vec r, Vec l) { return r > l; }
-inline Vec larger(Vec l, Vec r) { return choose((l > r) | (l != l), l, r); }
-inline Mask wins(Vec r, Vec l) { return (r > l) | (r != r); }
 inline Mask not_above_zero(Vec v) { return v <= splat(0.0f); }
 inline Vec in_order(Vec v) { return v; }
 inline Vec evens_apart(Vec a, Vec b) { return Vec{a[0], a[2], b[0], b[2]}; }
@@ -355,6 +342,11 @@ template <class T> inline void store(T* p, Vec v) {
 }
 
 #endif
+
+inline Mask unordered(Vec v) { return unordered(v, v); }
+// A NaN is larger than any number, and wins over what came before.
+inline Vec larger(Vec l, Vec r) { return choose(unordered(l), l, larger_number(l, r)); }
+inline Mask wins(Vec r, Vec l) { return either(above(r, l), unordered(r)); }
 
 inline void store_interleaved(float* p, Vec a, Vec b) {
     Vec lower, upper;
@@ -380,8 +372,9 @@ template <int K, class T> inline Vec load_beside(const T* p, Vec here) {
 #endif
 }
 
-// Stores the first n floats; writes no other element.
-template <class T> void store_first(T* p, Vec v, int64_t n) {
+// Stores the vector, or its first n elements if that is less; writes no other.
+template <class T> [[gnu::always_inline]] inline void store_first(T* p, Vec v, int64_t n) {
+    if (n >= kWidth) return store(p, v);
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == sizeof(float)) return _mm512_mask_storeu_ps(p, static_cast<Mask>((1u << n) - 1), v);
 #endif
@@ -400,12 +393,10 @@ template <class T> [[gnu::always_inline]] inline Vec load_first(const T* p, int6
 
 // out[0 .. n - 1] = f(position of a vector); the last vector overlaps the one before where the row is long enough.
 // `out` is memory that others own behind its end; f must be defined up to a vector past n.
-template <class T, class F> inline void fill_exactly(T* out, int64_t n, F f) {
+template <class T, class F> [[gnu::always_inline]] inline void fill_exactly(T* out, int64_t n, F f) {
     if (n < kWidth) return store_first(out, f(0), n);
-    for (int64_t p = 0; p < n; p += kWidth) {
-        const int64_t at = p + kWidth <= n ? p : n - kWidth;
-        store(out + at, f(at));
-    }
+    for (int64_t p = 0; p < n - kWidth; p += kWidth) store(out + p, f(p));
+    store(out + n - kWidth, f(n - kWidth));
 }
 
 }  // namespace dealias::DEALIAS_ISA

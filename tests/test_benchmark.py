@@ -1,12 +1,13 @@
 import csv
 import io
+import weakref
 
 import pytest
 import torch
 from torch import Tensor
 
 from dealias import benchmark
-from dealias.benchmark import as_csv, contests, measure, median_ratio, race, saved_beyond_input
+from dealias.benchmark import as_csv, contests, in_turn, measure, median_ratio, race, saved_beyond_input
 
 
 @pytest.fixture
@@ -33,6 +34,23 @@ def test_forms_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert times == {"a": [2.0] * 3, "b": [0.5] * 3}
 
 
+def test_arguments_take_turns_and_only_the_newest_results_stay() -> None:
+    seen: list[int] = []
+    made: list[weakref.ref[Tensor]] = []
+
+    def run(argument: int) -> Tensor:
+        seen.append(argument)
+        result = torch.empty(1)
+        made.append(weakref.ref(result))
+        return result
+
+    step = in_turn(run, [1, 2, 3])
+    for _ in range(5):
+        step()
+    assert seen == [1, 2, 3, 1, 2]
+    assert [result() is not None for result in made] == [False, False, False, True, True]
+
+
 def test_the_median_is_of_ratios_within_a_round() -> None:
     assert median_ratio([1.0, 10.0, 6.0], [1.0, 1.0, 3.0]) == 2.0  # of 1, 10 and 2; the medians' would be 6
 
@@ -46,8 +64,8 @@ def test_what_a_backward_saves() -> None:
     assert saved_beyond_input(lambda x: torch.nn.functional.max_pool2d(x, 2), x) == pytest.approx(index)
 
 
-@pytest.mark.parametrize("index", range(3))
-def test_rows(small: None, index: int) -> None:
+@pytest.mark.parametrize(("index", "inputs"), [(0, 1), (1, 2), (2, 1)])
+def test_rows(small: None, index: int, inputs: int) -> None:
     contest = contests()[index]
 
     def rivals(contest: benchmark.Contest, x: Tensor) -> dict[str, benchmark.Op]:
@@ -55,7 +73,7 @@ def test_rows(small: None, index: int) -> None:
         assert x.is_contiguous(memory_format=torch.channels_last)
         return {"rival": contest.unfused}
 
-    rows = measure(contest, "NHWC", "bfloat16", 9, rounds=1, rivals=rivals)
+    rows = measure(contest, "NHWC", "bfloat16", 9, rounds=1, inputs=inputs, rivals=rivals)
     assert [row["pass"] for row in rows] == ["forward", "forward + backward"]
     assert all(
         float(str(row[name])) > 0 for row in rows for name in ("ms", "x bound", "unfused / fused", "rival / fused")

@@ -3,6 +3,8 @@
 Every round times all forms; with one thread the clock is the thread's CPU time, so that other load does not count.
 The bound is the time to move an operation's data once, measured as a copy of half as many bytes, which reads and writes
 as many in all, between buffers that were written before: memory never written is read three times too fast.
+
+Where the data of an operation fit a cache, so do those of its copy. With several inputs in turn both come from memory.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import math
 import platform
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +32,7 @@ from dealias.ops.arguments import RELU, Blur, Pool
 
 Op: TypeAlias = Callable[[Tensor], Tensor]
 Row: TypeAlias = dict[str, object]
+T = TypeVar("T")
 
 TAPS = (FILTERS["bin4"],) * 2
 SIZES = {112: (4, 64), 56: (8, 128), 28: (16, 256), 32: (32, 64)}
@@ -137,13 +141,38 @@ def median_ratio(times: Sequence[float], others: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(times, others, strict=True))
 
 
-def step(op: Op, x: Tensor, backward: bool) -> Callable[[], object]:
-    """The forward, or the forward and the backward, as a function without arguments."""
+def in_turn(run: Callable[[T], object], arguments: Sequence[T]) -> Callable[[], object]:
+    """A function that calls `run` with the next argument each time, and keeps the results of the others.
+
+    A new result then takes the memory of the oldest, not of the last, which may still be in a cache.
+
+    >>> step = in_turn(abs, [1, -2, 3])
+    >>> [step() for _ in range(4)]
+    [1, 2, 3, 1]
+    """
+    turns, kept = cycle(arguments), deque[object](maxlen=len(arguments) - 1)
+
+    def step() -> object:
+        result = run(next(turns))
+        kept.append(result)
+        return result
+
+    return step
+
+
+def step(op: Op, inputs: Sequence[Tensor], backward: bool) -> Callable[[], object]:
+    """The forward, or the forward and the backward, of the next input at each call."""
     if not backward:
-        return lambda: op(x)
-    x = x.detach().requires_grad_()
-    upstream = torch.randn_like(op(x).detach())
-    return lambda: torch.autograd.grad(op(x), x, upstream)
+        return in_turn(op, inputs)
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    upstream = torch.randn_like(op(inputs[0]).detach())
+
+    def run(pair: tuple[Tensor, Tensor]) -> object:
+        x, gradient = pair
+        y = op(x)
+        return y.detach(), torch.autograd.grad(y, x, gradient)
+
+    return in_turn(run, [(x, upstream.clone()) for x in inputs])
 
 
 def saved_beyond_input(op: Op, x: Tensor) -> float:
@@ -169,6 +198,7 @@ def measure(
     pixels: int = 56,
     *,
     rounds: int = 15,
+    inputs: int = 1,
     rivals: Callable[[Contest, Tensor], Mapping[str, Op]] = lambda contest, x: {},
 ) -> list[Row]:
     """Time one operation: a row for the forward and one for forward + backward.
@@ -179,21 +209,24 @@ def measure(
         dtype: a key of `DTYPES`.
         pixels: a key of `SIZES`.
         rounds: number of measurements of each form.
+        inputs: number of inputs that are taken in turn: with some, the data come from memory, not from a cache.
         rivals: returns more forms of the operation by name, for a contest and its input.
 
     Returns:
         Rows with the milliseconds of the fused form, their ratio to the bound ("x bound"), the bytes kept for its
         backward in units of the input ("saved"), and the ratio of the time of each other form to that of the fused.
     """
-    images, channels = SIZES[pixels]
-    x = torch.randn(images, channels, pixels, pixels).to(DTYPES[dtype]).contiguous(memory_format=LAYOUTS[layout])
+    shape = (*SIZES[pixels], pixels, pixels)
+    xs = [torch.randn(shape).to(DTYPES[dtype]).contiguous(memory_format=LAYOUTS[layout]) for _ in range(inputs)]
+    x = xs[0]
     others = {"unfused": contest.unfused, **contest.aliased, **rivals(contest, x)}
     rows: list[Row] = []
     for backward in (False, True):
-        steps = {name: step(op, x, backward) for name, op in {"fused": contest.fused, **others}.items()}
+        steps = {name: step(op, xs, backward) for name, op in {"fused": contest.fused, **others}.items()}
         source = torch.randn(round(contest.traffic(backward) * x.numel() / 2)).to(x.dtype)
-        target = source.clone()
-        times = race({**steps, "copy": partial(target.copy_, source)}, rounds, least=0.05)
+        pairs = [(source.clone(), source.clone()) for _ in xs]
+        copy = in_turn(lambda pair: pair[0].copy_(pair[1]), pairs)
+        times = race({**steps, "copy": copy}, rounds, least=0.05)
         row: Row = {
             "op": contest.name,
             "layout": layout,
