@@ -268,7 +268,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
         rows.start(image);
         for (int64_t i0 = unit.row0; i0 < unit.row1; i0 += height) {
             const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
-            // The outputs [b0, b1) whose rows can be read in place, and the rows [r0, r1) that they read.
+            // The outputs [b0, b1) whose rows can be read in place.
             int64_t b0 = i0, b1 = side && !in_strips ? i1 : i0;
             auto first_row = [&](int64_t i) { return i * row.stride - row.lead - row.before; };
             auto last_row = [&](int64_t i) { return first_row(i) + row.taps + side - 2; };
