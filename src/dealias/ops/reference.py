@@ -27,7 +27,6 @@ _VECTOR = 8  # channels from which on a layout with the channels last is worth a
 
 _C: Any = torch._C  # not all of it is typed
 _sym_max: Callable[[int, int], int] = torch.sym_max  # typed, unlike torch's own
-_sym_min: Callable[[int, int], int] = torch.sym_min
 
 
 def is_traced() -> bool:
@@ -36,10 +35,9 @@ def is_traced() -> bool:
 
 
 def is_exporting() -> bool:
-    """Whether torch.export traces; PyTorch 2.6 tells it from torch.compile only by who traces."""
-    if hasattr(torch.compiler, "is_exporting"):
-        return torch.compiler.is_exporting()
-    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+    """Whether torch.export traces; in what PyTorch 2.11 compiles, its own function for this is always true."""
+    flag = getattr(torch.compiler, "_is_exporting_flag", None)
+    return torch.compiler.is_exporting() if flag is None else bool(flag)
 
 
 @contextmanager
@@ -62,12 +60,13 @@ def sym_max(a: int, b: int) -> int:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         one, other = (size if isinstance(size, Tensor) else torch.full((), size, device="cpu") for size in (a, b))
         return torch.maximum(one, other)
-    return _sym_max(a, b)
+    # PyTorch 2.11 does not compile torch.sym_max of two numbers that it knows.
+    return _sym_max(a, b) if _is_symbolic(a) or _is_symbolic(b) else max(a, b)
 
 
 def sym_min(a: int, b: int) -> int:
     """The lesser size."""
-    return -sym_max(-a, -b) if isinstance(a, Tensor) or isinstance(b, Tensor) else _sym_min(a, b)
+    return -sym_max(-a, -b)
 
 
 def _build_kernel(taps: tuple[Taps, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
