@@ -19,6 +19,7 @@ template <int Kernel, int K> struct Places {
 
 // Vectors of channels that are visited together: a cache line's, or many of a maximum where vectors are short.
 template <class T> constexpr int64_t kLineVectors = kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
+constexpr int kColumnTaps = 5;
 template <class T, int Kernel> constexpr int64_t kVisit = (Kernel > 1 && kWidth < 16 ? 16 : 1) * kLineVectors<T>;
 
 inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
@@ -119,7 +120,8 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
     return any(found);
 }
 
-template <class T, int Kernel, bool Relu, int K> void columns_forward(const Job& job, const Unit& unit, Arena& arena) {
+template <class T, class F> void columns_forward(F, const Job& job, const Unit& unit, Arena& arena) {
+    constexpr int Kernel = F::Kernel, K = F::K;
     const Axis &row = job.row, &col = job.col;
     const int64_t cs = job.channels, pitch = col.size * cs, columns = unit.col1 - unit.col0, looks = 2 * (columns - 1) + K;
     int64_t* offsets = take_array<int64_t>(arena, looks * Kernel);
@@ -141,9 +143,9 @@ template <class T, int Kernel, bool Relu, int K> void columns_forward(const Job&
             for (int64_t a = 0; a < K; ++a)
                 place<Kernel>(row, job.padding_mode, 2 * i - row.lead + a, pitch, places.row[a]);
             T* out = static_cast<T*>(job.result) + ((index * row.out + i) * col.out + unit.col0) * cs;
-            const bool nan = places.together ? walk_columns<T, Kernel, Relu, false, K, true>(job, places, image, out, columns)
-                                             : walk_columns<T, Kernel, Relu, false, K, false>(job, places, image, out, columns);
-            if (nan) walk_columns<T, Kernel, Relu, true, K, false>(job, places, image, out, columns);
+            const bool nan = places.together ? walk_columns<T, Kernel, F::Relu, false, K, true>(job, places, image, out, columns)
+                                             : walk_columns<T, Kernel, F::Relu, false, K, false>(job, places, image, out, columns);
+            if (nan) walk_columns<T, Kernel, F::Relu, true, K, false>(job, places, image, out, columns);
         }
     }
 }
@@ -154,11 +156,8 @@ template <class T> bool forward_in_columns(const Job& job, const Unit& unit, Are
     if (row.kernel != col.kernel || row.dilation * col.dilation != 1) return false;
     for (const Axis* axis : {&row, &col})  // no window lies in padding alone
         if (axis->before >= axis->kernel || axis->dense - axis->before > axis->size) return false;
-    if (row.taps < (row.kernel > 1 ? 2 : 3) || row.taps > 5) return false;
-    with_form<2, 5>(job, [&](auto form) {
-        using F = decltype(form);
-        columns_forward<T, F::Kernel, F::Relu, F::K>(job, unit, arena);
-    });
+    if (row.taps < (row.kernel > 1 ? 2 : 3) || row.taps > kColumnTaps) return false;  // a blur of two costs less row by row
+    with_form<2, kColumnTaps>(job, [&](auto form) { columns_forward<T>(form, job, unit, arena); });
     return true;
 }
 

@@ -402,8 +402,9 @@ public:
     void operator()(int64_t image, int64_t row0, int64_t row1, float* out, int64_t pitch) const {
         if constexpr (!kFreeMasks) {
             const T* plane = static_cast<const T*>(job_.x) + image * job_.row.size * job_.col.size;
-            if (with_form<2, kStripTaps>(job_, [&](auto form) { return down<false>(form, plane, row0, row1, out, pitch); }))
-                with_form<2, kStripTaps>(job_, [&](auto form) { return down<true>(form, plane, row0, row1, out, pitch); });
+            with_form<2, kStripTaps>(job_, [&](auto form) {
+                if (down<false>(form, plane, row0, row1, out, pitch)) down<true>(form, plane, row0, row1, out, pitch);
+            });
         }
     }
 

@@ -1,6 +1,7 @@
 import csv
 import io
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,7 +67,13 @@ def test_what_a_backward_saves() -> None:
 
 @pytest.mark.parametrize(("index", "inputs"), [(0, 1), (1, 2), (2, 1)])
 def test_rows(small: None, index: int, inputs: int) -> None:
-    contest = contests()[index]
+    seen: set[int] = set()
+
+    def fused(x: Tensor) -> Tensor:
+        seen.add(x.data_ptr())
+        return contests()[index].fused(x)
+
+    contest = replace(contests()[index], fused=fused)
 
     def rivals(contest: benchmark.Contest, x: Tensor) -> dict[str, benchmark.Op]:
         assert x.shape == (2, 3, 9, 9)
@@ -74,6 +81,7 @@ def test_rows(small: None, index: int, inputs: int) -> None:
         return {"rival": contest.unfused}
 
     rows = measure(contest, "NHWC", "bfloat16", 9, rounds=1, inputs=inputs, rivals=rivals)
+    assert len(seen) == inputs
     assert [row["pass"] for row in rows] == ["forward", "forward + backward"]
     assert all(
         float(str(row[name])) > 0 for row in rows for name in ("ms", "x bound", "unfused / fused", "rival / fused")

@@ -152,12 +152,12 @@ def in_turn(run: Callable[[T], object], arguments: Sequence[T]) -> Callable[[], 
     """
     turns, kept = cycle(arguments), deque[object](maxlen=len(arguments) - 1)
 
-    def step() -> object:
+    def run_next() -> object:
         result = run(next(turns))
         kept.append(result)
         return result
 
-    return step
+    return run_next
 
 
 def step(op: Op, inputs: Sequence[Tensor], backward: bool) -> Callable[[], object]:
@@ -209,7 +209,7 @@ def measure(
         dtype: a key of `DTYPES`.
         pixels: a key of `SIZES`.
         rounds: number of measurements of each form.
-        inputs: number of inputs that are taken in turn: with some, the data come from memory, not from a cache.
+        inputs: number of inputs that are taken in turn: with several, the data come from memory, not from a cache.
         rivals: returns more forms of the operation by name, for a contest and its input.
 
     Returns:

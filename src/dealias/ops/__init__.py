@@ -23,14 +23,15 @@ from dealias.ops.reference import match_layout
 __all__ = ["backend_for", "backends", "blur_pool", "match_layout", "use_backend"]
 
 
-_of_environment = os.environ.get("DEALIAS_BACKEND", "")
+_FIRST_CHOICE = os.environ.get("DEALIAS_BACKEND", "")
 
 
 class _Choice(threading.local):
     """What the thread has chosen: "" takes the fused kernels wherever they run, "reference" never."""
 
     def __init__(self) -> None:
-        self.name = _of_environment  # no attribute of the class: what PyTorch 2.11 compiled would not follow a change
+        # An attribute of the object: compiled code of PyTorch 2.11 does not notice when it hides one of the class.
+        self.name = _FIRST_CHOICE
 
 
 _choice = _Choice()

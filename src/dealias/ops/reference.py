@@ -35,7 +35,8 @@ def is_traced() -> bool:
 
 
 def is_exporting() -> bool:
-    """Whether torch.export traces; in what PyTorch 2.11 compiles, its own function for this is always true."""
+    """Whether torch.export traces."""
+    # PyTorch 2.11 compiles torch.compiler.is_exporting() to True, for torch.compile as well.
     flag = getattr(torch.compiler, "_is_exporting_flag", None)
     return torch.compiler.is_exporting() if flag is None else bool(flag)
 
