@@ -12,12 +12,12 @@
 namespace dealias::DEALIAS_ISA {
 
 constexpr int64_t kGradientFloats = 2048;  // of the dense gradient, before it goes on
-constexpr int64_t kLeastRows = 6;  // of it, however wide: neighbours are sums of the same rows
+constexpr int64_t kLeastRows = 6;  // at once, however wide: neighbours are sums of the same rows
 constexpr int64_t kMostInStrips = 64;  // columns of a map whose maximum goes back in strips
 
 inline int64_t rows_at_once(int64_t floats, int64_t rows) {
-    const int64_t height = kGradientFloats / floats;
-    return height > rows || rows < kLeastRows ? rows : height < kLeastRows ? kLeastRows : height;
+    const int64_t fitting = kGradientFloats / floats, height = fitting < kLeastRows ? kLeastRows : fitting;
+    return height < rows ? height : rows;
 }
 
 // Of a ReLU the gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
