@@ -77,6 +77,8 @@ def as_int(name: str, value: Any, minimum: int = 1, *, given: Any = None, bits: 
         InputTypeError: `value` is not an int.
         InputError: `value` is out of range.
     """
+    if type(value) is int and minimum <= value < 2**bits:
+        return value
     problem, kind = "", InputError
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):

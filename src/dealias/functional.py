@@ -44,7 +44,7 @@ _VALID = "an int or a sequence of ints, one for each spatial axis"
 
 def per_axis(name: str, value: int | Sequence[int], spatial: int, minimum: int, bits: int = 63) -> tuple[int, ...]:
     """`value` as one int for each spatial axis, from `minimum` on and below 2**bits; one int stands for all axes."""
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray)) or not value:
+    if isinstance(value, (int, str, bytes, bytearray)) or not isinstance(value, Sequence) or not value:
         return (as_int(name, value, minimum, bits=bits, valid=_VALID),) * spatial
     values = tuple(as_int(name, one, minimum, given=value, bits=bits, valid=_VALID) for one in value)
     if len(values) not in (1, spatial):
@@ -85,7 +85,7 @@ def _check_input(x: Tensor, spatial: int) -> None:
             f"input of shape {tuple(x.shape)} has {x.ndim} axes: "
             f"a {spatial}d layer takes (batch, channels, {axes}) or (channels, {axes})"
         )
-    if not is_traced() and any(size == 0 for size in x.shape[-spatial - 1 :]):
+    if not is_traced() and 0 in x.shape[-spatial - 1 :]:
         raise InputError(
             f"input of shape {tuple(x.shape)} has no channel or an empty map: every axis but the batch needs a size"
         )

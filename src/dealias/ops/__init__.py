@@ -107,7 +107,7 @@ def _needs_plain_operations() -> bool:
     """While exporting, the result must not need dealias; torch.func and forward gradients know PyTorch's own ops."""
     return (
         reference.is_exporting()
-        or torch._C._get_tracing_state() is not None
+        or reference.is_traced()
         or torch.onnx.is_in_onnx_export()
         or torch.autograd.forward_ad._current_level >= 0
         or (not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None)
@@ -116,8 +116,7 @@ def _needs_plain_operations() -> bool:
 
 def runs_native(x: Tensor) -> bool:
     """Whether a kernel may take `x`, as far as the choice of the user and what transforms PyTorch's operations go."""
-    traced = _takes_reference() or _needs_plain_operations() or not reference.is_plain(x)
-    return not traced and unavailable(x.device.type) is None
+    return not _takes_reference() and reference.is_plain(x) and unavailable(x.device.type) is None
 
 
 def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
@@ -126,10 +125,14 @@ def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
     >>> backend_for(torch.zeros(1, 1, 8), Blur(((0.5, 0.5),), (2,), "reflect"))
     'reference'
     """
+    return _backend_for(x, blur, first, reference.is_plain(x))
+
+
+def _backend_for(x: Tensor, blur: Blur, first: First, plain: bool) -> str:
     device = x.device.type
-    if len(blur.stride) != 2 or device not in ("cpu", "cuda") or _takes_reference() or _needs_plain_operations():
+    if len(blur.stride) != 2 or device not in ("cpu", "cuda") or _takes_reference():
         return "reference"
-    if IDEAL in blur.taps:
+    if IDEAL in blur.taps or (not plain and _needs_plain_operations()):
         return "reference"
     kernel_size, dilation = (first.kernel_size, first.dilation) if isinstance(first, Pool) else (None, None)
     vertical, horizontal = blur.taps
@@ -139,6 +142,7 @@ def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
 
 def blur_pool(x: Tensor, blur: Blur, first: First = None) -> Tensor:
     """Compute what comes `first`, then `blur` it."""
-    if backend_for(x, blur, first) == "reference":
+    plain = reference.is_plain(x)
+    if _backend_for(x, blur, first, plain) == "reference":
         return reference.blur_pool(x, blur, first)
-    return fused.blur_pool(x, blur, first)
+    return fused.blur_pool(x, blur, first, plain)

@@ -231,9 +231,9 @@ class _BlurPool(torch.autograd.Function):
         return backend(grad.device.type).backward(grad, x, blur, first, size, channels_last), None, None
 
 
-def blur_pool(x: Tensor, blur: Blur, first: First) -> Tensor:
+def blur_pool(x: Tensor, blur: Blur, first: First, plain: bool) -> Tensor:
     """`reference.blur_pool`, by the backend of the input's device."""
-    if not reference.is_plain(x):
+    if not plain:
         return cast(Tensor, _forward_op(x, *flatten(blur, first)))
     if x.requires_grad and torch.is_grad_enabled():
         run: Any = _BlurPool

@@ -26,12 +26,17 @@ _MOST_DENSE_TAPS = 128  # of a dense convolution; beyond, one for each axis cost
 _VECTOR = 8  # channels from which on a layout with the channels last is worth a copy
 
 _C: Any = torch._C  # not all of it is typed
+# Bound once: where maps have filled the caches, each look into a module costs as much as the call.
+_is_compiling, _trace = torch.compiler.is_compiling, _C._get_tracing_state
+_dispatch_modes, _transform = _C._len_torch_dispatch_stack, _C._functorch.peek_interpreter_stack
+_forward_gradients = torch.autograd.forward_ad
+_is_batched = _C._functorch.is_legacy_batchedtensor
 _sym_max: Callable[[int, int], int] = torch.sym_max  # typed, unlike torch's own
 
 
 def is_traced() -> bool:
     """Whether torch.jit.trace records: the sizes of tensors are then tensors themselves."""
-    return torch._C._get_tracing_state() is not None
+    return _trace() is not None
 
 
 def is_exporting() -> bool:
@@ -151,11 +156,12 @@ def is_plain(x: Tensor) -> bool:
     """Whether nothing but autograd would see x pass through the dispatcher."""
     return (
         (type(x) is Tensor or type(x) is nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch.autograd.forward_ad._current_level < 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._functorch.is_legacy_batchedtensor(x)  # from autograd.grad(is_grads_batched=True)
+        and not _is_compiling()
+        and _dispatch_modes() == 0
+        and _trace() is None
+        and _forward_gradients._current_level < 0
+        and _transform() is None
+        and not _is_batched(x)  # from autograd.grad(is_grads_batched=True)
     )
 
 
