@@ -96,7 +96,8 @@ template <int Stride, class T> void blur_along(Rows<const float> in, const float
         for (int b = 0; b < K; ++b) w[b] = splat(weight[b]);
         const float* from = in.first;
         T* to = out.first;
-        for (int64_t r = 0; r < out.count; ++r, from += in.pitch, to += out.pitch)
+        for (int64_t r = 0; r < out.count; ++r, from += in.pitch, to += out.pitch) {
+            prefetch_row<1>(to + out.count * out.pitch, n);  // of the next band: all at once would fill the queue of the core
             fill_exactly(to, n, [&](int64_t j) __attribute__((always_inline)) {
                 const float* at = from + j * Stride;
                 Vec s = splat(0.0f);
@@ -113,6 +114,7 @@ template <int Stride, class T> void blur_along(Rows<const float> in, const float
                 }
                 return Stride == 1 ? s : in_order(s);
             });
+        }
     });
 }
 
@@ -284,10 +286,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 blur_windows(job, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
             T* out = static_cast<T*>(job.result) + ((image * row.out + i0) * col.out + unit.col0) * cs;
-            if (in_strips) {
-                for (int64_t i = 0; i < i1 - i0; ++i) prefetch_row<1>(out + i * col.out, unit.col1 - unit.col0);
-                strips(image, i0, i1, tile + need.lo - base, pitch);
-            }
+            if (in_strips) strips(image, i0, i1, tile + need.lo - base, pitch);
             for (int64_t i = i0; i < i1 && !in_strips; ++i) {
                 if (block && i >= b0 && i < b1) continue;
                 float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
