@@ -129,6 +129,7 @@ def backend_for(x: Tensor, blur: Blur, first: First = None) -> str:
 
 
 def _backend_for(x: Tensor, blur: Blur, first: First, plain: bool) -> str:
+    """`backend_for`, with `reference.is_plain(x)` known as `plain`."""
     device = x.device.type
     if len(blur.stride) != 2 or device not in ("cpu", "cuda") or _takes_reference():
         return "reference"

@@ -232,7 +232,7 @@ class _BlurPool(torch.autograd.Function):
 
 
 def blur_pool(x: Tensor, blur: Blur, first: First, plain: bool) -> Tensor:
-    """`reference.blur_pool`, by the backend of the input's device."""
+    """`reference.blur_pool`, by the backend of the input's device; `plain` is `reference.is_plain(x)`."""
     if not plain:
         return cast(Tensor, _forward_op(x, *flatten(blur, first)))
     if x.requires_grad and torch.is_grad_enabled():
