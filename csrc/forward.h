@@ -97,7 +97,7 @@ template <int Stride, class T> void blur_along(Rows<const float> in, const float
         const float* from = in.first;
         T* to = out.first;
         for (int64_t r = 0; r < out.count; ++r, from += in.pitch, to += out.pitch) {
-            prefetch_row<1>(to + out.count * out.pitch, n);  // of the next band: all at once would fill the queue of the core
+            prefetch_row<1>(to + out.count * out.pitch, n);  // of the next band: a burst would make the core wait
             fill_exactly(to, n, [&](int64_t j) __attribute__((always_inline)) {
                 const float* at = from + j * Stride;
                 Vec s = splat(0.0f);

@@ -77,7 +77,7 @@ def as_int(name: str, value: Any, minimum: int = 1, *, given: Any = None, bits: 
         InputTypeError: `value` is not an int.
         InputError: `value` is out of range.
     """
-    if type(value) is int and minimum <= value < 2**bits:
+    if type(value) is int and minimum <= value < 2**bits:  # nearly always: layers are called with it
         return value
     problem, kind = "", InputError
     try:

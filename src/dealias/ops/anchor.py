@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dealias import ops
 from dealias.ops import anchor_cpu
-from dealias.ops.reference import is_exporting, is_traced, match_layout
+from dealias.ops.reference import is_recorded, match_layout
 
 _BITS = 40  # of a pixel's energy, relative to the largest one: sums over 4 million pixels fit into 63 bits
 _MOST_ROUNDS = 12  # of looking twice as far, where the size of the map is not known
@@ -60,7 +60,7 @@ def _slack(x: Tensor) -> float:
 
 def _break_ties(x: Tensor, stride: Sequence[int], energies: Tensor, close: Tensor) -> Tensor:
     """The number of the component to choose from those that are `close` to the largest energy, for each sample."""
-    if torch.compiler.is_compiling() or is_exporting() or is_traced():
+    if is_recorded():
         return torch.where(close, _outlooks(x, stride), -4.0).argmax(1)
     chosen = energies.argmax(1)
     tied = (close.sum(1) > 1).nonzero().squeeze(1)

@@ -26,17 +26,19 @@ _MOST_DENSE_TAPS = 128  # of a dense convolution; beyond, one for each axis cost
 _VECTOR = 8  # channels from which on a layout with the channels last is worth a copy
 
 _C: Any = torch._C  # not all of it is typed
-# Bound once: where maps have filled the caches, each look into a module costs as much as the call.
-_is_compiling, _trace = torch.compiler.is_compiling, _C._get_tracing_state
-_dispatch_modes, _transform = _C._len_torch_dispatch_stack, _C._functorch.peek_interpreter_stack
-_forward_gradients = torch.autograd.forward_ad
+# For `is_plain`, bound once: where maps have filled the caches, each look into a module costs as much as the call.
+_is_compiling = torch.compiler.is_compiling
+_get_trace = _C._get_tracing_state
+_count_dispatch_modes = _C._len_torch_dispatch_stack
+_get_transform = _C._functorch.peek_interpreter_stack
 _is_batched = _C._functorch.is_legacy_batchedtensor
+_forward_ad = torch.autograd.forward_ad
 _sym_max: Callable[[int, int], int] = torch.sym_max  # typed, unlike torch's own
 
 
 def is_traced() -> bool:
     """Whether torch.jit.trace records: the sizes of tensors are then tensors themselves."""
-    return _trace() is not None
+    return _get_trace() is not None
 
 
 def is_exporting() -> bool:
@@ -46,10 +48,15 @@ def is_exporting() -> bool:
     return torch.compiler.is_exporting() if flag is None else bool(flag)
 
 
+def is_recorded() -> bool:
+    """Whether torch.compile, torch.export or torch.jit.trace records the operations."""
+    return torch.compiler.is_compiling() or is_exporting() or is_traced()
+
+
 @contextmanager
 def _unrecorded() -> Iterator[None]:
     """What happens inside becomes a constant of the trace."""
-    state = _C._get_tracing_state()
+    state = _get_trace()
     _C._set_tracing_state(None)
     try:
         yield
@@ -148,8 +155,8 @@ def match_layout(y: Tensor, x: Tensor) -> Tensor:
 
 
 def _uses_convolutions(x: Tensor) -> bool:
-    """Whether `x` is blurred by convolutions: wherever the graph is kept, and on devices other than the CPU."""
-    return x.device.type != "cpu" or torch.compiler.is_compiling() or is_exporting() or is_traced()
+    """Whether `x` is blurred by convolutions: where operations are recorded, and on devices other than the CPU."""
+    return x.device.type != "cpu" or is_recorded()
 
 
 def is_plain(x: Tensor) -> bool:
@@ -157,10 +164,10 @@ def is_plain(x: Tensor) -> bool:
     return (
         (type(x) is Tensor or type(x) is nn.Parameter)
         and not _is_compiling()
-        and _dispatch_modes() == 0
-        and _trace() is None
-        and _forward_gradients._current_level < 0
-        and _transform() is None
+        and _count_dispatch_modes() == 0
+        and _get_trace() is None
+        and _forward_ad._current_level < 0
+        and _get_transform() is None
         and not _is_batched(x)  # from autograd.grad(is_grads_batched=True)
     )
 
