@@ -11,29 +11,34 @@ namespace dealias::DEALIAS_ISA {
 constexpr int kStripVectors = 4, kDownVectors = 2;
 constexpr int kStripTaps = 5;
 
-// Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line that it meets some
-// rows below. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for its share,
-// two neighbours at a time: the processor then fetches on by itself.
+// Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line that lies `ahead`
+// elements behind its own. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for
+// its `share`, two neighbours at a time: the processor then fetches on by itself.
 template <int ForWriting, class T> class Lines {
 public:
-    // Of `band`, the next one, for which only AVX2 looks.
-    Lines(const T* band, int64_t rows, int64_t strip, int vectors) : next_(band + strip * rows * vectors * kWidth) {}
+    Lines(const T* share, int64_t ahead) : share_(share), ahead_(ahead) {}
 
     // To be called where vector `v` of the strip is at `at`.
     [[gnu::always_inline]] void pass(const T* at, int v) {
         constexpr int64_t line = kCacheLine / static_cast<int64_t>(sizeof(T));
         if (v * kWidth % line != 0) return;
-        if (kFreeMasks) return __builtin_prefetch(at + 4096 / sizeof(T), ForWriting);
+        if (kFreeMasks) return __builtin_prefetch(at + ahead_, ForWriting);
         if (++passed_ % 2) return;
-        __builtin_prefetch(next_, ForWriting, ForWriting ? 3 : 2);
-        __builtin_prefetch(next_ + line, ForWriting, ForWriting ? 3 : 2);
-        next_ += 2 * line;
+        __builtin_prefetch(share_, ForWriting, ForWriting ? 3 : 2);
+        __builtin_prefetch(share_ + line, ForWriting, ForWriting ? 3 : 2);
+        share_ += 2 * line;
     }
 
 private:
-    const T* next_;
-    int64_t passed_ = 0;
+    const T* share_;
+    int64_t ahead_, passed_ = 0;
 };
+
+// Elements from a row to the same row of the next band, where several strips go down in bands of `rows`; 7 KB at least.
+template <class T> int64_t elements_ahead(int64_t strips, int64_t rows, int64_t pitch) {
+    constexpr int64_t least = 7168 / sizeof(T);
+    return strips > 1 && rows * pitch > least ? rows * pitch : least;
+}
 
 // Lanes of a pair of vectors that go to one vector.
 struct Route {
@@ -87,9 +92,9 @@ public:
     RowMaximum(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests = true)
         : lines_(lines), columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap),
           tests_(tests) {
-        // Rows that no window leaves are read past their ends, where that is still x.
+        // Without free masks, rows that no window leaves are read past their ends, where that is still x.
         const int64_t room = static_cast<const T*>(job.x) + job.images * size_ * pitch_ - from_ - V * kWidth - (Kernel - 1);
-        plain_rows_ = kFreeMasks || columns.leaves || room < 0 ? 0 : room / pitch_ + 1;
+        plain_rows_ = kFreeMasks ? size_ : columns.leaves || room < 0 ? 0 : room / pitch_ + 1;
         for (int v = 0; v < V; ++v) inside_[v] = columns.inside[v];
     }
 
@@ -103,12 +108,12 @@ public:
             }
             r += r < 0 ? size_ : -size_;
         }
-        along(from_ + r * pitch_, r < plain_rows_, best, second);
+        along(from_ + r * pitch_, !kFreeMasks && r < plain_rows_, best, second);
     }
 
-    // The same of row `r` of the first `plain_rows`.
+    // The same of row `r` of the first `plain_rows`, from 0 on.
     [[gnu::always_inline]] void plain(int64_t r, Vec* best, Mask* second = nullptr) {
-        along(from_ + r * pitch_, true, best, second);
+        along(from_ + r * pitch_, !kFreeMasks, best, second);
     }
 
     int64_t plain_rows() const { return plain_rows_ < size_ ? plain_rows_ : size_; }
@@ -182,7 +187,10 @@ struct ForwardStrip {
 // or lie in lanes of either parity.
 inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors, bool parted, ForwardStrip& strip) {
     const Axis& col = job.col;
-    const Range need = needed(col, job.padding_mode, 2 * begin - col.lead, 2 * (end - 1) - col.lead + col.taps);
+    Range need = needed(col, job.padding_mode, 2 * begin - col.lead, 2 * (end - 1) - col.lead + col.taps);
+    // From the start of a cache line where there are lanes left: loads then cross none, in maps that lie so.
+    const int64_t lines = need.lo / kBlock * kBlock;
+    if (need.hi - lines + col.reach <= vectors * kWidth) need.lo = lines;
     const int64_t halves = (vectors + 1) / 2, windows = need.hi - need.lo;
     if (windows < 1 || windows > vectors * kWidth || end - begin > halves * kWidth) return false;
     if (!lay_columns(job, need.lo - col.before, windows, vectors, strip.columns)) return false;
@@ -274,17 +282,15 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
     const int64_t first = lead + 1 > lead - shift ? lead + 1 : lead - shift;
     const int64_t last = ((dense_rows < rows - shift ? dense_rows : rows - shift) + lead) / 2;
     for (int64_t i = row0; i < row1 + kOpen - 1; ++i) {
-        if constexpr (!kFreeMasks) {
-            const int64_t stop = last < row1 + kOpen - 1 ? last : row1 + kOpen - 1;
-            if (i > row0 && i >= row0 + kOpen - 1 && 2 * i >= first && i < stop) {
-                for (; i < stop; ++i)
-                    step(i, [&](int64_t d) __attribute__((always_inline)) {
-                        maximum.plain(d + shift, dense);
-                        down();
-                    });
-                next = 2 * stop - lead - before;
-                if (i == row1 + kOpen - 1) break;
-            }
+        const int64_t stop = last < row1 + kOpen - 1 ? last : row1 + kOpen - 1;
+        if (i > row0 && i >= row0 + kOpen - 1 && 2 * i >= first && i < stop) {
+            for (; i < stop; ++i)
+                step(i, [&](int64_t d) __attribute__((always_inline)) {
+                    maximum.plain(d + shift, dense);
+                    down();
+                });
+            next = 2 * stop - lead - before;
+            if (i == row1 + kOpen - 1) break;
         }
         step(i, read);
     }
@@ -293,13 +299,14 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
 
 // Outputs of the rows [row0, row1); whether a NaN was met that these maxima do not follow.
 template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
-bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1) {
+bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1,
+                   int64_t ahead) {
     constexpr int H = (V + 1) / 2;  // vectors of outputs
     const int64_t out_pitch = job.col.out;
     const bool zeros = job.padding_mode == DEALIAS_ZEROS, swap = strip.swap;
     Vec w[K];
     for (int b = 0; b < K; ++b) w[b] = splat(job.row.filter[b]);
-    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane, {plane, 0, 0, V});
+    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane, {plane, ahead});
     return walk_down<T, Kernel, Relu, Nan, K, V>(job, maximum, true, row0, row1, [&](int64_t i, const Vec* sums)
                                                  __attribute__((always_inline)) {
         Vec parity[2][H];
@@ -331,7 +338,7 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
     });
 }
 
-template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&, const T*, T*, int64_t, int64_t);
+template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&, const T*, T*, int64_t, int64_t, int64_t);
 
 template <class T, bool Nan> StripForward<T> strip_forward_for(const Job& job, int vectors) {
     return with_form<2, kStripTaps>(job, [=](auto form) -> StripForward<T> {
@@ -372,7 +379,7 @@ int64_t lay_strips(Range range, int64_t lanes, int& vectors, Strip*& strips, Are
     return 0;
 }
 
-constexpr int64_t kBandOutputs = 8;  // rows of the result that strips side by side compute in turn
+constexpr int64_t kBandOutputs = 16;  // rows of the result that strips side by side compute in turn
 
 // Strips side by side share cache lines: they go down together, some rows at a time.
 template <class Walk> void each_band(int64_t row0, int64_t row1, int64_t strips, int64_t band, Walk walk) {
@@ -415,7 +422,7 @@ private:
         bool nan = false;
         for (int64_t s = 0; s < count_; ++s, out += kDownVectors * kWidth) {
             const T* next = plane + 2 * row1 * job_.col.size + columns_[0].first;
-            const Lines<0, T> lines(next, 2 * (row1 - row0), s, kDownVectors);
+            const Lines<0, T> lines(next + s * 2 * (row1 - row0) * kDownVectors * kWidth, 0);
             const bool tests = s == 0;
             const RowMaximum<T, F::Kernel, F::Relu, Nan, kDownVectors> maximum(job_, columns_[s], plane, lines, tests);
             auto write = [&](int64_t i, const Vec* sums) __attribute__((always_inline)) {
@@ -441,12 +448,13 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
                                          const bool parted = kHalves<T> && job.col.kernel == 1 && v > 1;
                                          return lay_forward(job, begin, end, v, parted, strip);
                                      });
+    const int64_t ahead = elements_ahead<T>(count, 2 * kBandOutputs, job.col.size);
     const StripForward<T> run = strip_forward_for<T, false>(job, vectors), again = strip_forward_for<T, true>(job, vectors);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const T* plane = static_cast<const T*>(job.x) + image * job.row.size * job.col.size;
         T* out = static_cast<T*>(job.result) + image * job.row.out * job.col.out;
         each_band(unit.row0, unit.row1, count, kBandOutputs, [&](int64_t s, int64_t row0, int64_t row1) {
-            if (run(job, strips[s], plane, out, row0, row1)) again(job, strips[s], plane, out, row0, row1);
+            if (run(job, strips[s], plane, out, row0, row1, ahead)) again(job, strips[s], plane, out, row0, row1, ahead);
         });
     }
     return count > 0;

@@ -129,8 +129,8 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int64_t rea
 // over the columns once and kept.
 template <class T, int K, int V, bool Plain> class SpreadGradient {
 public:
-    SpreadGradient(const Job& job, const BackwardStrip& strip, const T* grad)
-        : job_(job), strip_(strip), grad_(grad), begin_(static_cast<const T*>(job.grad)),
+    SpreadGradient(const Job& job, const BackwardStrip& strip, const T* grad, Lines<0, T> lines)
+        : lines_(lines), job_(job), strip_(strip), grad_(grad), begin_(static_cast<const T*>(job.grad)),
           end_(begin_ + job.images * job.row.out * job.col.out) {}
 
     // f(r, vectors, inner) for the rows [row0, row1) of windows, in order; `inner` is std::true_type for most rows of the range
@@ -171,11 +171,14 @@ public:
 private:
     static constexpr int kOpen = (K + 1) / 2, H = (V + 1) / 2;
 
-    [[gnu::always_inline]] void keep_next(Vec (*open)[V], int64_t i) const {
+    [[gnu::always_inline]] void keep_next(Vec (*open)[V], int64_t i) {
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
 #pragma GCC unroll 4
             for (int l = kOpen - 1; l > 0; --l) open[l][v] = open[l - 1][v];
+        const T* at = grad_ + i * job_.col.out + strip_.output[0];
+#pragma GCC unroll 2
+        for (int h = 0; h < H; ++h) lines_.pass(at + h * kWidth, h);
         spread(i, open[0]);
     }
 
@@ -274,6 +277,7 @@ private:
         }
     }
 
+    Lines<0, T> lines_;
     const Job& job_;
     const BackwardStrip& strip_;
     const T *grad_, *begin_, *end_;
@@ -288,7 +292,7 @@ struct Carried {
 
 // Lines of the next band.
 template <class T> struct Below {
-    Lines<0, T> x;
+    Lines<0, T> grad, x;
     Lines<1, T> result;
 };
 
@@ -303,7 +307,7 @@ template <bool All, class T> [[gnu::always_inline]] inline void write(Mask lanes
 template <class T, bool Relu, int K, int V, bool Plain>
 bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* plane, const T* grad, T* out, int64_t row0,
                          int64_t row1, Carried, Below<T> next) {
-    SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
+    SpreadGradient<T, K, V, Plain> gradient(job, strip, grad, next.grad);
     const int64_t pitch = job.col.size, first = strip.columns.first;
     gradient.rows(row0, row1, {row0, row1}, [&](int64_t r, Vec* here, auto) __attribute__((always_inline)) {
         const int64_t offset = r * pitch + first;
@@ -329,7 +333,7 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
                         int64_t row1, Carried carried, Below<T> next) {
     const int64_t size = job.row.size, pitch = job.col.size, first = strip.columns.first;
     const bool wrap = job.wrap;
-    SpreadGradient<T, K, V, Plain> gradient(job, strip, grad);
+    SpreadGradient<T, K, V, Plain> gradient(job, strip, grad, next.grad);
     RowMaximum<T, 2, false, Nan, V> maximum(job, strip.columns, plane, next.x);
     Vec best[V], from_above[V];
     Mask second[V] = {};
@@ -398,7 +402,7 @@ template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan,
     });
 }
 
-constexpr int64_t kBandInputs = 64;  // as kBandOutputs, for the rows of the input's gradient
+constexpr int64_t kBandInputs = kFreeMasks ? 16 : 64;  // as kBandOutputs, for the rows of the input's gradient
 
 // Full strips from left to right, the last narrower. What the windows of one give to the first column of the next is carried
 // there; only the first recomputes it.
@@ -432,6 +436,7 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
     const Range inside = find_plain(job.row);
     for (int64_t s = 0; s < count; ++s) strips[s].inside = inside;
     float* carried[2];  // by turns, as a strip may run again
+    const int64_t ahead = elements_ahead<T>(count, kBandInputs, job.col.size);
     for (float*& rows : carried) rows = arena.take(kBandInputs * vectors * kWidth);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const int64_t offset = image * job.row.size * job.col.size;
@@ -440,8 +445,9 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
         T* out = static_cast<T*>(job.result) + offset;
         each_band(unit.row0, unit.row1, count, kBandInputs, [&](int64_t s, int64_t row0, int64_t row1) {
             const BackwardStrip& strip = strips[s];
-            const int64_t below = row1 * job.col.size + unit.col0, rows = row1 - row0;
-            const Below<T> next = {{plane + below, rows, s, vectors}, {out + below, rows, s, vectors}};
+            const int64_t share = s * (row1 - row0) * vectors * kWidth, below = row1 * job.col.size + unit.col0 + share;
+            const int64_t below_grad = row1 / 2 * job.col.out + unit.col0 / 2 + share / 4;
+            const Below<T> next = {{grad + below_grad, ahead / 4}, {plane + below, ahead}, {out + below, ahead}};
             Carried turn = {nullptr, nullptr};  // with AVX-512 strips recompute
             if (!kFreeMasks && s > 0) turn.from = carried[s % 2] + strips[s - 1].lanes - 1;
             if (!kFreeMasks && s + 1 < count) turn.to = carried[1 - s % 2];
