@@ -247,8 +247,8 @@ private:
 
 template <class T> void backward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-    // A maximum over wide maps takes its rows whole: two strips would share them.
-    const bool wide = job.op == DEALIAS_MAX_BLUR && job.channels == 1 && unit.col1 - unit.col0 > kMostInStrips;
+    // Where masks cost, a maximum over wide maps takes its rows whole: two strips would share them.
+    const bool wide = !kFreeMasks && job.op == DEALIAS_MAX_BLUR && job.channels == 1 && unit.col1 - unit.col0 > kMostInStrips;
     if (wide && backward_square<T>(job, unit, arena)) return;
     if (backward_in_strips<T>(job, unit, arena)) return;
     if (job.op == DEALIAS_BLUR) return backward_blur<false, T>(job, unit, arena);

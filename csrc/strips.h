@@ -58,17 +58,18 @@ struct Columns {
     Mask inside[kStripVectors];
     Mask leading[kStripVectors];  // lanes of the padding in front of the map
     bool leaves;  // some window leaves the map
+    bool reaches;  // some window reaches past the last lane
     Mask beside[2][kStripVectors];  // lanes whose first and second right neighbours are inside
     Mask wrapped[2][kStripVectors];  // lanes whose first and second right neighbours start the row anew
 };
 
-// Lanes for the windows that start at the columns [first, first + windows) of x; false where a neighbour is out of reach.
-inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vectors, Columns& columns) {
+// Lanes for the windows that start at the columns [first, first + windows) of x.
+inline void lay_columns(const Job& job, int64_t first, int64_t windows, int vectors, Columns& columns) {
     const Axis& col = job.col;
     const bool turns = job.wrap && first + windows + col.kernel - 1 > col.size;
-    if (kFreeMasks && (turns ? col.size - first : windows + col.kernel - 1) > vectors * kWidth) return false;
     columns.first = first;
     columns.leaves = first < 0 || first + windows + col.kernel - 1 > col.size;
+    columns.reaches = windows + col.kernel - 1 > vectors * kWidth;
     for (int v = 0; v < vectors; ++v) {
         const int64_t start = first + v * kWidth;
         columns.leading[v] = lanes_below(-start);
@@ -78,7 +79,6 @@ inline bool lay_columns(const Job& job, int64_t first, int64_t windows, int vect
             columns.wrapped[k - 1][v] = without(columns.inside[v], lanes_below(turns ? col.size - k - start : kWidth));
         }
     }
-    return true;
 }
 
 // Whether pairs of vectors hold the even and the odd columns of x from the start: bfloat16 comes so for free.
@@ -147,7 +147,7 @@ private:
             best[v] = here[v];
             if (Kernel == 1) continue;
             const Vec right = beside<1>(here, v, from, plain);
-            if (!kFreeMasks && !Nan && tests_ && v == V - 1) found_ = either(found_, unordered(right));
+            if (!in_lanes(v) && !Nan && tests_ && v == V - 1) found_ = either(found_, unordered(right));
             if (second) second[v] = wins_over<Nan>(right, here[v]);
             if (second && !plain) second[v] = either(second[v], columns_.leading[v]);
             best[v] = larger_of<Nan>(best[v], right);
@@ -155,11 +155,14 @@ private:
         }
     }
 
+    // Whether the right neighbours of vector `v` are taken from the lanes, where permutations cost less than loads.
+    bool in_lanes(int v) const { return kFreeMasks && (v < V - 1 || !columns_.reaches); }
+
     // The columns K to the right of those in vector `v`.
     template <int K> [[gnu::always_inline]] Vec beside(const Vec* here, int v, const T* from, bool plain) const {
         if (plain) return Relu ? rectified(load(from + v * kWidth + K)) : load(from + v * kWidth + K);
         Vec right;
-        if constexpr (kFreeMasks)
+        if (in_lanes(v))
             right = joined<K>(here[v], here[(v + 1) % V]);
         else
             right = load_lanes(columns_.beside[K - 1][v], from + v * kWidth + K, splat(kLowest));
@@ -193,7 +196,7 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
     if (need.hi - lines + col.reach <= vectors * kWidth) need.lo = lines;
     const int64_t halves = (vectors + 1) / 2, windows = need.hi - need.lo;
     if (windows < 1 || windows > vectors * kWidth || end - begin > halves * kWidth) return false;
-    if (!lay_columns(job, need.lo - col.before, windows, vectors, strip.columns)) return false;
+    lay_columns(job, need.lo - col.before, windows, vectors, strip.columns);
     strip.begin = begin;
     strip.swap = ((2 * begin - col.lead - need.lo) & 1) != 0;
     for (int64_t h = 0; h < halves; ++h) {

@@ -112,7 +112,7 @@ inline bool lay_backward(const Job& job, int64_t begin, int64_t end, int64_t rea
     // Windows that start at these lanes: dense columns from `dense` on.
     const int64_t dense = first + col.before;
     const int64_t windows = (end + col.before < col.dense ? end + col.before : col.dense) - dense;
-    if (!lay_columns(job, first, windows, vectors, strip.columns)) return false;
+    lay_columns(job, first, windows, vectors, strip.columns);
     strip.lanes = end - first;
     for (int v = 0; v < vectors; ++v) {
         const int64_t start = v * kWidth;
@@ -366,9 +366,9 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
         }
         if (!Inner && r < row0) return;
         const int64_t offset = r * pitch + first;
-        Vec turned = splat(carried.from ? carried.from[(r - row0) * V * kWidth] : 0.0f);
+        Vec turned = splat(carried.from ? carried.from[(r - row0) * kWidth] : 0.0f);
         if (wrap) turned = permuted(strip.last, beside[V - 1], beside[V - 1]);
-        for (int v = 0; v < V && carried.to; ++v) store(carried.to + ((r - row0) * V + v) * kWidth, beside[v]);
+        if (carried.to) store(carried.to + (r - row0) * kWidth, beside[V - 1]);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
             next.result.pass(out + offset + v * kWidth, v);
@@ -420,24 +420,15 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
     if (!suits_strips(job) || (job.op == DEALIAS_MAX_BLUR && job.row.kernel != 2)) return false;
     const int64_t columns = unit.col1 - unit.col0, reach = unit.col0 > 0 || job.col.before > 0 ? job.col.reach : 0;
     const int64_t lanes = columns + reach;
-    int vectors;
-    BackwardStrip* strips;
-    int64_t count;
-    if constexpr (kFreeMasks) {
-        count = lay_strips({unit.col0, unit.col1}, lanes, vectors, strips, arena,
-                           [&](int64_t begin, int64_t end, int v, BackwardStrip& strip) {
-                               return lay_backward(job, begin, end, job.col.reach, v, strip);
-                           });
-    } else {
-        vectors = lanes <= 2 * kWidth ? 2 : lanes <= kStripVectors * kWidth ? kStripVectors : wide_vectors(job.op);
-        strips = take_array<BackwardStrip>(arena, lanes / (vectors * kWidth) + 1);
-        count = lay_full_strips(job, unit, reach, vectors, strips);
-    }
+    int vectors = lanes <= 2 * kWidth ? 2 : lanes <= kStripVectors * kWidth ? kStripVectors : wide_vectors(job.op);
+    if (kFreeMasks && lanes <= kWidth) vectors = 1;
+    auto* strips = take_array<BackwardStrip>(arena, lanes / (vectors * kWidth) + 1);
+    const int64_t count = lay_full_strips(job, unit, reach, vectors, strips);
     const Range inside = find_plain(job.row);
     for (int64_t s = 0; s < count; ++s) strips[s].inside = inside;
     float* carried[2];  // by turns, as a strip may run again
     const int64_t ahead = elements_ahead<T>(count, kBandInputs, job.col.size);
-    for (float*& rows : carried) rows = arena.take(kBandInputs * vectors * kWidth);
+    for (float*& rows : carried) rows = arena.take(kBandInputs * kWidth);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const int64_t offset = image * job.row.size * job.col.size;
         const T* plane = job.x ? static_cast<const T*>(job.x) + offset : nullptr;
@@ -448,9 +439,9 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
             const int64_t share = s * (row1 - row0) * vectors * kWidth, below = row1 * job.col.size + unit.col0 + share;
             const int64_t below_grad = row1 / 2 * job.col.out + unit.col0 / 2 + share / 4;
             const Below<T> next = {{grad + below_grad, ahead / 4}, {plane + below, ahead}, {out + below, ahead}};
-            Carried turn = {nullptr, nullptr};  // with AVX-512 strips recompute
-            if (!kFreeMasks && s > 0) turn.from = carried[s % 2] + strips[s - 1].lanes - 1;
-            if (!kFreeMasks && s + 1 < count) turn.to = carried[1 - s % 2];
+            Carried turn = {nullptr, nullptr};
+            if (s > 0) turn.from = carried[s % 2] + kWidth - 1;
+            if (s + 1 < count) turn.to = carried[1 - s % 2];
             auto walk = [&](bool nan) {
                 return strip_backward_for<T>(job, nan, vectors, strip.plain)(job, strip, plane, grad, out, row0, row1, turn, next);
             };
