@@ -28,13 +28,14 @@ template <bool Relu, class T> void backward_blur(const Job& job, const Unit& uni
         gradient.start(image);
         for (int64_t r0 = unit.row0; r0 < unit.row1; r0 += height) {
             const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
+            const int64_t ahead = height * job.col.size * cs;
             auto offset_of = [&](int64_t r) { return ((image * job.row.size + r) * job.col.size + unit.col0) * cs; };
-            // The lines to be written come into cache while the gradient is computed.
-            for (int64_t r = r0; r < r1; ++r) prefetch_row<1>(static_cast<const T*>(job.result) + offset_of(r), n);
             gradient.rows(r0, r1, [&](int64_t r) {
                 const T* x = Relu ? static_cast<const T*>(job.x) + offset_of(r) : nullptr;
                 T* out = static_cast<T*>(job.result) + offset_of(r);
                 return [=](int64_t p, Vec v) __attribute__((always_inline)) {
+                    if (starts_line<T>(p)) __builtin_prefetch(out + p + ahead, 1);
+                    if (Relu && starts_line<T>(p)) __builtin_prefetch(x + p + ahead);
                     if (Relu) v = drop(not_above_zero(load_first(x + p, n)), v);
                     store_first(out + p, v, n);
                 };
@@ -50,8 +51,8 @@ void send_square(const T* x, const T* below, const float* gradient, float* down,
                  int64_t begin, int64_t n, int64_t ahead, T* out) {
     Vec before = splat(0.0f);
     for (int64_t p = 0; p < n; p += kWidth) {
-        __builtin_prefetch(below + ahead + p, 0);
-        __builtin_prefetch(out + ahead + p, 1);
+        if (starts_line<T>(p)) __builtin_prefetch(below + ahead + p);
+        if (starts_line<T>(p)) __builtin_prefetch(out + ahead + p, 1);
         const Vec a = load(x + p), b = Planes ? load_beside<1>(x + p, a) : load(x + p + cs);
         const Vec c = load(below + p), d = Planes ? load_beside<1>(below + p, c) : load(below + p + cs);
         const Mask upper = wins_over<Nan>(b, a), lower = wins_over<Nan>(d, c);

@@ -17,10 +17,10 @@ template <int Kernel, int K> struct Places {
     int64_t alone_count;
 };
 
-// Vectors of channels that are visited together: a cache line's, or many of a maximum where vectors are short.
+// Vectors of channels in a cache line, and those that are visited together: as many lines as memory brings in order.
 template <class T> constexpr int64_t kLineVectors = kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
+template <class T> constexpr int64_t kVisit = 16 * kLineVectors<T>;
 constexpr int kColumnTaps = 5;
-template <class T, int Kernel> constexpr int64_t kVisit = (Kernel > 1 && kWidth < 16 ? 16 : 1) * kLineVectors<T>;
 
 inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
 
@@ -35,7 +35,7 @@ template <int Kernel> void place(const Axis& axis, int mode, int64_t t, int64_t 
 template <class T, int Kernel, bool Relu, bool Nan, int K, bool Together>
 bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* image, T* out, int64_t columns) {
     const int64_t cs = job.channels, pitch = job.col.size * cs;
-    constexpr int64_t visit = kVisit<T, Kernel>, line = kCacheLine / static_cast<int64_t>(sizeof(T));
+    constexpr int64_t visit = kVisit<T>, line = kCacheLine / static_cast<int64_t>(sizeof(T));
     Vec down[K], along[K], kept[K - 2][visit];
     for (int a = 0; a < K; ++a) down[a] = splat(job.row.filter[a]), along[a] = splat(job.col.filter[a]);
     Mask found = unordered(splat(0.0f), splat(0.0f));

@@ -70,6 +70,7 @@ public:
         const Axis &row = job.row, &col = job.col;
         n_ = (need.hi - need.lo) * cs_;
         pitch_ = col.out * cs_;
+        ahead_ = (height / row.stride + 1) * pitch_ + need.lo / col.stride * cs_;
         end_ = static_cast<const T*>(job.grad) + job.images * row.out * pitch_;
         copy_ = reinterpret_cast<T*>(arena.take(pitch_ + kSlack));
         sum_ = arena.take(n_ + 2 * kSlack);
@@ -164,11 +165,16 @@ private:
 
     // Row `i` of the output's gradient over the columns of the map.
     void spread(int64_t i, float* out) {
-        const T* line = grad_ + i * pitch_;
+        constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
+        const T *line = grad_ + i * pitch_, *next = line + ahead_;
         if (end_ - line < pitch_ + kSlack) line = tail_copy(line, end_, copy_, pitch_ + kSlack);
         if (cs_ > 1) {
-            for (int64_t c = need_.lo; c < need_.hi; ++c) spread_channels(line, c, out + (c - need_.lo) * cs_);
+            for (int64_t c = need_.lo; c < need_.hi; ++c) {
+                for (int64_t p = 0; p < cs_ / job_.col.stride; p += kLine, next += kLine) __builtin_prefetch(next, 0);
+                spread_channels(line, c, out + (c - need_.lo) * cs_);
+            }
         } else {
+            prefetch_row<0>(next, (need_.hi - need_.lo) / job_.col.stride);
             spread_edges(line, 0, left_edges_, out);
             if (inside_.lo < inside_.hi) spread_inside(line + base_, out + inside_.lo - need_.lo);
             spread_edges(line, left_edges_, edges_, out);
@@ -274,7 +280,7 @@ private:
 
     const Job& job_;
     Range need_, inside_;
-    int64_t cs_, n_, pitch_, slots_, base_, left_edges_, edges_;
+    int64_t cs_, n_, pitch_, ahead_, slots_, base_, left_edges_, edges_;
     const T *grad_, *end_;
     T* copy_;
     float *sum_, *line_;

@@ -34,6 +34,9 @@ inline void set_row(float* out, float value, int64_t n) {
     for (int64_t p = 0; p < n; p += kWidth) store(out + p, splat(value));
 }
 
+// Whether position `p` of a row is the first of a cache line, if the row starts with one: to ask for each line once.
+template <class T> bool starts_line(int64_t p) { return p % (kCacheLine / static_cast<int64_t>(sizeof(T))) == 0; }
+
 template <int ForWriting, class T> void prefetch_row(const T* row, int64_t n) {
     constexpr int64_t line = kCacheLine / static_cast<int64_t>(sizeof(T));
     for (int64_t p = 0; p < n; p += line) __builtin_prefetch(row + p, ForWriting);
