@@ -12,7 +12,7 @@
 namespace dealias::DEALIAS_ISA {
 
 constexpr int64_t kGradientFloats = 2048;  // of the dense gradient, before it goes on
-constexpr int64_t kLeastRows = 6;  // at once, however wide: neighbours are sums of the same rows
+constexpr int64_t kLeastRows = 2;  // at once, however wide: neighbours are sums of the same rows
 constexpr int64_t kMostInStrips = 64;  // columns of a map whose maximum goes back in strips
 
 inline int64_t rows_at_once(int64_t floats, int64_t rows) {
