@@ -95,6 +95,7 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
         gradient.start(image);
         set_row(down, 0.0f, 2 * pitch);
         set_row(right, 0.0f, cs);
+        bool nan = false;  // in a row of this image so far
         const T* base = static_cast<const T*>(job.x) + image * row.size * source.pitch + lo * cs;
         for (int64_t r0 = v0; r0 < unit.row1; r0 += height) {
             const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
@@ -109,8 +110,9 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
                 fill_exactly(tile + (r - r0) * pitch + filled, pitch - filled, [](int64_t) { return splat(0.0f); });
             }
             const T* last = base + (r1 < row.size ? r1 : r1 - 1) * source.pitch;
-            const bool nan = source.end() - last < n + cs + kSlack ||
-                             has_nan(base + r0 * source.pitch, source.pitch, r1 - r0 + (r1 < row.size), n + cs);
+            const int64_t fresh = r0 > v0 ? r0 + 1 : r0;  // the band before has looked at the row above
+            nan = nan || source.end() - last < n + cs + kSlack ||
+                  has_nan(base + fresh * source.pitch, source.pitch, r1 - fresh + (r1 < row.size), n + cs);
             for (int64_t r = r0; r < r1; ++r) {
                 const T* x = base + r * source.pitch;
                 const T* below = r + 1 < row.size ? x + source.pitch : x;
