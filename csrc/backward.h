@@ -34,8 +34,8 @@ template <bool Relu, class T> void backward_blur(const Job& job, const Unit& uni
                 const T* x = Relu ? static_cast<const T*>(job.x) + offset_of(r) : nullptr;
                 T* out = static_cast<T*>(job.result) + offset_of(r);
                 return [=](int64_t p, Vec v) __attribute__((always_inline)) {
-                    if (starts_line<T>(p)) __builtin_prefetch(out + p + ahead, 1);
-                    if (Relu && starts_line<T>(p)) __builtin_prefetch(x + p + ahead);
+                    if (p % kLine<T> == 0) __builtin_prefetch(out + p + ahead, 1);
+                    if (Relu && p % kLine<T> == 0) __builtin_prefetch(x + p + ahead);
                     if (Relu) v = drop(not_above_zero(load_first(x + p, n)), v);
                     store_first(out + p, v, n);
                 };
@@ -51,8 +51,8 @@ void send_square(const T* x, const T* below, const float* gradient, float* down,
                  int64_t begin, int64_t n, int64_t ahead, T* out) {
     Vec before = splat(0.0f);
     for (int64_t p = 0; p < n; p += kWidth) {
-        if (starts_line<T>(p)) __builtin_prefetch(below + ahead + p);
-        if (starts_line<T>(p)) __builtin_prefetch(out + ahead + p, 1);
+        if (p % kLine<T> == 0) __builtin_prefetch(below + ahead + p);
+        if (p % kLine<T> == 0) __builtin_prefetch(out + ahead + p, 1);
         const Vec a = load(x + p), b = Planes ? load_beside<1>(x + p, a) : load(x + p + cs);
         const Vec c = load(below + p), d = Planes ? load_beside<1>(below + p, c) : load(below + p + cs);
         const Mask upper = wins_over<Nan>(b, a), lower = wins_over<Nan>(d, c);

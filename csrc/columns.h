@@ -18,7 +18,7 @@ template <int Kernel, int K> struct Places {
 };
 
 // Vectors of channels in a cache line, and those that are visited together: as many lines as memory brings in order.
-template <class T> constexpr int64_t kLineVectors = kCacheLine / (kWidth * static_cast<int64_t>(sizeof(T)));
+template <class T> constexpr int64_t kLineVectors = kLine<T> / kWidth;
 template <class T> constexpr int64_t kVisit = 16 * kLineVectors<T>;
 constexpr int kColumnTaps = 5;
 
@@ -35,7 +35,7 @@ template <int Kernel> void place(const Axis& axis, int mode, int64_t t, int64_t 
 template <class T, int Kernel, bool Relu, bool Nan, int K, bool Together>
 bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* image, T* out, int64_t columns) {
     const int64_t cs = job.channels, pitch = job.col.size * cs;
-    constexpr int64_t visit = kVisit<T>, line = kCacheLine / static_cast<int64_t>(sizeof(T));
+    constexpr int64_t visit = kVisit<T>;
     Vec down[K], along[K], kept[K - 2][visit];
     for (int a = 0; a < K; ++a) down[a] = splat(job.row.filter[a]), along[a] = splat(job.col.filter[a]);
     Mask found = unordered(splat(0.0f), splat(0.0f));
@@ -43,12 +43,12 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
     const T *ahead = image + places.next, *ahead_out = out + job.col.out * cs;
     auto prefetch_next = [&]() __attribute__((always_inline)) {
         __builtin_prefetch(ahead, 0, 2);
-        __builtin_prefetch(ahead + line, 0, 2);
+        __builtin_prefetch(ahead + kLine<T>, 0, 2);
         __builtin_prefetch(ahead + pitch, 0, 2);
-        __builtin_prefetch(ahead + pitch + line, 0, 2);
+        __builtin_prefetch(ahead + pitch + kLine<T>, 0, 2);
         __builtin_prefetch(ahead_out, 1);
-        ahead += 2 * line;
-        ahead_out += line;
+        ahead += 2 * kLine<T>;
+        ahead_out += kLine<T>;
     };
     for (int64_t p = 0; p < cs; p += visit * kWidth) {
         const T* from;

@@ -9,7 +9,7 @@
 namespace dealias::DEALIAS_ISA {
 
 constexpr int64_t kBlock = 16;  // floats in the longest vector
-constexpr int64_t kCacheLine = 64;  // bytes
+template <class T> constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // elements in a cache line
 constexpr float kLowest = -__builtin_inff();
 
 constexpr int kMaxKernel = 3;
@@ -34,12 +34,8 @@ inline void set_row(float* out, float value, int64_t n) {
     for (int64_t p = 0; p < n; p += kWidth) store(out + p, splat(value));
 }
 
-// Whether position `p` of a row is the first of a cache line, if the row starts with one: to ask for each line once.
-template <class T> bool starts_line(int64_t p) { return p % (kCacheLine / static_cast<int64_t>(sizeof(T))) == 0; }
-
 template <int ForWriting, class T> void prefetch_row(const T* row, int64_t n) {
-    constexpr int64_t line = kCacheLine / static_cast<int64_t>(sizeof(T));
-    for (int64_t p = 0; p < n; p += line) __builtin_prefetch(row + p, ForWriting);
+    for (int64_t p = 0; p < n; p += kLine<T>) __builtin_prefetch(row + p, ForWriting);
 }
 
 template <bool Relu> void weigh_rows_any(const float* const* row, const float* weight, int64_t count,

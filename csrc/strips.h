@@ -20,13 +20,12 @@ public:
 
     // To be called where vector `v` of the strip is at `at`.
     [[gnu::always_inline]] void pass(const T* at, int v) {
-        constexpr int64_t line = kCacheLine / static_cast<int64_t>(sizeof(T));
-        if (v * kWidth % line != 0) return;
+        if (v * kWidth % kLine<T> != 0) return;
         if (kFreeMasks) return __builtin_prefetch(at + ahead_, ForWriting);
         if (++passed_ % 2) return;
         __builtin_prefetch(share_, ForWriting, ForWriting ? 3 : 2);
-        __builtin_prefetch(share_ + line, ForWriting, ForWriting ? 3 : 2);
-        share_ += 2 * line;
+        __builtin_prefetch(share_ + kLine<T>, ForWriting, ForWriting ? 3 : 2);
+        share_ += 2 * kLine<T>;
     }
 
 private:
@@ -182,6 +181,7 @@ struct ForwardStrip {
     Columns columns;
     bool swap;  // tap 0 falls on odd lanes
     int64_t begin;
+    int64_t ahead;  // elements to the lines that come into cache
     Mask outputs[2];
     Route tap[2][kStripTaps];
 };
@@ -302,14 +302,13 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
 
 // Outputs of the rows [row0, row1); whether a NaN was met that these maxima do not follow.
 template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
-bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1,
-                   int64_t ahead) {
+bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1) {
     constexpr int H = (V + 1) / 2;  // vectors of outputs
     const int64_t out_pitch = job.col.out;
     const bool zeros = job.padding_mode == DEALIAS_ZEROS, swap = strip.swap;
     Vec w[K];
     for (int b = 0; b < K; ++b) w[b] = splat(job.row.filter[b]);
-    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane, {plane, ahead});
+    RowMaximum<T, Kernel, Relu, Nan, V> maximum(job, strip.columns, plane, {plane, strip.ahead});
     return walk_down<T, Kernel, Relu, Nan, K, V>(job, maximum, true, row0, row1, [&](int64_t i, const Vec* sums)
                                                  __attribute__((always_inline)) {
         Vec parity[2][H];
@@ -341,7 +340,7 @@ bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T*
     });
 }
 
-template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&, const T*, T*, int64_t, int64_t, int64_t);
+template <class T> using StripForward = bool (*)(const Job&, const ForwardStrip&, const T*, T*, int64_t, int64_t);
 
 template <class T, bool Nan> StripForward<T> strip_forward_for(const Job& job, int vectors) {
     return with_form<2, kStripTaps>(job, [=](auto form) -> StripForward<T> {
@@ -361,23 +360,20 @@ inline bool suits_strips(const Job& job) {
            (!job.wrap || (row.size > row.reach && col.size > col.reach));
 }
 
-// Splits a range into strips of equal width that `lay` accepts; how many, or 0 if there is no way.
-template <class Strip, class Lay>
-int64_t lay_strips(Range range, int64_t lanes, int& vectors, Strip*& strips, Arena& arena, Lay lay) {
-    const int64_t begin = range.lo, end = range.hi;
-    const int64_t columns = end - begin;
+// Splits the unit into strips of equal width whose columns fit into the lanes; how many, or 0 if there is no way.
+template <class T>
+int64_t lay_forward_strips(const Job& job, const Unit& unit, int& vectors, ForwardStrip*& strips, Arena& arena) {
+    const int64_t columns = unit.col1 - unit.col0, lanes = 2 * columns < job.col.size ? 2 * columns : job.col.size;
     vectors = lanes <= kWidth ? 1 : lanes <= 2 * kWidth ? 2 : kStripVectors;
-    for (int64_t count = (lanes + kStripVectors * kWidth - 1) / (kStripVectors * kWidth), tries = 0; tries < 3; ++count, ++tries) {
-        const int64_t width = ((columns + count - 1) / count + 1) / 2 * 2;
-        const int64_t needed = (columns + width - 1) / width;
-        strips = take_array<Strip>(arena, needed);
-        bool fits = true;
-        for (int64_t s = 0; s < needed && fits; ++s) {
-            const int64_t from = begin + s * width;
-            fits = lay(from, from + width < end ? from + width : end, vectors, strips[s]);
-        }
-        if (fits) return needed;
-        if (vectors < kStripVectors) return 0;
+    const bool parted = kHalves<T> && job.col.kernel == 1 && vectors > 1;
+    const int64_t least = (lanes + kStripVectors * kWidth - 1) / (kStripVectors * kWidth);
+    for (int64_t count = least; count <= (vectors < kStripVectors ? least : least + 2); ++count) {
+        const int64_t width = ((columns + count - 1) / count + 1) / 2 * 2, needed = (columns + width - 1) / width;
+        strips = take_array<ForwardStrip>(arena, needed);
+        int64_t s = 0;
+        for (int64_t from = unit.col0; s < needed; ++s, from += width)
+            if (!lay_forward(job, from, from + width < unit.col1 ? from + width : unit.col1, vectors, parted, strips[s])) break;
+        if (s == needed) return needed;
     }
     return 0;
 }
@@ -445,19 +441,14 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     if (!suits_strips(job)) return false;
     int vectors;
     ForwardStrip* strips;
-    const int64_t lanes = 2 * (unit.col1 - unit.col0) < job.col.size ? 2 * (unit.col1 - unit.col0) : job.col.size;
-    const int64_t count = lay_strips({unit.col0, unit.col1}, lanes, vectors, strips, arena,
-                                     [&](int64_t begin, int64_t end, int v, ForwardStrip& strip) {
-                                         const bool parted = kHalves<T> && job.col.kernel == 1 && v > 1;
-                                         return lay_forward(job, begin, end, v, parted, strip);
-                                     });
-    const int64_t ahead = elements_ahead<T>(count, 2 * kBandOutputs, job.col.size);
+    const int64_t count = lay_forward_strips<T>(job, unit, vectors, strips, arena);
+    for (int64_t s = 0; s < count; ++s) strips[s].ahead = elements_ahead<T>(count, 2 * kBandOutputs, job.col.size);
     const StripForward<T> run = strip_forward_for<T, false>(job, vectors), again = strip_forward_for<T, true>(job, vectors);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const T* plane = static_cast<const T*>(job.x) + image * job.row.size * job.col.size;
         T* out = static_cast<T*>(job.result) + image * job.row.out * job.col.out;
         each_band(unit.row0, unit.row1, count, kBandOutputs, [&](int64_t s, int64_t row0, int64_t row1) {
-            if (run(job, strips[s], plane, out, row0, row1, ahead)) again(job, strips[s], plane, out, row0, row1, ahead);
+            if (run(job, strips[s], plane, out, row0, row1)) again(job, strips[s], plane, out, row0, row1);
         });
     }
     return count > 0;

@@ -176,9 +176,7 @@ private:
         for (int v = 0; v < V; ++v)
 #pragma GCC unroll 4
             for (int l = kOpen - 1; l > 0; --l) open[l][v] = open[l - 1][v];
-        const T* at = grad_ + i * job_.col.out + strip_.output[0];
-#pragma GCC unroll 2
-        for (int h = 0; h < H; ++h) lines_.pass(at + h * kWidth, h);
+        for (int h = 0; h < H; ++h) lines_.pass(grad_ + i * job_.col.out + strip_.output[0] + h * kWidth, h);
         spread(i, open[0]);
     }
 
@@ -407,25 +405,22 @@ constexpr int64_t kBandInputs = kFreeMasks ? 16 : 64;  // as kBandOutputs, for t
 // Full strips from left to right, the last narrower. What the windows of one give to the first column of the next is carried
 // there; only the first recomputes it.
 inline int64_t lay_full_strips(const Job& job, const Unit& unit, int64_t reach, int vectors, BackwardStrip* strips) {
-    int64_t count = 0, from = unit.col0;
-    for (; from < unit.col1; reach = 0, ++count) {
-        const int64_t room = from + vectors * kWidth - reach, to = room < unit.col1 ? room : unit.col1;
+    int64_t count = 0;
+    for (int64_t from = unit.col0, to; from < unit.col1; from = to, reach = 0, ++count) {
+        to = from + vectors * kWidth - reach < unit.col1 ? from + vectors * kWidth - reach : unit.col1;
         if (!lay_backward(job, from, to, reach, vectors, strips[count])) return 0;
-        from = to;
     }
     return count;
 }
 
 template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Arena& arena) {
     if (!suits_strips(job) || (job.op == DEALIAS_MAX_BLUR && job.row.kernel != 2)) return false;
-    const int64_t columns = unit.col1 - unit.col0, reach = unit.col0 > 0 || job.col.before > 0 ? job.col.reach : 0;
-    const int64_t lanes = columns + reach;
+    const int64_t reach = unit.col0 > 0 || job.col.before > 0 ? job.col.reach : 0, lanes = unit.col1 - unit.col0 + reach;
     int vectors = lanes <= 2 * kWidth ? 2 : lanes <= kStripVectors * kWidth ? kStripVectors : wide_vectors(job.op);
     if (kFreeMasks && lanes <= kWidth) vectors = 1;
     auto* strips = take_array<BackwardStrip>(arena, lanes / (vectors * kWidth) + 1);
     const int64_t count = lay_full_strips(job, unit, reach, vectors, strips);
-    const Range inside = find_plain(job.row);
-    for (int64_t s = 0; s < count; ++s) strips[s].inside = inside;
+    for (int64_t s = 0; s < count; ++s) strips[s].inside = find_plain(job.row);
     float* carried[2];  // by turns, as a strip may run again
     const int64_t ahead = elements_ahead<T>(count, kBandInputs, job.col.size);
     for (float*& rows : carried) rows = arena.take(kBandInputs * kWidth);
