@@ -42,10 +42,10 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
     // The next output row, and the two rows that it adds, come into cache in the order of memory, which the channels do not follow.
     const T *ahead = image + places.next, *ahead_out = out + job.col.out * cs;
     auto prefetch_next = [&]() __attribute__((always_inline)) {
-        __builtin_prefetch(ahead, 0, 2);
-        __builtin_prefetch(ahead + kLine<T>, 0, 2);
-        __builtin_prefetch(ahead + pitch, 0, 2);
-        __builtin_prefetch(ahead + pitch + kLine<T>, 0, 2);
+        __builtin_prefetch(ahead);
+        __builtin_prefetch(ahead + kLine<T>);
+        __builtin_prefetch(ahead + pitch);
+        __builtin_prefetch(ahead + pitch + kLine<T>);
         __builtin_prefetch(ahead_out, 1);
         ahead += 2 * kLine<T>;
         ahead_out += kLine<T>;

@@ -17,8 +17,8 @@
 namespace dealias {
 namespace {
 
-// Rows of scratch of this many floats keep a whole unit in the first two levels of cache; rows of x alone may be longer.
-constexpr int64_t kRowFloats = 1024, kLongRowFloats = 4096;
+// Rows of this many floats keep a whole unit in cache; forward, channels-last units hold rows of x alone, and may be longer.
+constexpr int64_t kRowFloats = 1024, kBlurRowFloats = 2048, kMaxRowFloats = 4096;
 constexpr int64_t kLeastColumns = 8;
 constexpr int64_t kGroupElements = 1 << 18;
 // A thread is worth its start from this many elements on.
@@ -157,8 +157,8 @@ int compute(const dealias_problem* p, bool backward, const void* x, const void* 
         job.result = result;
         const Kernels& kernels = kernels_of(current_isa());
         if (backward) return run(kernels.backward[job.dtype], job, job.row.size, job.col.size, kRowFloats, threads);
-        const int64_t row_floats = (job.channels > 1 ? kLongRowFloats : kRowFloats) / job.col.stride;
-        return run(kernels.forward[job.dtype], job, job.row.out, job.col.out, row_floats, threads);
+        const int64_t row_floats = job.channels == 1 ? kRowFloats : job.op == DEALIAS_MAX_BLUR ? kMaxRowFloats : kBlurRowFloats;
+        return run(kernels.forward[job.dtype], job, job.row.out, job.col.out, row_floats / job.col.stride, threads);
     } catch (const std::bad_alloc&) {
         return DEALIAS_OUT_OF_MEMORY;
     }
