@@ -23,19 +23,19 @@ inline int64_t rows_at_once(int64_t floats, int64_t rows) {
 // Of a ReLU the gradient where x is not at most zero: a NaN lets it pass, as in torch.relu.
 template <bool Relu, class T> void backward_blur(const Job& job, const Unit& unit, Arena& arena) {
     const int64_t cs = job.channels, n = (unit.col1 - unit.col0) * cs, height = rows_at_once(n, unit.row1 - unit.row0);
+    const int64_t ahead = height * job.col.size * cs;  // the lines of the next rows come into cache in the meantime
     DenseGradient<T> gradient(job, {unit.col0, unit.col1}, height, arena);
     for (int64_t image = unit.image0; image < unit.image1; ++image) {
         gradient.start(image);
         for (int64_t r0 = unit.row0; r0 < unit.row1; r0 += height) {
             const int64_t r1 = r0 + height < unit.row1 ? r0 + height : unit.row1;
-            const int64_t ahead = height * job.col.size * cs;
             auto offset_of = [&](int64_t r) { return ((image * job.row.size + r) * job.col.size + unit.col0) * cs; };
             gradient.rows(r0, r1, [&](int64_t r) {
                 const T* x = Relu ? static_cast<const T*>(job.x) + offset_of(r) : nullptr;
                 T* out = static_cast<T*>(job.result) + offset_of(r);
                 return [=](int64_t p, Vec v) __attribute__((always_inline)) {
-                    if (p % kLine<T> == 0) __builtin_prefetch(out + p + ahead, 1);
-                    if (Relu && p % kLine<T> == 0) __builtin_prefetch(x + p + ahead);
+                    if (p % kLine<T> == 0) __builtin_prefetch(out + ahead + p, 1);
+                    if (Relu && p % kLine<T> == 0) __builtin_prefetch(x + ahead + p);
                     if (Relu) v = drop(not_above_zero(load_first(x + p, n)), v);
                     store_first(out + p, v, n);
                 };
@@ -110,7 +110,7 @@ template <class T> bool backward_square(const Job& job, const Unit& unit, Arena&
                 fill_exactly(tile + (r - r0) * pitch + filled, pitch - filled, [](int64_t) { return splat(0.0f); });
             }
             const T* last = base + (r1 < row.size ? r1 : r1 - 1) * source.pitch;
-            const int64_t fresh = r0 > v0 ? r0 + 1 : r0;  // the band before has looked at the row above
+            const int64_t fresh = r0 > v0 ? r0 + 1 : r0;  // the rows before have been looked at, with the one below them
             nan = nan || source.end() - last < n + cs + kSlack ||
                   has_nan(base + fresh * source.pitch, source.pitch, r1 - fresh + (r1 < row.size), n + cs);
             for (int64_t r = r0; r < r1; ++r) {

@@ -17,7 +17,7 @@ template <int Kernel, int K> struct Places {
     int64_t alone_count;
 };
 
-// Vectors of channels in a cache line, and those that are visited together: as many lines as memory brings in order.
+// Vectors of channels in a cache line; as many lines of a pixel are visited in order, as memory brings them.
 template <class T> constexpr int64_t kLineVectors = kLine<T> / kWidth;
 template <class T> constexpr int64_t kVisit = 16 * kLineVectors<T>;
 constexpr int kColumnTaps = 5;

@@ -163,13 +163,13 @@ private:
         inside_ = some ? Range{base_ * stride - col.lead, hi * stride - col.lead} : Range{need_.hi, need_.hi};
     }
 
-    // Row `i` of the output's gradient over the columns of the map.
+    // Row `i` of the output's gradient over the columns of the map. In the meantime a row that is spread later comes into cache.
     void spread(int64_t i, float* out) {
         const T *line = grad_ + i * pitch_, *next = line + ahead_;
         if (end_ - line < pitch_ + kSlack) line = tail_copy(line, end_, copy_, pitch_ + kSlack);
         if (cs_ > 1) {
             for (int64_t c = need_.lo; c < need_.hi; ++c) {
-                for (int64_t p = 0; p < cs_ / job_.col.stride; p += kLine<T>, next += kLine<T>) __builtin_prefetch(next, 0);
+                for (int64_t p = 0; p < cs_ / job_.col.stride; p += kLine<T>, next += kLine<T>) __builtin_prefetch(next);
                 spread_channels(line, c, out + (c - need_.lo) * cs_);
             }
         } else {

@@ -11,9 +11,9 @@ namespace dealias::DEALIAS_ISA {
 constexpr int kStripVectors = 4, kDownVectors = 2;
 constexpr int kStripTaps = 5;
 
-// Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line that lies `ahead`
-// elements behind its own. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for
-// its `share`, two neighbours at a time: the processor then fetches on by itself.
+// Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line `ahead` elements
+// further on. With AVX2 the next band comes in the order of memory, which the strips do not follow: each asks for its `share`,
+// two neighbours at a time: the processor then fetches on by itself.
 template <int ForWriting, class T> class Lines {
 public:
     Lines(const T* share, int64_t ahead) : share_(share), ahead_(ahead) {}
@@ -91,7 +91,7 @@ public:
     RowMaximum(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines, bool tests = true)
         : lines_(lines), columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size), wrap_(job.wrap),
           tests_(tests) {
-        // Without free masks, rows that no window leaves are read past their ends, where that is still x.
+        // Without free masks, plain rows are read past their ends: no window leaves them, and what lies there is still x.
         const int64_t room = static_cast<const T*>(job.x) + job.images * size_ * pitch_ - from_ - V * kWidth - (Kernel - 1);
         plain_rows_ = kFreeMasks ? size_ : columns.leaves || room < 0 ? 0 : room / pitch_ + 1;
         for (int v = 0; v < V; ++v) inside_[v] = columns.inside[v];
