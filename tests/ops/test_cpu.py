@@ -205,7 +205,7 @@ def test_channels_last_at_stride_2(case: MaxBlurCase) -> None:
     compare("relu_blur_pool2d", blur)
 
 
-# The kernels look for NaN in rows they have not looked at, several at once; bands of rows and both ends of a row are among them.
+# The kernels look for NaN in several rows at once and in none twice. The maps have many such groups of rows.
 @on_each_isa
 @pytest.mark.parametrize("shape", [(1, 40, 21, 33), (1, 1, 37, 150)], ids=["deep", "wide"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -213,13 +213,15 @@ def test_channels_last_at_stride_2(case: MaxBlurCase) -> None:
 def test_one_nan_in_any_row(kernel_size: int, layout: str, shape: tuple[int, ...]) -> None:
     clean = torch.randn(shape, generator=torch.Generator().manual_seed(8))
     arguments = {"kernel_size": kernel_size}
+    tolerance = TOLERANCE[torch.float32]
     for row in range(shape[2]):
         x = clean.clone()
-        x[0, row % shape[1], row, (0, -1, row)[row % 3]] = torch.nan
+        column = (0, -1, row)[row % 3]
+        x[0, row % shape[1], row, column] = torch.nan
         exact = run("max_blur_pool2d", x.double(), arguments)
-        x = x.contiguous(memory_format=torch.channels_last) if layout == "channels_last" else x
-        for got, want in zip(run("max_blur_pool2d", x, arguments, exact[2])[:2], exact[:2], strict=True):
-            torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5, equal_nan=True)
+        result = run("max_blur_pool2d", lay_out(x, layout), arguments, exact[2])
+        for got, want in zip(result[:2], exact[:2], strict=True):
+            torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def bits(x: Tensor) -> Tensor:
