@@ -11,7 +11,6 @@
 namespace dealias::DEALIAS_ISA {
 
 constexpr int64_t kTileFloats = 2048;  // of blurred rows, before the blur along them
-constexpr int64_t kStripOutputs = 16;  // of these rows where strips make them, at the most
 
 // Rows of the map that is blurred, in a ring as long as the filter.
 template <class T> class DenseRows {
@@ -235,8 +234,7 @@ void blur_windows(const Job& job, bool nan, const T* in, int64_t pitch, int64_t 
 
 template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) {
     arena.reset();
-    if constexpr (kFreeMasks)  // else rows of sums in cache cost less than permutations
-        if (forward_in_strips<T>(job, unit, arena)) return;
+    if (forward_in_strips<T>(job, unit, arena)) return;
     if (forward_in_columns<T>(job, unit, arena)) return;
     const Axis &row = job.row, &col = job.col;
     const int64_t cs = job.channels, dense = col.dense;
@@ -248,10 +246,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
     const int64_t n = rows.n(), base = t0 < need.lo ? t0 : need.lo, stop = t1 > need.hi ? t1 : need.hi;
     // Several rows at a time, one step after the other: a load too soon after the stores that it spans waits for them.
     const int64_t pitch = whole_blocks((stop - base) * cs) + 2 * kBlock;
-    const StripRows<T> strips(job, need, arena);
-    const bool in_strips = strips.usable();
-    const int64_t outputs = unit.row1 - unit.row0, room = (in_strips ? 2 : 1) * kTileFloats / pitch;
-    const int64_t most = room < 1 ? 1 : in_strips && room > kStripOutputs ? kStripOutputs : room;
+    const int64_t outputs = unit.row1 - unit.row0, most = pitch < kTileFloats ? kTileFloats / pitch : 1;
     const int64_t bands = (outputs + most - 1) / most, height = (outputs + bands - 1) / bands;
     float* tile = arena.take(height * pitch + 4 * kSlack);
     const float** taps = take_array<const float*>(arena, row.taps);
@@ -271,7 +266,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
         for (int64_t i0 = unit.row0; i0 < unit.row1; i0 += height) {
             const int64_t i1 = i0 + height < unit.row1 ? i0 + height : unit.row1;
             // The outputs [b0, b1) whose rows can be read in place.
-            int64_t b0 = i0, b1 = side && !in_strips ? i1 : i0;
+            int64_t b0 = i0, b1 = side ? i1 : i0;
             auto first_row = [&](int64_t i) { return i * row.stride - row.lead - row.before; };
             auto last_row = [&](int64_t i) { return first_row(i) + row.taps + side - 2; };
             while (b0 < b1 && first_row(b0) < 0) ++b0;
@@ -286,8 +281,7 @@ template <class T> void forward(const Job& job, const Unit& unit, Arena& arena) 
                 blur_windows(job, nan, block, source.pitch, ahead, {first, pitch, b1 - b0}, n);
             }
             T* out = static_cast<T*>(job.result) + ((image * row.out + i0) * col.out + unit.col0) * cs;
-            if (in_strips) strips(image, i0, i1, tile + need.lo - base, pitch);
-            for (int64_t i = i0; i < i1 && !in_strips; ++i) {
+            for (int64_t i = i0; i < i1; ++i) {
                 if (block && i >= b0 && i < b1) continue;
                 float* line = tile + (i - i0) * pitch + (need.lo - base) * cs;
                 for (int64_t a = 0; a < row.taps; ++a) taps[a] = rows(i * row.stride - row.lead + a);

@@ -5,12 +5,6 @@
 
 namespace dealias::DEALIAS_ISA {
 
-template <class T> struct StripRows {
-    StripRows(const Job&, Range, Arena&) {}
-    bool usable() const { return false; }
-    void operator()(int64_t, int64_t, int64_t, float*, int64_t) const {}
-};
-
 template <class T> bool forward_in_strips(const Job&, const Unit&, Arena&) { return false; }
 template <class T> bool backward_in_strips(const Job&, const Unit&, Arena&) { return false; }
 

@@ -176,7 +176,7 @@ private:
         for (int v = 0; v < V; ++v)
 #pragma GCC unroll 4
             for (int l = kOpen - 1; l > 0; --l) open[l][v] = open[l - 1][v];
-        for (int h = 0; h < H; ++h) lines_.pass(grad_ + i * job_.col.out + strip_.output[0] + h * kWidth, h);
+        for (int h = 0; h < H; ++h) lines_.pass(grad_ + i * job_.col.out + strip_.output[0] + h * kWidth, h, H);
         spread(i, open[0]);
     }
 
@@ -311,10 +311,10 @@ bool strip_blur_backward(const Job& job, const BackwardStrip& strip, const T* pl
         const int64_t offset = r * pitch + first;
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            next.result.pass(out + offset + v * kWidth, v);
+            next.result.pass(out + offset + v * kWidth, v, V);
             if (Relu) {
                 const T* at = plane + offset + v * kWidth;
-                next.x.pass(at, v);
+                next.x.pass(at, v, V);
                 const Vec x = Plain ? load(at) : load_lanes(strip.columns.inside[v], at, splat(0.0f));
                 here[v] = drop(not_above_zero(x), here[v]);
             }
@@ -338,7 +338,7 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
     for (Vec& v : from_above) v = splat(0.0f);
     // Windows start a row above the first; where there are none, nothing comes from them.
     maximum(row0 - 1, best, second);
-    const Range inner = {row0 < 0 ? 0 : row0, Plain ? maximum.plain_rows() - 1 : size - 1};
+    const Range inner = {row0 < 0 ? 0 : row0, !Plain ? size - 1 : maximum.has_edges() ? 0 : maximum.plain_rows().hi - 1};
     gradient.rows(row0 - 1, row1, inner, [&](int64_t r, Vec* share, auto is_inner) __attribute__((always_inline)) {
         constexpr bool Inner = decltype(is_inner)::value;  // inside the map, and a row of this band
         Vec below[V], own[V], beside[V];
@@ -369,7 +369,7 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
         if (carried.to) store(carried.to + (r - row0) * kWidth, beside[V - 1]);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            next.result.pass(out + offset + v * kWidth, v);
+            next.result.pass(out + offset + v * kWidth, v, V);
             const Vec left = shifted_in(v > 0 ? beside[v - 1] : turned, beside[v]);
             write<Plain>(strip.result[v], out + offset + v * kWidth, add(own[v], left));
         }
@@ -381,7 +381,7 @@ template <class T>
 using StripBackward = bool (*)(const Job&, const BackwardStrip&, const T*, const T*, T*, int64_t, int64_t, Carried, Below<T>);
 
 // With AVX2 wide maps take strips of four vectors, and of two where a maximum needs the registers; plain ones have their own.
-constexpr int wide_vectors(int op) { return kFreeMasks || op != DEALIAS_MAX_BLUR ? kStripVectors : kDownVectors; }
+constexpr int wide_vectors(int op) { return kFreeMasks || op != DEALIAS_MAX_BLUR ? kStripVectors : 2; }
 
 template <class T, int K, int V> StripBackward<T> strip_backward_for(int op, bool nan, bool plain) {
     constexpr bool Blur = !kFreeMasks && V == wide_vectors(DEALIAS_BLUR), Max = !kFreeMasks && V == wide_vectors(DEALIAS_MAX_BLUR);
@@ -429,18 +429,20 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
         const T* plane = job.x ? static_cast<const T*>(job.x) + offset : nullptr;
         const T* grad = static_cast<const T*>(job.grad) + image * job.row.out * job.col.out;
         T* out = static_cast<T*>(job.result) + offset;
-        each_band(unit.row0, unit.row1, count, kBandInputs, [&](int64_t s, int64_t row0, int64_t row1) {
-            const BackwardStrip& strip = strips[s];
-            const int64_t share = s * (row1 - row0) * vectors * kWidth, below = row1 * job.col.size + unit.col0 + share;
-            const int64_t below_grad = row1 / 2 * job.col.out + unit.col0 / 2 + share / 4;
-            const Below<T> next = {{grad + below_grad, ahead / 4}, {plane + below, ahead}, {out + below, ahead}};
-            Carried turn = {nullptr, nullptr};
-            if (s > 0) turn.from = carried[s % 2] + kWidth - 1;
-            if (s + 1 < count) turn.to = carried[1 - s % 2];
-            auto walk = [&](bool nan) {
-                return strip_backward_for<T>(job, nan, vectors, strip.plain)(job, strip, plane, grad, out, row0, row1, turn, next);
-            };
-            if (walk(false)) walk(true);
+        each_band(unit.row0, unit.row1, count, kBandInputs, [&](int64_t row0, int64_t row1) {
+            for (int64_t s = 0; s < count; ++s) {
+                const BackwardStrip& strip = strips[s];
+                const int64_t share = s * (row1 - row0) * vectors * kWidth, below = row1 * job.col.size + unit.col0 + share;
+                const int64_t below_grad = row1 / 2 * job.col.out + unit.col0 / 2 + share / 4;
+                const Below<T> next = {{grad + below_grad, ahead / 4}, {plane + below, ahead}, {out + below, ahead}};
+                Carried turn = {nullptr, nullptr};
+                if (s > 0) turn.from = carried[s % 2] + kWidth - 1;
+                if (s + 1 < count) turn.to = carried[1 - s % 2];
+                auto walk = [&](bool nan) {
+                    return strip_backward_for<T>(job, nan, vectors, strip.plain)(job, strip, plane, grad, out, row0, row1, turn, next);
+                };
+                if (walk(false)) walk(true);
+            }
         });
     }
     return count > 0;

@@ -133,7 +133,6 @@ inline Vec keep(Mask m, Vec v) { return _mm512_maskz_mov_ps(m, v); }
 inline Vec drop(Mask m, Vec v) { return _mm512_mask_mov_ps(v, m, _mm512_setzero_ps()); }
 inline Mask not_above_zero(Vec v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LE_OQ); }
 // The even, or the odd, of two vectors: in an order that is the same for both, until `in_order`.
-constexpr int32_t lane_apart(int32_t lane) { return lane; }
 inline Vec in_order(Vec v) { return v; }
 inline Vec evens_apart(Vec a, Vec b) {
     const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -230,7 +229,6 @@ inline Vec keep(Mask m, Vec v) { return _mm256_and_ps(m, v); }
 inline Vec drop(Mask m, Vec v) { return _mm256_andnot_ps(m, v); }
 inline Mask not_above_zero(Vec v) { return _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LE_OQ); }
 // The even, or the odd, of two vectors: in an order that is the same for both, until `in_order`.
-constexpr int32_t lane_apart(int32_t lane) { return (lane & ~6) | (lane & 2) << 1 | (lane & 4) >> 1; }
 inline Vec in_order(Vec v) {
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), _MM_SHUFFLE(3, 1, 2, 0)));
 }
@@ -376,7 +374,14 @@ template <int K, class T> inline Vec load_beside(const T* p, Vec here) {
 template <class T> [[gnu::always_inline]] inline void store_first(T* p, Vec v, int64_t n) {
     if (n >= kWidth) return store(p, v);
 #if defined(__AVX512F__)
-    if constexpr (sizeof(T) == sizeof(float)) return _mm512_mask_storeu_ps(p, static_cast<Mask>((1u << n) - 1), v);
+    return store_lanes(lanes_below(n), p, v);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == sizeof(float)) {
+        __m128 part = _mm256_castps256_ps128(v);
+        if (n & 4) _mm_storeu_ps(p, part), part = _mm256_extractf128_ps(v, 1), p += 4;
+        if (n & 2) _mm_storel_pi(reinterpret_cast<__m64*>(p), part), part = _mm_movehl_ps(part, part), p += 2;
+        return n & 1 ? _mm_store_ss(p, part) : void();
+    }
 #endif
     T all[kWidth];
     store(all, v);
