@@ -205,18 +205,20 @@ def test_channels_last_at_stride_2(case: MaxBlurCase) -> None:
     compare("relu_blur_pool2d", blur)
 
 
-# The kernels look for NaN in several rows at once and in none twice. The maps have many such groups of rows.
+# The kernels look for NaN in several rows at once, in no row twice, and in most columns only by way of the sums.
 @on_each_isa
 @pytest.mark.parametrize("shape", [(1, 40, 21, 33), (1, 1, 37, 150)], ids=["deep", "wide"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("taps", [2, 4])
 @pytest.mark.parametrize("kernel_size", [2, 3])
-def test_one_nan_in_any_row(kernel_size: int, layout: str, shape: tuple[int, ...]) -> None:
+def test_one_nan_in_any_row_and_column(kernel_size: int, taps: int, layout: str, shape: tuple[int, ...]) -> None:
     clean = torch.randn(shape, generator=torch.Generator().manual_seed(8))
-    arguments = {"kernel_size": kernel_size}
+    arguments = {"kernel_size": kernel_size, "filter": taps}
     tolerance = TOLERANCE[torch.float32]
-    for row in range(shape[2]):
+    rows, columns = shape[2:]
+    places = [(row, (0, -1, row)[row % 3]) for row in range(rows)]
+    for row, column in places + [(column % rows, column) for column in range(columns)]:
         x = clean.clone()
-        column = (0, -1, row)[row % 3]
         x[0, row % shape[1], row, column] = torch.nan
         exact = run("max_blur_pool2d", x.double(), arguments)
         result = run("max_blur_pool2d", lay_out(x, layout), arguments, exact[2])
