@@ -6,12 +6,11 @@
 
 namespace dealias::DEALIAS_ISA {
 
-// Where a unit's columns and the rows of one output row lie in an image, windows of the maximum cut off at its edges:
+// Where a unit's columns and the rows of one output row lie in an image, with windows of the maximum cut off at its edges:
 // offsets in elements, -1 for zeros of the border.
 template <int Kernel, int K> struct Places {
     int64_t row[K][Kernel];
-    bool together;  // the rows follow one after the other
-    int64_t next;  // the first of the two rows that the next output row adds
+    int64_t next;  // the first of the rows that the next output rows add
     const int64_t* columns;  // Kernel for each column that the unit's outputs look at
     int64_t* alone;  // columns of x that are the last of no window
     int64_t alone_count;
@@ -21,6 +20,7 @@ template <int Kernel, int K> struct Places {
 template <class T> constexpr int64_t kLineVectors = kLine<T> / kWidth;
 template <class T> constexpr int64_t kVisit = 16 * kLineVectors<T>;
 constexpr int kColumnTaps = 5;
+template <int Kernel> constexpr int kAtOnce = Kernel > 1 && !kFreeMasks ? 2 : 1;  // output rows, where theirs of x allow it
 
 inline int64_t inside(int64_t at, int64_t size) { return at < 0 ? 0 : at < size ? at : size - 1; }
 
@@ -30,23 +30,26 @@ template <int Kernel> void place(const Axis& axis, int mode, int64_t t, int64_t 
     for (int64_t k = 0; k < Kernel; ++k) places[k] = d < 0 ? -1 : inside(d - axis.before + k, axis.size) * pitch;
 }
 
-// One output row; whether a NaN was met that these maxima do not follow. They do follow one in the last row and column of a
-// window, so that it reaches a sum. Of rows that are `Together`, pixels in no such place are tested, and the sums.
-template <class T, int Kernel, bool Relu, bool Nan, int K, bool Together>
+// `Together` output rows whose rows of x follow one after the other; 0 stands for one output row at the border. Whether a NaN
+// was met that these maxima do not follow. They do follow one in the last row and column of a window, so that it reaches a sum.
+// Away from the border pixels in no such place are tested, and the sums.
+template <class T, int Kernel, bool Relu, bool Nan, int K, int Together>
 bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* image, T* out, int64_t columns) {
-    const int64_t cs = job.channels, pitch = job.col.size * cs;
+    const int64_t cs = job.channels, pitch = job.col.size * cs, out_pitch = job.col.out * cs;
     constexpr int64_t visit = kVisit<T>;
-    Vec down[K], along[K], kept[K - 2][visit];
+    constexpr int Outputs = Together > 0 ? Together : 1, Dense = K + 2 * (Outputs - 1), Rows = Dense + Kernel - 1;
+    Vec down[K], along[K], kept[visit][K - 2][Outputs];
     for (int a = 0; a < K; ++a) down[a] = splat(job.row.filter[a]), along[a] = splat(job.col.filter[a]);
     Mask found = unordered(splat(0.0f), splat(0.0f));
-    // The next output row, and the two rows that it adds, come into cache in the order of memory, which the channels do not follow.
-    const T *ahead = image + places.next, *ahead_out = out + job.col.out * cs;
+    // The next output rows, and the rows that they add, come into cache in the order of memory, which the channels do not follow.
+    const T *ahead = image + places.next, *ahead_out = out + Outputs * out_pitch;
     auto prefetch_next = [&]() __attribute__((always_inline)) {
-        __builtin_prefetch(ahead);
-        __builtin_prefetch(ahead + kLine<T>);
-        __builtin_prefetch(ahead + pitch);
-        __builtin_prefetch(ahead + pitch + kLine<T>);
-        __builtin_prefetch(ahead_out, 1);
+#pragma GCC unroll 4
+        for (int r = 0; r < 2 * kAtOnce<Kernel>; ++r) {
+            __builtin_prefetch(ahead + r * pitch);
+            __builtin_prefetch(ahead + r * pitch + kLine<T>);
+            if (r % 2 == 0) __builtin_prefetch(ahead_out + r / 2 * out_pitch, 1);
+        }
         ahead += 2 * kLine<T>;
         ahead_out += kLine<T>;
     };
@@ -63,19 +66,19 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
             }
             return Relu ? rectified(v) : v;
         };
-        auto vertical = [&](const int64_t* column) __attribute__((always_inline)) {
-            Vec sum = splat(0.0f);
-            if (column[0] < 0) return sum;
-            Vec best[K + Kernel];
+        auto vertical = [&](const int64_t* column, Vec* sums) __attribute__((always_inline)) {
+            for (int o = 0; o < Outputs; ++o) sums[o] = splat(0.0f);
+            if (column[0] < 0) return;
+            Vec best[Rows + 1];
             if (Together) {
                 const T* row = from + places.row[0][0];
-#pragma GCC unroll 8
-                for (int r = 0; r < K + Kernel - 1; ++r) best[r] = across(row + r * pitch, column);
+#pragma GCC unroll 9
+                for (int r = 0; r < Rows; ++r) best[r] = across(row + r * pitch, column);
 #pragma GCC unroll 2
                 for (int r = 0; r < Kernel - 1 && !Nan; ++r) found = either(found, unordered(best[r]));
             }
-#pragma GCC unroll 5
-            for (int a = 0; a < K; ++a) {
+#pragma GCC unroll 7
+            for (int a = 0; a < Dense; ++a) {
                 Vec v = splat(0.0f);
                 if (Together || places.row[a][0] >= 0) {
 #pragma GCC unroll 3
@@ -84,36 +87,41 @@ bool walk_columns(const Job& job, const Places<Kernel, K>& places, const T* imag
                         v = k == 0 ? next : larger_of<Nan>(v, next);
                     }
                 }
-                sum = a == 0 ? mul(down[a], v) : madd(down[a], v, sum);
+                for (int o = 0; o < Outputs; ++o) {
+                    const int tap = a - 2 * o;
+                    if (tap >= 0 && tap < K) sums[o] = tap == 0 ? mul(down[0], v) : madd(down[tap], v, sums[o]);
+                }
             }
-            return sum;
         };
         const int64_t vectors = p + visit * kWidth <= cs ? visit : (cs - p + kWidth - 1) / kWidth;
         auto channel = [&](int64_t v) { return p + (v + 1) * kWidth <= cs ? p + v * kWidth : cs - kWidth; };
         for (int64_t v = 0; v < vectors; ++v) {
             from = image + channel(v);
             for (int64_t c = 0; c < places.alone_count && Together && !Nan; ++c)
-                for (int64_t r = 0; r < K + Kernel - 1; ++r)
+                for (int64_t r = 0; r < Rows; ++r)
                     found = either(found, unordered(load(from + places.row[0][0] + r * pitch + places.alone[c])));
-            for (int b = 0; b < K - 2; ++b) kept[b][v] = vertical(places.columns + b * Kernel);
+            for (int b = 0; b < K - 2; ++b) vertical(places.columns + b * Kernel, kept[v][b]);
         }
         for (int64_t j = 0; j < columns; ++j) {
             const int64_t* next = places.columns + (2 * j + K - 2) * Kernel;
             for (int64_t v = 0; v < vectors; ++v) {
                 if (v % kLineVectors<T> == 0) prefetch_next();
                 from = image + channel(v);
-                Vec sums[K];
+                Vec sums[K][Outputs];
 #pragma GCC unroll 5
-                for (int b = 0; b < K - 2; ++b) sums[b] = kept[b][v];
-                sums[K - 2] = vertical(next);
-                sums[K - 1] = vertical(next + Kernel);
-                Vec sum = mul(along[0], sums[0]);
+                for (int b = 0; b < K - 2; ++b)
+                    for (int o = 0; o < Outputs; ++o) sums[b][o] = kept[v][b][o];
+                vertical(next, sums[K - 2]);
+                vertical(next + Kernel, sums[K - 1]);
+                for (int o = 0; o < Outputs; ++o) {
+                    Vec sum = mul(along[0], sums[0][o]);
 #pragma GCC unroll 5
-                for (int b = 1; b < K; ++b) sum = madd(along[b], sums[b], sum);
+                    for (int b = 1; b < K; ++b) sum = madd(along[b], sums[b][o], sum);
 #pragma GCC unroll 5
-                for (int b = 0; b < K - 2; ++b) kept[b][v] = sums[b + 2];
-                if (Kernel > 1 && Together && !Nan) found = either(found, unordered(sum));
-                store(out + j * cs + channel(v), sum);
+                    for (int b = 0; b < K - 2; ++b) kept[v][b][o] = sums[b + 2][o];
+                    if (Kernel > 1 && Together && !Nan) found = either(found, unordered(sum));
+                    store(out + o * out_pitch + j * cs + channel(v), sum);
+                }
             }
         }
     }
@@ -127,25 +135,31 @@ template <class T, class F> void columns_forward(F, const Job& job, const Unit& 
     int64_t* offsets = take_array<int64_t>(arena, looks * Kernel);
     for (int64_t s = 0; s < looks; ++s)
         place<Kernel>(col, job.padding_mode, 2 * unit.col0 - col.lead + s, cs, offsets + s * Kernel);
-    Places<Kernel, K> places = {{}, false, 0, offsets, take_array<int64_t>(arena, looks * Kernel), 0};
+    Places<Kernel, K> places = {{}, 0, offsets, take_array<int64_t>(arena, looks * Kernel), 0};
     // In a row of windows each shifts the columns of the one before.
     for (int64_t s = 0; s < looks; ++s)
         for (int64_t k = 0; k + 1 < Kernel; ++k) {
             const int64_t* at = offsets + s * Kernel + k;
             if (*at >= 0 && (s == 0 || at[1 - Kernel] != *at)) places.alone[places.alone_count++] = *at;
         }
+    // The last row of x from which K windows lie inside.
+    const int64_t last = common({0, row.size - Kernel + 1}, {0, row.dense - row.before}).hi - K;
     for (int64_t index = unit.image0; index < unit.image1; ++index) {
         const T* image = static_cast<const T*>(job.x) + index * row.size * pitch;
-        for (int64_t i = unit.row0; i < unit.row1; ++i) {
-            const int64_t first = 2 * i - row.lead - row.before;
-            places.next = (first + K + Kernel - 1) * pitch + 2 * unit.col0 * cs;
-            places.together = first >= 0 && first + K + Kernel - 1 <= row.size && first + row.before + K <= row.dense;
-            for (int64_t a = 0; a < K; ++a)
-                place<Kernel>(row, job.padding_mode, 2 * i - row.lead + a, pitch, places.row[a]);
+        auto walk = [&](int64_t i, auto nan, auto together) {
+            for (int64_t a = 0; a < K; ++a) place<Kernel>(row, job.padding_mode, 2 * i - row.lead + a, pitch, places.row[a]);
             T* out = static_cast<T*>(job.result) + ((index * row.out + i) * col.out + unit.col0) * cs;
-            const bool nan = places.together ? walk_columns<T, Kernel, F::Relu, false, K, true>(job, places, image, out, columns)
-                                             : walk_columns<T, Kernel, F::Relu, false, K, false>(job, places, image, out, columns);
-            if (nan) walk_columns<T, Kernel, F::Relu, true, K, false>(job, places, image, out, columns);
+            return walk_columns<T, Kernel, F::Relu, nan, K, together>(job, places, image, out, columns);
+        };
+        for (int64_t i = unit.row0, count; i < unit.row1; i += count) {
+            const int64_t first = 2 * i - row.lead - row.before;
+            const int64_t most = first + 2 <= last && i + 1 < unit.row1 ? kAtOnce<Kernel> : 1;
+            const int64_t together = first < 0 || first > last ? 0 : most;
+            count = together > 0 ? together : 1;
+            places.next = (first + 2 * count + K + Kernel - 3) * pitch + 2 * unit.col0 * cs;
+            const auto quick = [&](auto n) { return walk(i, std::false_type(), n); };
+            const bool nan = with_constant<0, kAtOnce<Kernel>>(together, quick);
+            for (int64_t again = i; again < i + count && nan; ++again) walk(again, std::true_type(), Constant<0>());
         }
     }
 }

@@ -9,6 +9,8 @@
 namespace dealias::DEALIAS_ISA {
 
 constexpr int kStripVectors = 4, kStripTaps = 5;
+// Bytes from what a strip reads or writes to what comes into cache for later.
+constexpr int64_t kBytesAhead = 7168, kForwardBytesAhead = kFreeMasks ? kBytesAhead : 16384, kResultBytesAhead = 3072;
 
 // Lines that come into cache while a strip goes down its band. With AVX-512 each vector asks for the line `ahead` elements
 // further on. With AVX2 they come in the order of memory, which the strips do not follow: each asks for its `share` of the next
@@ -32,18 +34,11 @@ private:
     int64_t ahead_, passed_ = 0;
 };
 
-// Elements from a row to the same row of the next band, where several strips go down in bands of `rows`; 7 KB at least, as far
-// as one strip looks, or with AVX2 16 KB.
-template <class T> int64_t elements_ahead(int64_t strips, int64_t rows, int64_t pitch, int64_t bytes = 7168) {
-    const int64_t least = bytes / static_cast<int64_t>(sizeof(T));
-    return strips > 1 && rows * pitch > least ? rows * pitch : least;
+// Elements from a row to the same row of the next band, where several strips go down in bands of `rows`; `least` bytes at least.
+template <class T> int64_t elements_ahead(int64_t strips, int64_t rows, int64_t pitch, int64_t least) {
+    const int64_t elements = least / static_cast<int64_t>(sizeof(T));
+    return strips > 1 && rows * pitch > elements ? rows * pitch : elements;
 }
-
-// Lanes of a pair of vectors that go to one vector.
-struct Route {
-    Index index;
-    Mask there;
-};
 
 // A mask that grows lane by lane.
 struct Lanes {
@@ -64,14 +59,14 @@ struct Columns {
     Mask wrapped[3][kStripVectors], ending[3];
 };
 
-// Whether the columns in front of a row are the last of it.
-inline bool goes_around(const Job& job) { return job.padding_mode == DEALIAS_CIRCULAR && (job.wrap || job.col.kernel == 1); }
+// Whether the columns of the blur's border come from the other end of the row.
+inline bool border_wraps(const Job& job) { return job.padding_mode == DEALIAS_CIRCULAR && (job.wrap || job.col.kernel == 1); }
 
 // Lanes for the windows that start at the columns [first, first + windows) of x.
 inline void lay_columns(const Job& job, int64_t first, int64_t windows, int vectors, Columns& columns) {
     const Axis& col = job.col;
     columns.first = first;
-    const bool around = goes_around(job);
+    const bool at_border = border_wraps(job);
     const Range real = common({first, first + windows}, {-col.before, col.dense - col.before});
     columns.leaves = !job.wrap && (real.lo < 0 || real.hi + col.kernel - 1 > col.size);
     columns.reaches = windows + col.kernel - 1 > vectors * kWidth;
@@ -81,7 +76,7 @@ inline void lay_columns(const Job& job, int64_t first, int64_t windows, int vect
         columns.inside[v] = without(lanes_below(col.size - start), columns.leading[v]);
         for (int64_t k = 0; k <= 2; ++k) {
             if (k > 0) columns.beside[k - 1][v] = without(lanes_below(col.size - k - start), lanes_below(-k - start));
-            const bool turns = k > 0 ? job.wrap : around;
+            const bool turns = k > 0 ? job.wrap : at_border;
             const Mask before_end = lanes_below(turns ? col.size - k - start : kWidth);
             columns.wrapped[k][v] = without(lanes_below(windows - v * kWidth), before_end);
             if (v == 0) columns.ending[k] = lanes_below(turns ? -first - k : 0);
@@ -94,7 +89,7 @@ template <class T, int Kernel, bool Relu, bool Nan, int V, int Tested = V> class
 public:
     RowMaximum(const Job& job, const Columns& columns, const T* plane, Lines<0, T> lines)
         : lines_(lines), columns_(columns), from_(plane + columns.first), pitch_(job.col.size), size_(job.row.size),
-          wrap_(job.wrap), around_(goes_around(job)) {
+          wrap_(job.wrap), border_wraps_(border_wraps(job)) {
         // Without free masks, plain rows are read past their ends: what lies there is still x, and no result takes it.
         const int64_t before = from_ - static_cast<const T*>(job.x);
         const int64_t room = job.images * size_ * pitch_ - before - V * kWidth - (Kernel - 1);
@@ -104,9 +99,10 @@ public:
         for (int v = 0; v < V; ++v) inside_[v] = columns.inside[v];
     }
 
-    // Of row `r`; it may lie in the padding, or beyond either end of a map that wraps. With windows of two columns also where
-    // the second won; padding never does, not even over -inf.
-    [[gnu::always_inline]] void operator()(int64_t r, Vec* best, Mask* second = nullptr) {
+    // Of row `r`; it may lie in the padding, or beyond either end of a map that wraps, unless it is one of the `plain_rows` and
+    // has no edges: `Inner`. With windows of two columns also where the second won; padding never does, not even over -inf.
+    template <bool Inner = false> [[gnu::always_inline]] void row(int64_t r, Vec* best, Mask* second = nullptr) {
+        if (Inner) return along<!kFreeMasks>(r, best, second);
         if (Kernel > 1 && (r < 0 || r >= size_)) {
             if (!wrap_) {
                 for (int v = 0; v < V; ++v) best[v] = splat(kLowest);
@@ -120,10 +116,7 @@ public:
             along<false>(r, best, second);
     }
 
-    // The same of one of the `plain_rows`, without edges.
-    [[gnu::always_inline]] void plain(int64_t r, Vec* best, Mask* second = nullptr) { along<!kFreeMasks>(r, best, second); }
-
-    // Its vector `v`, with edges or without.
+    // Vector `v` of one of the `plain_rows`, with edges or without.
     template <bool Edges> [[gnu::always_inline]] Vec plain_vector(int64_t r, int v) {
         const T* from = from_ + r * pitch_;
         Vec best = at<0, !kFreeMasks, Edges>(from, v);
@@ -137,7 +130,7 @@ public:
 
     Range plain_rows() const { return plain_; }
     // Whether the map wraps, or a window leaves it and no mask hides that.
-    bool has_edges() const { return wrap_ || around_ || (!kFreeMasks && columns_.leaves); }
+    bool has_edges() const { return wrap_ || border_wraps_ || (!kFreeMasks && columns_.leaves); }
     bool found_nan() const { return any(found_); }
 
 private:
@@ -184,7 +177,7 @@ private:
 
     // The same with those from the other end of a row that wraps.
     template <int K> [[gnu::always_inline]] Vec turned(Vec columns, int v, const T* from) const {
-        if (!(K > 0 ? wrap_ : around_)) return columns;
+        if (!(K > 0 ? wrap_ : border_wraps_)) return columns;
         if (v == 0 && any(columns_.ending[K])) columns = load_lanes(columns_.ending[K], from + K + pitch_, columns);
         const Mask wrapped = columns_.wrapped[K][v];
         return any(wrapped) ? load_lanes(wrapped, from + v * kWidth + K - pitch_, columns) : columns;
@@ -195,18 +188,17 @@ private:
     const T* from_;
     int64_t pitch_, size_;
     Range plain_;
-    bool wrap_, around_;
+    bool wrap_, border_wraps_;
     Mask inside_[V], found_ = lanes_below(0);
 };
 
 struct ForwardStrip {
     Columns columns;
     int64_t begin, outputs;
-    // The border: what each vector takes from the one before and itself, the first from itself and the one behind; whether only
-    // the first and the last take anything, and that from themselves.
-    Route edge[kStripVectors];
-    bool simple;
-    Index tail;  // the last full vector of the two of outputs
+    Index edge[kStripVectors];  // with the border: from the vector before and this, for the first from this and the one behind
+    Mask edge_there[kStripVectors];  // lanes that are not zeros of the border
+    bool only_ends;  // of the border only the first and the last vector hold any, and it comes from themselves
+    Index tail;  // the last full vector of the outputs, from both
 };
 
 // For the outputs [begin, end): lane 0 is the first column that they take. False if these do not fit, or what the border repeats
@@ -214,11 +206,11 @@ struct ForwardStrip {
 inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors, ForwardStrip& strip) {
     const Axis& col = job.col;
     const int64_t first = 2 * begin - col.lead, windows = 2 * (end - 1 - begin) + col.taps;
-    if (windows > vectors * kWidth || ((job.wrap || goes_around(job)) && col.size < 8)) return false;
+    if (windows > vectors * kWidth || ((job.wrap || border_wraps(job)) && col.size < 8)) return false;
     lay_columns(job, first - col.before, windows, vectors, strip.columns);
     strip.begin = begin;
     strip.outputs = end - begin;
-    strip.simple = true;
+    strip.only_ends = true;
     int32_t from[kWidth];
     for (int64_t lane = 0; lane < kWidth; ++lane) from[lane] = static_cast<int32_t>(lane + strip.outputs - kWidth);
     strip.tail = index_of(from);
@@ -227,16 +219,16 @@ inline bool lay_forward(const Job& job, int64_t begin, int64_t end, int vectors,
         Lanes there;
         for (int64_t lane = 0; lane < kWidth; ++lane) {
             const int64_t own = v * kWidth + lane, t = first + own;
-            const bool inside = goes_around(job) || own >= windows || (t >= 0 && t < col.dense);
+            const bool inside = border_wraps(job) || own >= windows || (t >= 0 && t < col.dense);
             const int64_t d = inside ? t : border(t, col.dense, job.padding_mode), source = d - first;
             from[lane] = static_cast<int32_t>(source - start);
             const bool near = !inside && d >= 0 && source / kWidth == v;
-            strip.simple = strip.simple && (inside || (near && (v == 0 || v == vectors - 1)));
+            strip.only_ends = strip.only_ends && (inside || (near && (v == 0 || v == vectors - 1)));
             if (!inside && d < 0) continue;
             if (source < start || source >= start + 2 * kWidth) return false;
             there.put(lane);
         }
-        strip.edge[v] = {index_of(from), there.mask};
+        strip.edge[v] = index_of(from), strip.edge_there[v] = there.mask;
     }
     return true;
 }
@@ -248,7 +240,8 @@ template <int Kernel, int K> constexpr bool kSumsShowNan = (K - 1) / 2 >= Kernel
 template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
 using ForwardMaximum = RowMaximum<T, Kernel, Relu, Nan, V, kSumsShowNan<Kernel, K> ? 0 : 1>;
 
-// finish(i, V vertical sums) for the outputs of the rows [row0, row1); whether a NaN was met that these maxima do not follow.
+// finish(i, V vertical sums, the filter) for the outputs of the rows [row0, row1); whether a NaN was met that these maxima do
+// not follow.
 template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
 [[gnu::always_inline]] inline bool walk_down(const Job& job, ForwardMaximum<T, Kernel, Relu, Nan, K, V> maximum, int64_t row0,
                                              int64_t row1, Finish finish) {
@@ -286,12 +279,12 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
             return;
         }
         if (Kernel > 1 && r != next) {
-            maximum(r, carried[0]);
+            maximum.row(r, carried[0]);
             look_for_nan(carried[0]);
-            if (Kernel > 2) maximum(r + 1, carried[1]);
+            if (Kernel > 2) maximum.row(r + 1, carried[1]);
             if (Kernel > 2) look_for_nan(carried[1]);
         }
-        maximum(r + Kernel - 1, dense);
+        maximum.row(r + Kernel - 1, dense);
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) dense[v] = down(v, dense[v]);
         next = r + 1;
@@ -303,7 +296,7 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
     const int64_t last = ((dense_rows < rows.hi - shift ? dense_rows : rows.hi - shift) + lead) / 2;
     auto put = [&](int64_t i) __attribute__((always_inline)) {
         look_for_nan(open[kOpen - 1]);
-        finish(i - (kOpen - 1), open[kOpen - 1]);
+        finish(i - (kOpen - 1), open[kOpen - 1], w);
     };
     for (int64_t i = row0; i < row1 + kOpen - 1; ++i) {
         const int64_t stop = last < row1 + kOpen - 1 ? last : row1 + kOpen - 1;
@@ -337,16 +330,16 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V, class Finish>
 
 // Brings the border to its lanes.
 template <int V> [[gnu::always_inline]] inline void mend_edges(const ForwardStrip& strip, const Vec* sums, Vec* mended) {
-    if (strip.simple) {
+    if (strip.only_ends) {
         for (int v = 1; v < V - 1; ++v) mended[v] = sums[v];
-        mended[0] = permuted(strip.edge[0].index, sums[0]);
-        mended[V - 1] = permuted(strip.edge[V - 1].index, sums[V - 1]);
+        mended[0] = permuted(strip.edge[0], sums[0]);
+        mended[V - 1] = permuted(strip.edge[V - 1], sums[V - 1]);
         return;
     }
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-        const Route& edge = strip.edge[v];
-        mended[v] = keep(edge.there, permuted(edge.index, sums[v > 0 ? v - 1 : 0], sums[v > 0 ? v : 1]));
+        const Vec pair = permuted(strip.edge[v], sums[v > 0 ? v - 1 : 0], sums[v > 0 ? v : 1]);
+        mended[v] = keep(strip.edge_there[v], pair);
     }
 }
 
@@ -355,11 +348,9 @@ template <class T, int Kernel, bool Relu, bool Nan, int K, int V>
 bool strip_forward(const Job& job, const ForwardStrip& strip, const T* plane, T* out, int64_t row0, int64_t row1,
                    Lines<0, T> lines) {
     constexpr int H = (V + 1) / 2;  // vectors of outputs
-    constexpr int64_t kResultAhead = 3072 / sizeof(T);
-    Vec w[K];
-    for (int b = 0; b < K; ++b) w[b] = splat(job.row.filter[b]);
+    constexpr int64_t kResultAhead = kResultBytesAhead / sizeof(T);
     const ForwardMaximum<T, Kernel, Relu, Nan, K, V> maximum(job, strip.columns, plane, lines);
-    return walk_down<T, Kernel, Relu, Nan, K, V>(job, maximum, row0, row1, [&](int64_t i, const Vec* sums)
+    return walk_down<T, Kernel, Relu, Nan, K, V>(job, maximum, row0, row1, [&](int64_t i, const Vec* sums, const Vec* w)
                                                  __attribute__((always_inline)) {
         Vec mended[V], parity[2][H], result[H];
         mend_edges<V>(strip, sums, mended);
@@ -443,7 +434,7 @@ template <class T> bool forward_in_strips(const Job& job, const Unit& unit, Aren
     const int64_t count = lay_forward_strips(job, unit, vectors, strips, arena), pitch = job.col.size;
     const StripForward<T> run = strip_forward_for<T, false>(job, vectors), again = strip_forward_for<T, true>(job, vectors);
     const int64_t band = band_outputs<T>(pitch);
-    const int64_t ahead = elements_ahead<T>(count, 2 * band, pitch, kFreeMasks ? 7168 : 16384);
+    const int64_t ahead = elements_ahead<T>(count, 2 * band, pitch, kForwardBytesAhead);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const T* plane = static_cast<const T*>(job.x) + image * job.row.size * pitch;
         T* out = static_cast<T*>(job.result) + image * job.row.out * job.col.out;

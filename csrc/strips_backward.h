@@ -37,9 +37,7 @@ struct LaneWeights {
     float weight[kWidth];
     Lanes there;
 
-    LaneWeights() {
-        for (float& w : weight) w = kNothing;
-    }
+    LaneWeights() { for (float& w : weight) w = kNothing; }
     void put(int64_t lane, float w) {
         weight[lane] = w;
         there.put(lane);
@@ -337,17 +335,14 @@ bool strip_max_backward(const Job& job, const BackwardStrip& strip, const T* pla
     Mask second[V] = {};
     for (Vec& v : from_above) v = splat(0.0f);
     // Windows start a row above the first; where there are none, nothing comes from them.
-    maximum(row0 - 1, best, second);
+    maximum.row(row0 - 1, best, second);
     const Range inner = {row0 < 0 ? 0 : row0, !Plain ? size - 1 : maximum.has_edges() ? 0 : maximum.plain_rows().hi - 1};
     gradient.rows(row0 - 1, row1, inner, [&](int64_t r, Vec* share, auto is_inner) __attribute__((always_inline)) {
         constexpr bool Inner = decltype(is_inner)::value;  // inside the map, and a row of this band
         Vec below[V], own[V], beside[V];
         Mask below_second[V] = {};
         for (int v = 0; v < V; ++v) share[v] = positive_zero(share[v]);
-        if (Inner && Plain)
-            maximum.plain(r + 1, below, below_second);
-        else
-            maximum(r + 1, below, below_second);
+        maximum.template row<Inner && Plain>(r + 1, below, below_second);
         // Padding never wins, not even over -inf.
         const Mask above_map = lanes_below(r < 0 && !wrap ? kWidth : 0);
         const Mask inside = lanes_below(r + 1 < size || wrap ? kWidth : 0);
@@ -400,7 +395,7 @@ template <class T> StripBackward<T> strip_backward_for(const Job& job, bool nan,
     });
 }
 
-constexpr int64_t kBandInputs = kFreeMasks ? 16 : 64;  // as kBandOutputs, for the rows of the input's gradient
+constexpr int64_t kBandInputs = kFreeMasks ? 16 : 64;  // rows of the input's gradient that strips side by side compute in turn
 
 // Full strips from left to right, the last narrower. What the windows of one give to the first column of the next is carried
 // there; only the first recomputes it.
@@ -422,7 +417,7 @@ template <class T> bool backward_in_strips(const Job& job, const Unit& unit, Are
     const int64_t count = lay_full_strips(job, unit, reach, vectors, strips);
     for (int64_t s = 0; s < count; ++s) strips[s].inside = find_plain(job.row);
     float* carried[2];  // by turns, as a strip may run again
-    const int64_t ahead = elements_ahead<T>(count, kBandInputs, job.col.size);
+    const int64_t ahead = elements_ahead<T>(count, kBandInputs, job.col.size, kBytesAhead);
     for (float*& rows : carried) rows = arena.take(kBandInputs * kWidth);
     for (int64_t image = unit.image0; image < unit.image1 && count > 0; ++image) {
         const int64_t offset = image * job.row.size * job.col.size;
